@@ -1,0 +1,69 @@
+"""Best-effort work after the response: `tasks.add_task(background.run, record, feedback, once=event_id)`.
+
+A restart loses it; work that must not be lost is a job.
+"""
+
+import asyncio
+import inspect
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+
+from app.shutdown import Shutdown
+
+log = logging.getLogger(__name__)
+REMEMBERED = 10_000  # event ids, the oldest forgotten first: about 2 MB
+
+
+class Background:
+    def __init__(self, shutdown: Shutdown) -> None:
+        self.shutdown = shutdown
+        self._done: OrderedDict[str, None] = OrderedDict()
+        self._running: dict[str, asyncio.Event] = {}
+
+    async def run(self, function: Callable[..., Any], *args: Any, once: str | None = None) -> None:
+        """Runs `function`, sync or async, and logs what it raises, so that the tasks after it run all the same.
+
+        An event id given as `once` is skipped when it was done before; after a failure it is tried again. While the
+        same id runs, a second one waits for its outcome.
+        """
+        if once is None:
+            await self._attempt(function, args)
+            return
+        while other := self._running.get(once):
+            await other.wait()
+        if once in self._done:
+            log.info("background task skipped: %s is done", once)
+            return
+        self._running[once] = asyncio.Event()
+        try:
+            if await self._attempt(function, args):
+                self._done[once] = None
+                if len(self._done) > REMEMBERED:
+                    self._done.popitem(last=False)
+        finally:
+            self._running.pop(once).set()
+
+    async def _attempt(self, function: Callable[..., Any], args: tuple[Any, ...]) -> bool:
+        name = getattr(function, "__name__", repr(function))
+        try:
+            if inspect.iscoroutinefunction(function):
+                work = asyncio.create_task(function(*args))
+                with self.shutdown.at_limit(work.cancel):
+                    await work
+            else:
+                # A thread can't be stopped, and Python's own exit waits for it.
+                with self.shutdown.at_limit(lambda: log.error("background task %s can't be interrupted", name)):
+                    await run_in_threadpool(function, *args)
+        except asyncio.CancelledError:
+            if not self.shutdown.expired:
+                raise
+            log.error("background task %s cancelled: the drain time is over", name)
+            return False
+        except Exception:
+            log.exception("background task %s failed", name)
+            return False
+        return True

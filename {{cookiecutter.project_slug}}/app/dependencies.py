@@ -1,0 +1,57 @@
+"""What lifespan built, by the names that routes use."""
+
+from typing import Annotated, TypedDict, cast
+
+from fastapi import Depends, Request
+
+from app.background import Background
+from app.chat.providers.base import Provider
+from app.jobs.queue import JobQueue
+from app.settings import Settings
+from app.shutdown import Shutdown
+from app.streams.response import StreamLimits
+
+
+class State(TypedDict):
+    settings: Settings
+    shutdown: Shutdown
+    stream_limits: StreamLimits
+    provider: Provider
+    background: Background
+    jobs: JobQueue
+
+
+def _state(request: Request) -> State:
+    return cast(State, request.state)  # FastAPI doesn't take a `Request[State]`, though Starlette's is generic
+
+
+def _settings(request: Request) -> Settings:
+    return _state(request)["settings"]
+
+
+def _shutdown(request: Request) -> Shutdown:
+    return _state(request)["shutdown"]
+
+
+def _provider(request: Request) -> Provider:
+    return _state(request)["provider"]
+
+
+def _background(request: Request) -> Background:
+    return _state(request)["background"]
+
+
+def _jobs(request: Request) -> JobQueue:
+    return _state(request)["jobs"]
+
+
+def _caller(request: Request) -> str:
+    return cast(str, request.state.caller)
+
+
+SettingsDep = Annotated[Settings, Depends(_settings)]
+ShutdownDep = Annotated[Shutdown, Depends(_shutdown)]
+ProviderDep = Annotated[Provider, Depends(_provider)]
+BackgroundDep = Annotated[Background, Depends(_background)]
+CallerDep = Annotated[str, Depends(_caller)]
+JobsDep = Annotated[JobQueue, Depends(_jobs)]

@@ -1,0 +1,65 @@
+"""What a route may raise, and how it looks over HTTP: `{"detail": …}`, never with a word of what the client sent.
+
+AppError
+├── NotFound       404  no such thing
+├── Conflict       409  the thing is in a state that does not allow this
+└── Unavailable    503  a service that we need is away: try again after `Retry-After` seconds
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from fastapi import FastAPI, Request
+from fastapi.exception_handlers import http_exception_handler
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+
+log = logging.getLogger(__name__)
+
+
+class AppError(Exception):
+    status: ClassVar[int]
+    headers: ClassVar[Mapping[str, str]] = {}
+
+
+class NotFound(AppError):  # noqa: N818
+    status = 404
+
+
+class Conflict(AppError):  # noqa: N818
+    status = 409
+
+
+class Unavailable(AppError):  # noqa: N818
+    status = 503
+    headers: ClassVar[Mapping[str, str]] = {"Retry-After": "2"}
+
+
+def install(app: FastAPI) -> None:
+    @app.exception_handler(AppError)
+    async def render(request: Request, error: AppError) -> Response:
+        return JSONResponse({"detail": str(error)}, error.status, error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def render_invalid(request: Request, error: RequestValidationError) -> Response:
+        return _invalid(error.errors())
+
+    @app.exception_handler(HTTPException)
+    async def render_http(request: Request, error: HTTPException) -> Response:
+        # FastAPI answers 400 when it can't decode a body: invalid UTF-8, a number of 5,000 digits, 100,000 brackets.
+        if error.status_code == 400 and isinstance(error.__cause__, (ValueError, RecursionError)):
+            return _invalid([{"type": "json_invalid", "loc": ("body",), "msg": "JSON decode error"}])
+        return await http_exception_handler(request, error)
+
+
+def _invalid(errors: Sequence[Any]) -> Response:
+    """The input stays out: FastAPI's own answer echoes it, and fails with a 500 on a NaN or a lone surrogate."""
+    return JSONResponse({"detail": [{key: error[key] for key in ("type", "loc", "msg")} for error in errors]}, 422)
+
+
+async def render_unexpected(request: Request, error: Exception) -> Response:
+    """For Starlette's `ServerErrorMiddleware`, which raises the error again: the server logs the traceback."""
+    log.error("%s %s failed: %s", request.method, request.url.path, type(error).__name__)
+    return JSONResponse({"detail": "internal error"}, 500)

@@ -1,0 +1,48 @@
+"""What readers think of an answer. The audit record is best effort: written after the response, lost in a crash."""
+
+import logging
+from typing import Annotated, Literal
+from uuid import uuid4
+
+from fastapi import APIRouter, BackgroundTasks, Header
+from pydantic import BaseModel, Field
+
+from app.dependencies import BackgroundDep, CallerDep
+
+router = APIRouter(tags=["feedback"])
+audit = logging.getLogger("app.audit")
+
+
+class Feedback(BaseModel):
+    stream_id: str = Field(min_length=1, max_length=64)
+    rating: Literal[-1, 1]
+    comment: str = Field("", max_length=2000)
+
+
+class Accepted(BaseModel):
+    event_id: str
+
+
+@router.post("/feedback", status_code=202)
+async def give_feedback(
+    feedback: Feedback,
+    tasks: BackgroundTasks,
+    background: BackgroundDep,
+    caller: CallerDep,
+    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
+) -> Accepted:
+    """Sent twice with the same `Idempotency-Key`, it is recorded once."""
+    event_id = idempotency_key or uuid4().hex
+    tasks.add_task(background.run, record, feedback, event_id, once=f"feedback:{caller}:{event_id}")
+    return Accepted(event_id=event_id)
+
+
+async def record(feedback: Feedback, event_id: str) -> None:
+    # %r keeps a comment with line breaks on one line of the log.
+    audit.info(
+        "feedback event=%r stream=%r rating=%+d comment=%r",
+        event_id,
+        feedback.stream_id,
+        feedback.rating,
+        feedback.comment,
+    )

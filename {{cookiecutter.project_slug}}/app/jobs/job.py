@@ -1,0 +1,135 @@
+"""A job's record and the moves it can make. Pure: no clock, no store, no queue. Times are seconds since the epoch.
+
+    queued ──> running ──> succeeded
+                 │  ├────> failed       after the last attempt; `again` makes it queued
+                 │  └────> retrying ──> running
+    queued, running, retrying ──> cancelled
+
+One time, `due`, says when somebody must look at the job again: the end of its lease, the pause before a retry,
+or the repeat of a message that the broker may have lost. Whichever it is, the job is dispatched once more.
+"""
+
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel
+
+from app.errors import Conflict
+
+Status = Literal["queued", "running", "retrying", "succeeded", "failed", "cancelled"]
+ENDED: frozenset[Status] = frozenset({"succeeded", "failed", "cancelled"})
+MAX_PAUSE_SECONDS = 3600.0
+
+
+class NotYours(Exception):  # noqa: N818
+    """Somebody else runs the job, or nobody should: it was cancelled or has ended."""
+
+
+class Progress(BaseModel, frozen=True):
+    fraction: float = 0.0
+    message: str = ""
+
+
+class JobError(BaseModel, frozen=True):
+    """For the caller: `message` never carries the text of an exception. The log has that, under `request_id`."""
+
+    code: Literal["job_failed", "job_timeout", "job_refused", "worker_lost"]
+    message: str
+    request_id: str
+
+
+class Job(BaseModel, frozen=True):
+    id: str
+    task: str
+    fingerprint: str  # of the payload: the same idempotency key with another one is a conflict
+    request_id: str
+    created_at: float
+    due: float | None  # None when nobody needs to look again
+    status: Status = "queued"
+    attempts: int = 0
+    dispatches: int = 0  # since the last attempt began
+    holder: str | None = None  # who has the lease
+    progress: Progress = Progress()
+    error: JobError | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.status in ENDED
+
+    def dispatched(self, now: float, pause: float) -> Self:
+        """Takes the lease from a holder that let it run out. The pause before the next dispatch doubles each time, so
+        that a long queue gets few repeats."""
+        if self.due is None or self.due > now:
+            raise NotYours(self.id)
+        again = now + min(pause * 2**self.dispatches, MAX_PAUSE_SECONDS)
+        return self._with(holder=None, due=again, dispatches=self.dispatches + 1)
+
+    def begin(self, holder: str, now: float, lease: float, max_attempts: int) -> Self:
+        """Counts the attempt before it is made: a job that kills its worker ends as failed, not as an endless loop."""
+        if self.ended or (self.holder and self.due and self.due > now):
+            raise NotYours(self.id)
+        if self.attempts >= max_attempts:
+            error = JobError(
+                code="worker_lost",
+                message="The worker died on every attempt.",
+                request_id=self.request_id,
+            )
+            return self._end("failed", now, error=error)
+        return self._with(
+            status="running",
+            attempts=self.attempts + 1,
+            dispatches=0,
+            holder=holder,
+            due=now + lease,
+            started_at=self.started_at or now,
+        )
+
+    def renewed(self, holder: str, now: float, lease: float, progress: Progress) -> Self:
+        return self._held_by(holder)._with(due=now + lease, progress=progress)
+
+    def succeed(self, holder: str, now: float, progress: Progress) -> Self:
+        done = progress.model_copy(update={"fraction": 1.0})
+        return self._held_by(holder)._end("succeeded", now, progress=done, error=None)
+
+    def fail(self, holder: str, now: float, progress: Progress, error: JobError, retry_in: float | None) -> Self:
+        """`retry_in` seconds, or None when this was the last attempt."""
+        job = self._held_by(holder)._with(progress=progress, error=error)
+        if retry_in is None:
+            return job._end("failed", now)
+        return job._with(status="retrying", holder=None, due=now + retry_in)
+
+    def cancel(self, now: float) -> Self:
+        if self.ended:
+            raise Conflict(f"the job is {self.status}: only one that has not ended can be cancelled")
+        return self._end("cancelled", now)
+
+    def again(self, now: float) -> Self:
+        """A failed job starts over, with all its attempts."""
+        if self.status != "failed":
+            raise Conflict(f"the job is {self.status}: only a failed one can be run again")
+        return self._with(
+            status="queued",
+            attempts=0,
+            dispatches=0,
+            progress=Progress(),
+            error=None,
+            due=now,
+            started_at=None,
+            ended_at=None,
+        )
+
+    def event(self) -> dict[str, Any]:
+        """What followers of the job see of it."""
+        return {"state": self.status, "progress": self.progress.model_dump()}
+
+    def _held_by(self, holder: str) -> Self:
+        if self.holder != holder:
+            raise NotYours(self.id)
+        return self
+
+    def _end(self, status: Status, now: float, **changes: Any) -> Self:
+        return self._with(status=status, holder=None, due=None, ended_at=now, **changes)
+
+    def _with(self, **changes: Any) -> Self:
+        return self.model_copy(update=changes)

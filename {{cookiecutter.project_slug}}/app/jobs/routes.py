@@ -1,0 +1,70 @@
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Response
+from pydantic import BaseModel
+
+from app.dependencies import CallerDep, JobsDep
+from app.jobs.job import Job, JobError, Progress, Status
+from app.jobs.queue import JobQueue
+from app.jobs.tasks import Document
+from app.streams.response import EventStream
+
+router = APIRouter(tags=["jobs"])
+
+
+class JobView(BaseModel, from_attributes=True):
+    id: str
+    status: Status
+    attempts: int
+    progress: Progress
+    result: Any = None
+    error: JobError | None
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+
+
+@router.post("/documents", status_code=202)
+async def add_document(
+    document: Document,
+    jobs: JobsDep,
+    caller: CallerDep,
+    response: Response,
+    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
+) -> JobView:
+    """Sent twice with the same `Idempotency-Key`, it is one job."""
+    job = await jobs.enqueue("index_document", document, caller=caller, key=idempotency_key)
+    response.headers["Location"] = f"/jobs/{job.id}"
+    return await _view(jobs, job)
+
+
+@router.get("/jobs/{job_id}")
+async def read_job(job_id: str, jobs: JobsDep) -> JobView:
+    return await _view(jobs, await jobs.get(job_id))
+
+
+@router.get("/jobs/{job_id}/events", response_class=EventStream)
+async def follow_job(job_id: str, jobs: JobsDep, last_event_id: Annotated[int, Header(ge=0)] = 0) -> Response:
+    """Streams a `status` for each change and one `done`; with `Last-Event-ID`, what has come since."""
+    after = await jobs.place(job_id, last_event_id)
+    if after is None:
+        return Response(status_code=204)
+    return EventStream(jobs.follow(job_id, after), first_id=after + 1)
+
+
+@router.delete("/jobs/{job_id}", status_code=202)
+async def cancel_job(job_id: str, jobs: JobsDep) -> JobView:
+    return await _view(jobs, await jobs.cancel(job_id))
+
+
+@router.post("/jobs/{job_id}/retry", status_code=202)
+async def retry_job(job_id: str, jobs: JobsDep) -> JobView:
+    """Runs a failed job again."""
+    return await _view(jobs, await jobs.retry(job_id))
+
+
+async def _view(jobs: JobQueue, job: Job) -> JobView:
+    view = JobView.model_validate(job)
+    view.result = await jobs.result(job.id)
+    return view

@@ -1,0 +1,121 @@
+"""One attempt at a job: take the lease and count the attempt, run the body, write its result and its end together."""
+
+import asyncio
+import logging
+import time
+from functools import partial
+from uuid import uuid4
+
+from pydantic import BaseModel, ValidationError
+
+from app.errors import NotFound, Unavailable
+from app.jobs.job import Job, JobError, NotYours
+from app.jobs.settings import JobSettings
+from app.jobs.store import Store
+from app.jobs.tasks import TASKS, JobContext
+from app.logging import request_id
+
+log = logging.getLogger(__name__)
+LEASE_SECONDS = 15.0  # how long a dead worker's job waits for another
+RENEW_SECONDS = 3.0  # how late a running job learns that it was cancelled
+PROGRESS_SECONDS = 0.25
+CLEANUP_SECONDS = 5.0
+BACKOFF_SECONDS = (1.0, 5.0, 30.0)
+
+
+class Refused(Exception):  # noqa: N818
+    """The job can't be run, however often it is tried."""
+
+
+async def run(store: Store, job_id: str, settings: JobSettings) -> None:
+    """Does nothing when the job is not to be run now: held by another, cancelled, ended, forgotten.
+
+    Raises what the last attempt raised, after writing it down, so that a queue library shows it as failed too.
+    """
+    holder, now = uuid4().hex, time.time()
+    try:
+        job = await store.update(job_id, lambda job: job.begin(holder, now, LEASE_SECONDS, settings.job_max_attempts))
+    except (NotYours, NotFound):
+        return
+    request_id.set(job.request_id)
+    if job.ended:
+        log.error("job %s failed: its worker died on each of %d attempts", job_id, job.attempts)
+        return
+    context = JobContext(job_id, job.attempts)
+    try:
+        result = await _held(store, job, holder, context, settings.job_timeout_seconds)
+        await store.update(
+            job_id,
+            lambda job: job.succeed(holder, time.time(), context.latest),
+            result=result.model_dump_json(),
+        )
+    except NotYours:
+        log.info("job %s stopped: it was cancelled, or taken over by another worker", job_id)
+    except Exception as error:
+        last = isinstance(error, Refused) or job.attempts >= settings.job_max_attempts
+        log.exception("job %s failed, attempt %d of %d", job_id, job.attempts, settings.job_max_attempts)
+        retry_in = None if last else BACKOFF_SECONDS[min(job.attempts, len(BACKOFF_SECONDS)) - 1]
+        shown = _shown(error, job)
+        await store.update(job_id, lambda job: job.fail(holder, time.time(), context.latest, shown, retry_in))
+        if last:
+            raise
+
+
+async def _held(store: Store, job: Job, holder: str, context: JobContext, limit: float) -> BaseModel:
+    """Runs the body while the lease is renewed; ends it when the lease is lost or the time is over."""
+    body = asyncio.create_task(_body(store, job, context))
+    renewing = asyncio.create_task(_renew(store, job.id, holder, context))
+    try:
+        await asyncio.wait({body, renewing}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+        if renewing.done():
+            renewing.result()
+        if not body.done():
+            raise TimeoutError(f"not done in {limit:g} s")
+        return body.result()
+    finally:
+        renewing.cancel()
+        body.cancel()
+        await asyncio.wait({body, renewing}, timeout=CLEANUP_SECONDS)
+
+
+async def _body(store: Store, job: Job, context: JobContext) -> BaseModel:
+    if job.task not in TASKS:
+        raise Refused(f"there is no task {job.task!r}")
+    function, model = TASKS[job.task]
+    payload = await store.payload(job.id)
+    try:
+        validated = model.model_validate_json(payload)
+    except ValidationError as error:
+        raise Refused(f"the payload is not a {model.__name__} (any more)") from error
+    return await function(context, validated)
+
+
+async def _renew(store: Store, job_id: str, holder: str, context: JobContext) -> None:
+    """Writes what is new of the progress, and the lease in any case. Raises NotYours once somebody else decides."""
+    written, renewed = context.latest, time.monotonic()
+    while True:
+        await asyncio.sleep(PROGRESS_SECONDS)
+        latest = context.latest
+        if latest == written and time.monotonic() - renewed < RENEW_SECONDS:
+            continue
+        try:
+            await store.update(
+                job_id,
+                partial(Job.renewed, holder=holder, now=time.time(), lease=LEASE_SECONDS, progress=latest),
+            )
+        except Unavailable:
+            log.warning("job %s: the store does not answer; the lease is not renewed for now", job_id)
+            continue
+        except NotFound as error:
+            raise NotYours(job_id) from error
+        written, renewed = latest, time.monotonic()
+
+
+def _shown(error: Exception, job: Job) -> JobError:
+    if isinstance(error, TimeoutError):
+        return JobError(code="job_timeout", message="The job took too long.", request_id=job.request_id)
+    if isinstance(error, Refused):
+        return JobError(
+            code="job_refused", message="This version of the service can't run the job.", request_id=job.request_id
+        )
+    return JobError(code="job_failed", message="The job failed.", request_id=job.request_id)

@@ -1,0 +1,11 @@
+"""What jobs need."""
+
+from pydantic import Field
+
+from app.settings import EnvSettings
+
+
+class JobSettings(EnvSettings):
+    job_max_attempts: int = Field(3, ge=1)
+    job_timeout_seconds: float = Field(300, gt=0)
+    job_retention_seconds: int = Field(86_400, gt=0)

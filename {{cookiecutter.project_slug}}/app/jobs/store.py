@@ -1,0 +1,73 @@
+"""Job records in the memory of this process: a restart forgets them."""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from app.errors import NotFound
+from app.jobs.job import Job
+
+
+@dataclass
+class _Entry:
+    job: Job
+    payload: str
+    result: str | None = None
+    events: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Store:
+    def __init__(self, retention_seconds: float) -> None:
+        """An ended job is forgotten `retention_seconds` after its end, with all that belongs to it."""
+        self.retention = retention_seconds
+        self._entries: dict[str, _Entry] = {}
+        self._ended: deque[tuple[float | None, str]] = deque()
+
+    async def create(self, job: Job, payload: str) -> Job:
+        """Returns the job of that id that is there already, if there is one."""
+        self._forget()
+        if job.id not in self._entries:
+            self._entries[job.id] = _Entry(job, payload, events=[job.event()])
+        return self._entries[job.id].job
+
+    async def get(self, job_id: str) -> Job:
+        return self._entry(job_id).job
+
+    async def payload(self, job_id: str) -> str:
+        return self._entry(job_id).payload
+
+    async def result(self, job_id: str) -> str | None:
+        return self._entry(job_id).result
+
+    async def update(self, job_id: str, change: Callable[[Job], Job], result: str | None = None) -> Job:
+        """Applies `change` to the record atomically; when it raises, the record stays as it was."""
+        entry = self._entry(job_id)
+        before, entry.job = entry.job, change(entry.job)
+        if entry.job.event() != before.event():
+            entry.events.append(entry.job.event())
+        if result is not None:
+            entry.result = result
+        if entry.job.ended:
+            self._ended.append((entry.job.ended_at, job_id))
+        return entry.job
+
+    async def due(self, now: float) -> list[str]:
+        """The ids of the jobs that somebody must look at by `now`."""
+        return [entry.job.id for entry in self._entries.values() if (due := entry.job.due) is not None and due <= now]
+
+    async def events(self, job_id: str, after: int) -> list[dict[str, Any]]:
+        """What has happened to the job, from its first event on; the first `after` of them left out."""
+        return self._entry(job_id).events[after:]
+
+    def _entry(self, job_id: str) -> _Entry:
+        if job_id not in self._entries:
+            raise NotFound(f"no job {job_id}")
+        return self._entries[job_id]
+
+    def _forget(self) -> None:
+        while self._ended and (self._ended[0][0] or 0) < time.time() - self.retention:
+            ended_at, job_id = self._ended.popleft()
+            if (entry := self._entries.get(job_id)) and entry.job.ended_at == ended_at:
+                del self._entries[job_id]

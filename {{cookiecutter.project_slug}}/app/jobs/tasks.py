@@ -1,0 +1,87 @@
+"""The jobs themselves: yours to change. Each is an async function from a payload to a result, both Pydantic models.
+
+A job may run more than once: when its worker dies, or after a failure. Give `context.key`, the same on each
+attempt, to outside services as their idempotency key.
+"""
+
+import asyncio
+import re
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from app.jobs.job import Progress
+
+CHUNK_CHARS = 1000
+OVERLAP_CHARS = 100  # so that a phrase at the end of one chunk is found in the next one as well
+TOP_TERMS = 10
+TERM_CHARS = 64
+
+
+class JobContext:
+    def __init__(self, key: str, attempt: int) -> None:
+        self.key = key
+        self.attempt = attempt  # from 1
+        self.latest = Progress()
+
+    def progress(self, fraction: float, message: str = "") -> None:
+        """`fraction` from 0 to 1. Cheap, callable from any thread: the runner writes it, at most 4 times a second."""
+        self.latest = Progress(fraction=fraction, message=message)
+
+
+class Document(BaseModel):
+    title: str = Field(min_length=1, max_length=200)
+    text: str = Field(min_length=1)
+
+
+class Term(BaseModel):
+    term: str
+    count: int
+
+
+class Summary(BaseModel):
+    title: str
+    chunks: int
+    words: int
+    top_terms: list[Term]
+
+
+async def index_document(context: JobContext, document: Document) -> Summary:
+    """Counts the terms of each chunk: enough of an index to show where yours goes."""
+    text = document.text
+    index: list[Counter[str]] = []
+    totals: Counter[str] = Counter()
+    chunks = list(split(text))
+    for number, (start, end) in enumerate(chunks, 1):
+        # In a thread, a chunk at a time: the event loop serves others meanwhile.
+        index.append(await asyncio.to_thread(count_terms, text[max(0, start - OVERLAP_CHARS) : end]))
+        totals.update(await asyncio.to_thread(count_terms, text[start:end]))
+        context.progress(number / len(chunks), f"chunk {number} of {len(chunks)}")
+    return Summary(
+        title=document.title,
+        chunks=len(index),
+        words=totals.total(),
+        top_terms=[Term(term=term, count=count) for term, count in totals.most_common(TOP_TERMS)],
+    )
+
+
+def split(text: str) -> Iterator[tuple[int, int]]:
+    """Where each chunk begins and ends, without its overlap: at a space where there is one in reach."""
+    start = 0
+    while start < len(text):
+        end = start + CHUNK_CHARS
+        if end < len(text) and (space := text.rfind(" ", start, end)) > start:
+            end = space
+        yield start, min(end, len(text))
+        start = end
+
+
+def count_terms(text: str) -> Counter[str]:
+    return Counter(term[:TERM_CHARS] for term in re.findall(r"\w+", text.lower()))
+
+
+TASKS: dict[str, tuple[Callable[[JobContext, Any], Awaitable[BaseModel]], type[BaseModel]]] = {
+    "index_document": (index_document, Document),
+}

@@ -1,0 +1,94 @@
+"""create_app() and its lifespan: the only wiring."""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from fastapi import FastAPI
+from fastapi.responses import FileResponse
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.errors import ServerErrorMiddleware
+
+from app import errors, feedback, health
+from app import logging as app_logging
+from app.background import Background
+from app.chat import providers
+from app.chat import routes as chat
+from app.chat.providers.base import Provider
+from app.chat.providers.settings import ProviderSettings
+from app.dependencies import State
+from app.jobs import backend as jobs_backend
+from app.jobs import routes as jobs_routes
+from app.jobs.settings import JobSettings
+from app.middleware import BearerKey, RequestId
+from app.settings import Settings
+from app.shutdown import Shutdown
+from app.streams.response import StreamLimits
+
+log = logging.getLogger(__name__)
+PAGE = Path(__file__).parent / "web" / "index.html"
+
+
+def create_app(
+    settings: Settings | None = None,
+    provider: Provider | None = None,
+    job_settings: JobSettings | None = None,
+) -> FastAPI:
+    """What is not given is read from the environment."""
+    settings = settings or Settings.read()
+    provider = provider or providers.build(ProviderSettings.read())
+    job_settings = job_settings or JobSettings.read()
+    app_logging.set_up(settings.log_level)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[State]:
+        if not settings.api_key.get_secret_value():
+            log.warning("API_KEY is empty: whoever reaches this server may use it")
+        shutdown = Shutdown(settings.drain_seconds)
+        async with AsyncExitStack() as stack:
+            stack.enter_context(shutdown.on_signals())
+            jobs = await stack.enter_async_context(jobs_backend.open(job_settings, shutdown))
+            stack.callback(shutdown.begin)  # for a server that ends us without a signal
+            yield State(
+                settings=settings,
+                shutdown=shutdown,
+                stream_limits=StreamLimits(settings.heartbeat_seconds, settings.send_timeout_seconds),
+                provider=provider,
+                background=Background(shutdown),
+                jobs=jobs,
+            )
+
+    app = FastAPI(
+        title=settings.app_name,
+        lifespan=lifespan,
+        middleware=[  # the first is the outermost
+            Middleware(RequestId),
+            Middleware(
+                CORSMiddleware,
+                allow_origins=settings.cors_origins,
+                allow_methods=["GET", "POST", "DELETE"],
+                allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "X-Request-ID"],
+                expose_headers=["Location", "X-Request-ID", "X-Stream-ID"],
+            ),
+            # FastAPI's own stands outside of all these: its 500 would lack the request id and the CORS headers.
+            Middleware(ServerErrorMiddleware, handler=errors.render_unexpected),
+            Middleware(BearerKey, key=settings.api_key.get_secret_value()),
+        ],
+    )
+    errors.install(app)
+    # The limit stands here, not on FastAPI(): there its 413 would come from outside the middleware above.
+    app.include_router(chat.router, max_body_size=settings.max_body_bytes)
+    app.include_router(feedback.router, max_body_size=settings.max_body_bytes)
+    app.include_router(jobs_routes.router, max_body_size=settings.max_body_bytes)
+    app.include_router(health.router)
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> FileResponse:
+        return FileResponse(PAGE)
+
+    return app
+
+
+app = create_app()

@@ -1,0 +1,60 @@
+"""What wraps every request. Pure ASGI: Starlette's `BaseHTTPMiddleware` stands between a stream and its client."""
+
+import hashlib
+import re
+import secrets
+from uuid import uuid4
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.logging import request_id
+
+SAFE_REQUEST_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
+OPEN_PATHS = frozenset({"/", "/health", "/ready"})
+
+
+class RequestId:
+    """Gives each request an id: the caller's `X-Request-ID` where it is harmless in a log line, else a new one."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        this = given if SAFE_REQUEST_ID.fullmatch(given) else uuid4().hex
+        request_id.set(this)
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["X-Request-ID"] = this
+            await send(message)
+
+        await self.app(scope, receive, send_with_id)
+
+
+class BearerKey:
+    """Guards every path but the open ones, before a body is read. An empty key leaves all of them open.
+
+    Puts the caller into the request's state: what a client may choose, such as an idempotency key, is scoped to it.
+    """
+
+    def __init__(self, app: ASGIApp, key: str) -> None:
+        self.app = app
+        self.key = key.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scope["state"]["caller"] = "anonymous"
+            if self.key and scope["path"] not in OPEN_PATHS:
+                scheme, _, given = Headers(scope=scope).get("authorization", "").partition(" ")
+                if scheme.lower() != "bearer" or not secrets.compare_digest(given.strip().encode(), self.key):
+                    refusal = JSONResponse({"detail": "a valid API key is needed"}, 401, {"WWW-Authenticate": "Bearer"})
+                    await refusal(scope, receive, send)
+                    return
+                scope["state"]["caller"] = hashlib.sha256(self.key).hexdigest()[:16]
+        await self.app(scope, receive, send)

@@ -1,0 +1,62 @@
+"""The application's settings, typed, read once from the environment or `.env`.
+
+What only one part needs stands beside that part: `app/chat/providers/settings.py`, `app/jobs/settings.py`.
+"""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+PROJECT = "{{ cookiecutter.project_slug }}"
+
+
+class EnvSettings(BaseSettings):
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore", allow_inf_nan=False)
+
+    @classmethod
+    def read(cls) -> Self:
+        """Raises SystemExit with one line for each setting that is wrong, by its name and never with its value."""
+        try:
+            return cls()
+        except ValidationError as error:
+            lines = [f"{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}".removeprefix(": ") for e in error.errors()]
+            raise SystemExit("\n".join(["Settings that need a look (environment or .env):", *lines])) from None
+
+
+class Settings(EnvSettings):
+    app_name: str = PROJECT
+    environment: Literal["development", "staging", "production"] = "development"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
+
+    api_key: SecretStr = SecretStr("")
+    cors_origins: Annotated[list[str], NoDecode] = []
+    max_body_bytes: int = Field(1024 * 1024, gt=0)
+
+    # Idle limits on the way: CloudFront 30 s, some mobile gateways 29, Heroku 55, nginx and ALB 60.
+    heartbeat_seconds: float = Field(10, gt=0)
+    send_timeout_seconds: float = Field(30, gt=0)
+    drain_seconds: float = Field(5, ge=0)
+
+    model_timeout_seconds: float = Field(120, gt=0)
+    max_answer_chars: int = Field(100_000, gt=0)
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, origins: list[str]) -> list[str]:
+        """A browser sends an origin without a path, so one that is written with a path would never match."""
+        for origin in origins:
+            if origin != "*" and (origin.count("/") != 2 or "://" not in origin):
+                raise ValueError(f"{origin!r} is not an origin such as https://chat.example.com")
+        return origins
+
+    @model_validator(mode="after")
+    def _closed_in_production(self) -> Self:
+        if self.environment == "production" and not self.api_key.get_secret_value():
+            raise ValueError("API_KEY must be set when ENVIRONMENT is production")
+        return self

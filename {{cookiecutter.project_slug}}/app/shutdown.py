@@ -1,0 +1,69 @@
+"""Learns of SIGTERM before the server waits for open requests, and ends what outlives the drain time.
+
+uvicorn tells an application that it is going down only after the last response has ended, so one open stream
+would hold it for ever. The signal handlers found at start-up are wrapped, not replaced: a second SIGINT still kills.
+"""
+
+import asyncio
+import logging
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+log = logging.getLogger(__name__)
+SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGBREAK") if hasattr(signal, name)]
+
+
+class Shutdown:
+    def __init__(self, drain_seconds: float) -> None:
+        self.drain_seconds = drain_seconds
+        self.draining = False
+        self.expired = False
+        self._endings: dict[object, Callable[[], object]] = {}
+
+    @contextmanager
+    def at_limit(self, end: Callable[[], object]) -> Iterator[None]:
+        """Calls `end` when the drain time is over while the block still runs; at once if it is over already."""
+        entry = object()
+        self._endings[entry] = end
+        if self.expired:
+            end()
+        try:
+            yield
+        finally:
+            del self._endings[entry]
+
+    def begin(self) -> None:
+        """Starts the drain time. Must be called on the event loop."""
+        if not self.draining:
+            self.draining = True
+            log.info("draining: what still runs in %g s is ended", self.drain_seconds)
+            asyncio.get_running_loop().call_later(self.drain_seconds, self._expire)
+
+    def _expire(self) -> None:
+        self.expired = True
+        for end in list(self._endings.values()):
+            end()
+
+    @contextmanager
+    def on_signals(self) -> Iterator[None]:
+        """Does nothing outside the main thread, where Python allows no signal handlers."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        wrapped = {number: handler for number in SIGNALS if callable(handler := signal.getsignal(number))}
+
+        def handle(number: int, frame: FrameType | None) -> None:
+            loop.call_soon_threadsafe(self.begin)
+            wrapped[signal.Signals(number)](number, frame)
+
+        for number in wrapped:
+            signal.signal(number, handle)
+        try:
+            yield
+        finally:
+            for number, handler in wrapped.items():
+                signal.signal(number, handler)

@@ -1,0 +1,73 @@
+"""The events of a stream, and their wire format (HTML standard, "Server-sent events")."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
+
+@dataclass(frozen=True)
+class Event:
+    """Its fields are the event's data. `name` is what an `EventSource` listens for."""
+
+    name: ClassVar[str]
+
+
+@dataclass(frozen=True)
+class Status(Event):
+    name = "status"
+    state: str
+    stream_id: str
+
+
+@dataclass(frozen=True)
+class Token(Event):
+    name = "token"
+    text: str
+
+
+@dataclass(frozen=True)
+class Error(Event):
+    """`message` is for the reader of the stream: never the text of an exception."""
+
+    name = "error"
+    code: str
+    message: str
+    retryable: bool
+    request_id: str
+
+
+@dataclass(frozen=True)
+class Done(Event):
+    name = "done"
+    reason: str = "end"
+
+
+@dataclass(frozen=True)
+class KeepAlive(Event):
+    """Says nothing: a proxy or a browser sees that the connection lives."""
+
+    name = "keep-alive"
+
+
+class StreamFault(Exception):  # noqa: N818
+    """Raised by a source of events to end its stream with `error`, then `done` for `reason`."""
+
+    def __init__(self, error: Error, reason: str = "error") -> None:
+        super().__init__(error.code)
+        self.error = error
+        self.reason = reason
+
+
+Encoder = Callable[[Event, int | None], bytes]
+"""From an event and its place in the stream, from 1, to what goes over the wire. None: the connection's own event."""
+
+
+def encode(event: Event, id: int | None) -> bytes:  # noqa: A002
+    """The contract's own dialect. JSON escapes every line break, so the data is always one line."""
+    if isinstance(event, KeepAlive):
+        return b": keep-alive\n\n"
+    number = "" if id is None else f"id: {id}\n"
+    return f"event: {event.name}\n{number}data: {_json(vars(event))}\n\n".encode()
