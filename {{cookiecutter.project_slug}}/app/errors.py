@@ -24,15 +24,15 @@ class AppError(Exception):
     headers: ClassVar[Mapping[str, str]] = {}
 
 
-class NotFound(AppError):  # noqa: N818
+class NotFound(AppError):
     status = 404
 
 
-class Conflict(AppError):  # noqa: N818
+class Conflict(AppError):
     status = 409
 
 
-class Unavailable(AppError):  # noqa: N818
+class Unavailable(AppError):
     status = 503
     headers: ClassVar[Mapping[str, str]] = {"Retry-After": "2"}
 

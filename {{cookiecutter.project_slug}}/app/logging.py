@@ -15,9 +15,12 @@ def _add_request_id(record: logging.LogRecord) -> bool:
 
 
 def set_up(level: str) -> None:
-    """uvicorn configures its own loggers only, so without this the application's would be lost below WARNING."""
+    """uvicorn configures its own loggers only, so without this the application's would be lost below WARNING.
+
+    `level` is for the application's own; libraries show from WARNING on.
+    """
+    logging.getLogger("app").setLevel(level)
     root = logging.getLogger()
-    root.setLevel(level)
     if any(handler.name == HANDLER for handler in root.handlers):
         return
     handler = logging.StreamHandler()

@@ -20,7 +20,7 @@ ENDED: frozenset[Status] = frozenset({"succeeded", "failed", "cancelled"})
 MAX_PAUSE_SECONDS = 3600.0
 
 
-class NotYours(Exception):  # noqa: N818
+class NotYours(Exception):
     """Somebody else runs the job, or nobody should: it was cancelled or has ended."""
 
 

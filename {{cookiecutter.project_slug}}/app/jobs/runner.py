@@ -23,7 +23,7 @@ CLEANUP_SECONDS = 5.0
 BACKOFF_SECONDS = (1.0, 5.0, 30.0)
 
 
-class Refused(Exception):  # noqa: N818
+class Refused(Exception):
     """The job can't be run, however often it is tried."""
 
 

@@ -52,7 +52,7 @@ class KeepAlive(Event):
     name = "keep-alive"
 
 
-class StreamFault(Exception):  # noqa: N818
+class StreamFault(Exception):
     """Raised by a source of events to end its stream with `error`, then `done` for `reason`."""
 
     def __init__(self, error: Error, reason: str = "error") -> None:

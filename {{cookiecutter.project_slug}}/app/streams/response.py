@@ -41,7 +41,7 @@ class StreamLimits:
     send_timeout: float
 
 
-class ClientStalled(Exception):  # noqa: N818
+class ClientStalled(Exception):
     pass
 
 
@@ -53,6 +53,7 @@ class EventStream(Response):
         events: AsyncIterator[Event],
         encoder: Encoder = encode,
         *,
+        status_code: int = 200,  # FastAPI reads the default from this signature for its docs
         first_id: int = 1,
         headers: Mapping[str, str] | None = None,
     ) -> None:
@@ -60,7 +61,7 @@ class EventStream(Response):
         self.events = events
         self.encoder = encoder
         self.next_id = first_id
-        self.status_code = 200
+        self.status_code = status_code
         self.background = None  # FastAPI puts injected BackgroundTasks here
         # nginx holds a response back until its buffer is full unless told otherwise.
         self.init_headers({"cache-control": "no-cache", "x-accel-buffering": "no", **(headers or {})})

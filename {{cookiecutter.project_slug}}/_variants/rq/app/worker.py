@@ -1,7 +1,6 @@
 """`python -m app.worker`: RQ's own worker, on this project's queue."""
 
 import asyncio
-import logging
 import sys
 
 import redis
@@ -10,6 +9,7 @@ from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 from rq import SpawnWorker, Worker
 from rq.serializers import JSONSerializer
+from rq.worker import BaseWorker
 
 from app import logging as app_logging
 from app.jobs.backend import WORKER_TTL_SECONDS, rq_queue
@@ -33,26 +33,26 @@ async def _run_job(job_id: str, settings: JobSettings) -> None:
         await run(store, job_id, settings)
 
 
-def main() -> None:
-    app_logging.set_up(Settings.read().log_level)
-    settings = JobSettings.read()
+def rq_worker(settings: JobSettings, worker_class: type[BaseWorker]) -> BaseWorker:
     connection = Redis.from_url(
         str(settings.redis_url),
         retry=RECONNECT,
         retry_on_error=[redis.ConnectionError, redis.TimeoutError],
     )
     # Exactly one queue: on several, RQ pops with a command that forgets a job whose worker dies at that moment.
-    queue = rq_queue(settings, connection)
-    # macOS forbids much of what its libraries do after a fork.
-    worker_class = SpawnWorker if sys.platform == "darwin" else Worker
-    worker = worker_class(
-        [queue],
+    return worker_class(
+        [rq_queue(settings, connection)],
         connection=connection,
         serializer=JSONSerializer,
         worker_ttl=WORKER_TTL_SECONDS,
     )
-    logging.getLogger(__name__).info("working on queue %s", settings.queue_name)
-    worker.work()
+
+
+def main() -> None:
+    app_logging.set_up(Settings.read().log_level)
+    # macOS forbids much of what its libraries do after a fork.
+    worker_class = SpawnWorker if sys.platform == "darwin" else Worker
+    rq_worker(JobSettings.read(), worker_class).work()
 
 
 if __name__ == "__main__":

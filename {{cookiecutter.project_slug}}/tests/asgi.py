@@ -1,0 +1,95 @@
+"""One exchange with an ASGI application on this event loop, message by message: no sockets, no threads."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Scope
+
+from app.shutdown import Shutdown
+from app.streams.response import StreamLimits
+
+WAIT_SECONDS = 5.0  # only a broken test waits that long
+
+
+def state(heartbeat: float = 10, send_timeout: float = 30, drain: float = 1) -> dict[str, Any]:
+    return {"stream_limits": StreamLimits(heartbeat, send_timeout), "shutdown": Shutdown(drain)}
+
+
+class Exchange:
+    call: "asyncio.Task[None]"
+
+    def __init__(self) -> None:
+        self.gone = asyncio.Event()
+        self.taking = asyncio.Event()
+        self.taking.set()
+        self.ended = asyncio.Event()
+        self._sent: asyncio.Queue[Message] = asyncio.Queue()
+        self._requests: list[Message] = []
+
+    async def receive(self) -> Message:
+        if self._requests:
+            return self._requests.pop()
+        await self.gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        await self.taking.wait()
+        await self._sent.put(message)
+
+    async def message(self) -> Message:
+        return await asyncio.wait_for(self._sent.get(), WAIT_SECONDS)
+
+    async def text(self) -> str:
+        """The next piece of the body; empty at the proper end."""
+        message = await self.message()
+        assert message["type"] == "http.response.body"
+        return str(message["body"], "utf-8")
+
+    async def rest(self) -> str:
+        """What comes until the response ends, properly or not."""
+        await asyncio.wait_for(self.ended.wait(), WAIT_SECONDS)
+        pieces = []
+        while not self._sent.empty():
+            pieces.append(await self.text())
+        return "".join(pieces)
+
+    async def until_ended(self) -> None:
+        await asyncio.wait_for(self.ended.wait(), WAIT_SECONDS)
+
+
+@asynccontextmanager
+async def exchange(app: ASGIApp, path: str = "/", *, body: Any = None, **state: Any) -> AsyncIterator[Exchange]:
+    """Sends a request (POST when there is a `body`) and gives what talks to the application about it."""
+    talk = Exchange()
+    talk._requests = [{"type": "http.request", "body": json.dumps(body).encode(), "more_body": False}] if body else []
+    scope: Scope = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.4"},
+        "http_version": "1.1",
+        "method": "POST" if body else "GET",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "root_path": "",
+        "headers": [(b"content-type", b"application/json")],
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 80),
+        "scheme": "http",
+        "state": state,
+    }
+
+    async def answer() -> None:
+        await app(scope, talk.receive, talk.send)
+
+    talk.call = call = asyncio.create_task(answer())
+    call.add_done_callback(lambda _: talk.ended.set())
+    try:
+        assert (await talk.message())["type"] == "http.response.start"
+        yield talk
+    finally:
+        talk.gone.set()
+        talk.taking.set()
+        await asyncio.wait_for(asyncio.gather(call, return_exceptions=True), WAIT_SECONDS)

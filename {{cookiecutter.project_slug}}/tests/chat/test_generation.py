@@ -1,0 +1,77 @@
+import asyncio
+import logging
+from contextlib import aclosing
+
+import pytest
+
+from app.chat.generation import answer
+from app.chat.providers.base import Finish, Message
+from app.logging import request_id
+from app.streams.events import Done, Event, Status, StreamFault, Token
+from tests.providers import ScriptedProvider
+
+QUESTION = [Message(role="user", content="?")]
+
+
+async def events_of(*script: object, seconds: float = 5, max_chars: int = 100) -> list[Event]:
+    return [
+        event async for event in answer(ScriptedProvider(*script), QUESTION, "s", seconds=seconds, max_chars=max_chars)
+    ]
+
+
+async def test_the_pieces_become_tokens_between_status_and_done() -> None:
+    assert await events_of("a", " b") == [Status("thinking", "s"), Token("a"), Token(" b"), Done("end")]
+
+
+async def test_the_status_comes_before_the_model_is_asked() -> None:
+    provider = ScriptedProvider("a")
+    async with aclosing(answer(provider, QUESTION, "s", seconds=5, max_chars=9)) as events:
+        assert await anext(events) == Status("thinking", "s")
+        assert provider.asked == []
+        await anext(events)
+        assert provider.asked == [QUESTION]
+
+
+@pytest.mark.parametrize("reason", ["end", "length", "refusal"])
+async def test_the_model_may_say_how_it_finished(reason: str) -> None:
+    assert (await events_of("a", Finish(reason)))[-1] == Done(reason)  # type: ignore[arg-type]
+
+
+async def test_an_answer_past_the_limit_is_cut_there() -> None:
+    assert (await events_of("abc", "def", max_chars=4))[1:] == [Token("abc"), Token("d"), Done("length")]
+
+
+async def test_an_answer_that_reaches_the_limit_exactly_is_whole() -> None:
+    assert (await events_of("abcd", max_chars=4))[1:] == [Token("abcd"), Done("end")]
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "reason"),
+    [
+        (RuntimeError("the secret"), "model_error", "error"),
+        (17, "model_error", "error"),
+        (5.0, "model_timeout", "timeout"),
+    ],
+)
+async def test_tokens_made_before_a_fault_are_kept_and_it_is_named(
+    fault: object, code: str, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    request_id.set("r-1")
+    seen = []
+    with pytest.raises(StreamFault) as raised:
+        async for event in answer(ScriptedProvider("a", fault), QUESTION, "s", seconds=0.02, max_chars=9):
+            seen.append(event)
+    assert seen == [Status("thinking", "s"), Token("a")]
+    assert (raised.value.error.code, raised.value.reason) == (code, reason)
+    assert raised.value.error.request_id == "r-1"
+    assert "secret" not in raised.value.error.message
+    assert caplog.records[-1].levelno == logging.ERROR
+
+
+async def test_the_model_is_closed_when_nobody_reads_on() -> None:
+    provider = ScriptedProvider("a", asyncio.Event())
+    async with aclosing(answer(provider, QUESTION, "s", seconds=5, max_chars=9)) as events:
+        await anext(events)
+        await anext(events)
+        assert not provider.closed.is_set()
+    assert provider.closed.is_set()

@@ -1,0 +1,75 @@
+import asyncio
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from app.jobs.backend import open as open_jobs
+from app.jobs.settings import JobSettings
+from app.jobs.tasks import TASKS, Document, JobContext
+from app.shutdown import Shutdown
+from tests.server import Serve
+
+LARGE = json.dumps({"title": "large", "text": "lorem ipsum " * 87_000})
+DOCUMENT = Document(title="t", text="x")
+
+
+async def test_what_has_not_ended_at_the_drain_limit_is_reported_as_lost(
+    job_settings: JobSettings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun = asyncio.Event()
+
+    async def endless(context: JobContext, document: Document) -> Document:
+        begun.set()
+        await asyncio.sleep(60)
+        return document
+
+    monkeypatch.setitem(TASKS, "endless", (endless, Document))
+    shutdown = Shutdown(0.02)
+    async with open_jobs(job_settings, shutdown) as jobs:
+        job = await jobs.enqueue("endless", DOCUMENT, caller="c")
+        await asyncio.wait_for(begun.wait(), 5)
+        shutdown.begin()
+    assert f"job {job.id} is lost" in caplog.text
+
+
+async def test_what_ends_within_the_drain_time_is_waited_for(
+    job_settings: JobSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutdown = Shutdown(5)
+    async with open_jobs(job_settings, shutdown) as jobs:
+        job = await jobs.enqueue("index_document", DOCUMENT, caller="c")
+        while (await jobs.get(job.id)).status == "queued":
+            await asyncio.sleep(0)
+        shutdown.begin()
+    assert (await jobs.get(job.id)).status == "succeeded"
+    assert "lost" not in caplog.text
+
+
+async def test_several_web_processes_are_warned_of(
+    job_settings: JobSettings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("WEB_CONCURRENCY", "2")
+    async with open_jobs(job_settings, Shutdown(0)):
+        pass
+    assert "WEB_CONCURRENCY is above 1" in caplog.text
+
+
+def test_a_large_document_delays_neither_health_checks_nor_heartbeats(serve: Serve) -> None:
+    server = serve(HEARTBEAT_SECONDS="0.05", MODEL_TIMEOUT_SECONDS="60", ECHO_TOKEN_SECONDS="60")
+    stream = server.request("POST", "/chat/stream", json.dumps({"question": "x"}))
+    job_id = json.load(server.request("POST", "/documents", LARGE))["id"]
+    with ThreadPoolExecutor() as pool:
+        events = pool.submit(lambda: server.request("GET", f"/jobs/{job_id}/events").read())
+        beats = pool.submit(lambda: [stream.readline() for _ in range(20)].count(b": keep-alive\n"))
+        delays = []
+        while not events.done():
+            began = time.monotonic()
+            assert server.request("GET", "/health").read()
+            delays.append(time.monotonic() - began)
+        assert beats.done()
+        assert b'"succeeded"' in events.result()
+    # A loop that counts the terms itself answers once or twice while it does; not the slowest few, for CI is shared.
+    assert len(delays) > 20
+    assert sorted(delays)[len(delays) * 9 // 10] < 0.1

@@ -1,0 +1,123 @@
+from typing import Any
+
+import pytest
+
+from app.errors import Conflict
+from app.jobs.job import MAX_PAUSE_SECONDS, Job, JobError, NotYours, Progress
+
+ERROR = JobError(code="job_failed", message="The job failed.", request_id="r")
+HALF = Progress(fraction=0.5, message="half")
+
+
+def a_job(**fields: Any) -> Job:
+    return Job(
+        **{"id": "j", "task": "t", "fingerprint": "f", "request_id": "r", "created_at": 0.0, "due": 0.0, **fields}
+    )
+
+
+def running(**fields: Any) -> Job:
+    return a_job(**fields).begin("me", now=10, lease=15, max_attempts=3)
+
+
+def test_a_job_begins_with_its_attempt_counted_and_a_lease() -> None:
+    job = running()
+    assert (job.status, job.attempts, job.holder, job.due, job.started_at) == ("running", 1, "me", 25, 10)
+
+
+def test_a_job_that_is_held_is_not_begun_by_another() -> None:
+    with pytest.raises(NotYours):
+        running().begin("you", now=20, lease=15, max_attempts=3)
+
+
+def test_a_job_whose_lease_has_run_out_is_begun_by_another() -> None:
+    job = running().begin("you", now=26, lease=15, max_attempts=3)
+    assert (job.holder, job.attempts, job.started_at) == ("you", 2, 10)
+
+
+@pytest.mark.parametrize("status", ["succeeded", "failed", "cancelled"])
+def test_an_ended_job_is_not_begun(status: str) -> None:
+    with pytest.raises(NotYours):
+        a_job(status=status).begin("me", now=1, lease=15, max_attempts=3)
+
+
+def test_a_job_whose_workers_all_died_fails_before_it_is_tried_again() -> None:
+    job = a_job(attempts=3, status="running").begin("me", now=10, lease=15, max_attempts=3)
+    assert job.error is not None
+    assert (job.status, job.attempts, job.error.code, job.due, job.ended_at) == ("failed", 3, "worker_lost", None, 10)
+
+
+def test_dispatching_takes_the_lease_from_a_holder_that_let_it_run_out() -> None:
+    job = running().dispatched(now=26, pause=15)
+    assert (job.holder, job.due, job.dispatches) == (None, 41, 1)
+    with pytest.raises(NotYours):
+        job.renewed("me", now=27, lease=15, progress=HALF)
+
+
+def test_a_job_that_is_not_due_is_not_dispatched() -> None:
+    with pytest.raises(NotYours):
+        running().dispatched(now=20, pause=15)
+
+
+def test_the_pause_between_dispatches_doubles_up_to_a_limit() -> None:
+    job, now, pauses = a_job(), 0.0, []
+    for _ in range(10):
+        job = job.dispatched(now, pause=15)
+        assert job.due is not None
+        pauses.append(job.due - now)
+        now = job.due
+    assert pauses[:4] == [15, 30, 60, 120]
+    assert pauses[-1] == MAX_PAUSE_SECONDS
+
+
+def test_the_pause_starts_over_with_an_attempt() -> None:
+    assert a_job(dispatches=5).begin("me", now=1, lease=15, max_attempts=3).dispatches == 0
+
+
+def test_renewing_moves_the_end_of_the_lease_and_writes_the_progress() -> None:
+    job = running().renewed("me", now=20, lease=15, progress=HALF)
+    assert (job.due, job.progress) == (35, HALF)
+
+
+def test_success_fills_the_progress_and_needs_nobody_any_more() -> None:
+    job = running(error=ERROR).succeed("me", now=30, progress=HALF)
+    assert (job.status, job.due, job.holder, job.ended_at, job.error) == ("succeeded", None, None, 30, None)
+    assert job.progress == Progress(fraction=1.0, message="half")
+
+
+def test_a_failure_is_retried_after_the_pause_and_keeps_its_error_meanwhile() -> None:
+    job = running().fail("me", now=30, progress=HALF, error=ERROR, retry_in=5)
+    assert (job.status, job.due, job.holder, job.error, job.ended) == ("retrying", 35, None, ERROR, False)
+
+
+def test_the_last_failure_ends_the_job() -> None:
+    job = running().fail("me", now=30, progress=HALF, error=ERROR, retry_in=None)
+    assert (job.status, job.due, job.ended_at, job.progress) == ("failed", None, 30, HALF)
+
+
+@pytest.mark.parametrize("status", ["queued", "running", "retrying"])
+def test_a_job_that_has_not_ended_can_be_cancelled(status: str) -> None:
+    job = a_job(status=status, holder="me").cancel(now=9)
+    assert (job.status, job.due, job.ended_at) == ("cancelled", None, 9)
+    with pytest.raises(NotYours):
+        job.succeed("me", now=10, progress=HALF)
+
+
+@pytest.mark.parametrize("status", ["succeeded", "failed", "cancelled"])
+def test_an_ended_job_can_not(status: str) -> None:
+    with pytest.raises(Conflict, match=status):
+        a_job(status=status).cancel(now=9)
+
+
+def test_a_failed_job_starts_over_with_all_its_attempts() -> None:
+    failed = running(attempts=2).fail("me", now=30, progress=HALF, error=ERROR, retry_in=None)
+    assert failed.again(now=40) == a_job(due=40)
+
+
+@pytest.mark.parametrize("status", ["queued", "running", "retrying", "succeeded", "cancelled"])
+def test_no_other_can(status: str) -> None:
+    with pytest.raises(Conflict, match=status):
+        a_job(status=status).again(now=40)
+
+
+def test_a_field_of_a_later_version_is_ignored() -> None:
+    assert Job.model_validate({**a_job().model_dump(), "colour": "red"}) == a_job()

@@ -1,0 +1,180 @@
+import asyncio
+import logging
+import time
+from functools import partial
+
+import pytest
+from pydantic import BaseModel
+
+from app.jobs import runner
+from app.jobs.job import Job
+from app.jobs.runner import run
+from app.jobs.settings import JobSettings
+from app.jobs.store import Store
+from app.jobs.tasks import TASKS, JobContext
+
+
+class Order(BaseModel):
+    what: str
+
+
+class Receipt(BaseModel):
+    what: str
+    attempt: int
+
+
+class Task:
+    """A task that does as the test says, once for each attempt."""
+
+    def __init__(self, *outcomes: Exception | asyncio.Event | float | None) -> None:
+        self.outcomes = list(outcomes)
+        self.begun = asyncio.Event()
+        self.cleaned_up = False
+
+    async def __call__(self, context: JobContext, order: Order) -> Receipt:
+        self.begun.set()
+        context.progress(0.5, "half")
+        outcome = self.outcomes.pop(0) if self.outcomes else None
+        if isinstance(outcome, Exception):
+            raise outcome
+        try:
+            await (outcome.wait() if isinstance(outcome, asyncio.Event) else asyncio.sleep(outcome or 0))
+        finally:
+            await asyncio.sleep(0)
+            self.cleaned_up = True
+        return Receipt(what=order.what, attempt=context.attempt)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "RENEW_SECONDS", 0.02)
+    monkeypatch.setattr(runner, "PROGRESS_SECONDS", 0.01)
+
+
+async def accepted(store: Store, task: Task, monkeypatch: pytest.MonkeyPatch, payload: str = '{"what":"tea"}') -> Job:
+    monkeypatch.setitem(TASKS, "order", (task, Order))
+    job = Job(id="j", task="order", fingerprint="f", request_id="r-7", created_at=time.time(), due=0)
+    return await store.create(job, payload)
+
+
+async def test_a_job_runs_and_its_result_is_kept(
+    store: Store, job_settings: JobSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await accepted(store, Task(), monkeypatch)
+    await run(store, "j", job_settings)
+    job = await store.get("j")
+    assert (job.status, job.attempts, job.progress.fraction, job.progress.message) == ("succeeded", 1, 1.0, "half")
+    assert await store.result("j") == '{"what":"tea","attempt":1}'
+
+
+async def test_a_job_that_fails_is_retried_and_then_succeeds(
+    store: Store, job_settings: JobSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await accepted(store, Task(RuntimeError(), RuntimeError(), None), monkeypatch)
+    for attempt, pause in ((1, 1), (2, 5)):
+        before = time.time()
+        await run(store, "j", job_settings)
+        job = await store.get("j")
+        assert (job.status, job.attempts) == ("retrying", attempt)
+        assert job.due is not None
+        assert before + pause <= job.due <= time.time() + pause
+    await run(store, "j", job_settings)
+    job = await store.get("j")
+    assert (job.status, job.attempts, job.error) == ("succeeded", 3, None)
+
+
+async def test_the_last_failure_is_raised_logged_with_the_request_id_and_masked(
+    store: Store, job_settings: JobSettings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    await accepted(store, Task(*[RuntimeError("the secret")] * 3), monkeypatch)
+    await run(store, "j", job_settings)
+    await run(store, "j", job_settings)
+    with pytest.raises(RuntimeError):
+        await run(store, "j", job_settings)
+    job = await store.get("j")
+    assert job.error is not None
+    assert (job.status, job.error.code, job.error.request_id) == ("failed", "job_failed", "r-7")
+    assert "secret" not in job.model_dump_json()
+    assert "the secret" in caplog.text
+
+
+async def test_a_job_that_takes_too_long_is_ended_and_its_cleanup_is_awaited(
+    store: Store, job_settings: JobSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = Task(60.0)
+    await accepted(store, task, monkeypatch)
+    await run(store, "j", job_settings.model_copy(update={"job_timeout_seconds": 0.02}))
+    job = await store.get("j")
+    assert job.error is not None
+    assert (job.status, job.error.code, task.cleaned_up) == ("retrying", "job_timeout", True)
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_running_job_that_is_cancelled_is_stopped(
+    store: Store, job_settings: JobSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = Task(60.0)
+    await accepted(store, task, monkeypatch)
+    running = asyncio.create_task(run(store, "j", job_settings))
+    await asyncio.wait_for(task.begun.wait(), 5)
+    await store.update("j", partial(Job.cancel, now=time.time()))
+    await asyncio.wait_for(running, 5)
+    assert task.cleaned_up
+    assert (await store.get("j")).status == "cancelled"
+    assert await store.result("j") is None
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_running_job_renews_its_lease_and_shows_its_progress(
+    store: Store, job_settings: JobSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = Task(finish := asyncio.Event())
+    await accepted(store, task, monkeypatch)
+    running = asyncio.create_task(run(store, "j", job_settings))
+    await asyncio.wait_for(task.begun.wait(), 5)
+    leases: set[float | None] = set()
+    while len(leases) < 4:  # the first one and three renewals
+        leases.add((job := await store.get("j")).due)
+        await asyncio.sleep(0.001)
+    assert (job.status, job.progress.message) == ("running", "half")
+    finish.set()
+    await running
+    assert (await store.get("j")).attempts == 1
+
+
+async def test_a_message_for_a_job_that_is_held_or_ended_or_forgotten_does_nothing(
+    store: Store, job_settings: JobSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = Task(0.05)
+    await accepted(store, task, monkeypatch)
+    await asyncio.gather(*(run(store, "j", job_settings) for _ in range(3)))
+    await run(store, "j", job_settings)
+    await run(store, "forgotten", job_settings)
+    assert (await store.get("j")).attempts == 1
+
+
+@pytest.mark.parametrize(("task", "payload"), [("unheard of", "{}"), ("order", '{"whatever":1}')])
+async def test_a_job_that_this_version_can_not_run_fails_at_once(
+    store: Store, job_settings: JobSettings, monkeypatch: pytest.MonkeyPatch, task: str, payload: str
+) -> None:
+    monkeypatch.setitem(TASKS, "order", (Task(), Order))
+    await store.create(Job(id="j", task=task, fingerprint="f", request_id="r", created_at=0, due=0), payload)
+    with pytest.raises(runner.Refused):
+        await run(store, "j", job_settings)
+    job = await store.get("j")
+    assert job.error is not None
+    assert (job.status, job.error.code) == ("failed", "job_refused")
+
+
+async def test_a_job_whose_workers_died_on_every_attempt_fails(
+    store: Store, job_settings: JobSettings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.ERROR)
+    await accepted(store, Task(), monkeypatch)
+    for _ in range(job_settings.job_max_attempts):
+        await store.update("j", lambda job: job.begin("dead", now=0, lease=0, max_attempts=99))
+    await run(store, "j", job_settings)
+    job = await store.get("j")
+    assert job.error is not None
+    assert (job.status, job.error.code) == ("failed", "worker_lost")
+    assert "its worker died on each of 3 attempts" in caplog.text

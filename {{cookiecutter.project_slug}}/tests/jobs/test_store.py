@@ -1,0 +1,88 @@
+import asyncio
+import time
+from functools import partial
+from typing import Any
+
+import pytest
+
+from app.errors import NotFound
+from app.jobs.job import Job, NotYours, Progress
+from app.jobs.store import Store
+
+
+def a_job(id: str = "j", **fields: Any) -> Job:  # noqa: A002
+    return Job(
+        **{"id": id, "task": "t", "fingerprint": "f", "request_id": "r", "created_at": 0.0, "due": 0.0, **fields}
+    )
+
+
+def begin(job: Job) -> Job:
+    return job.begin("me", now=time.time(), lease=15, max_attempts=3)
+
+
+async def test_what_was_created_is_found(store: Store) -> None:
+    await store.create(a_job(), '{"a":1}')
+    assert await store.get("j") == a_job()
+    assert await store.payload("j") == '{"a":1}'
+    assert await store.result("j") is None
+
+
+async def test_the_second_job_of_an_id_is_the_first(store: Store) -> None:
+    await store.create(a_job(), "1")
+    assert await store.create(a_job(task="other"), "2") == a_job()
+    assert await store.payload("j") == "1"
+
+
+@pytest.mark.parametrize("call", ["get", "payload"])
+async def test_an_unknown_id_is_not_found(store: Store, call: str) -> None:
+    with pytest.raises(NotFound):
+        await getattr(store, call)("nobody")
+    with pytest.raises(NotFound):
+        await store.update("nobody", begin)
+
+
+async def test_a_change_that_raises_leaves_everything_as_it_was(store: Store) -> None:
+    await store.create(a_job(), "{}")
+    before = await store.update("j", begin)
+    with pytest.raises(NotYours):
+        await store.update("j", lambda job: job.succeed("you", 1, Progress()), result="1")
+    assert await store.get("j") == before
+    assert await store.result("j") is None
+    assert len(await store.events("j", 0)) == 2
+
+
+async def test_changes_at_the_same_time_are_each_applied(store: Store) -> None:
+    await store.create(a_job(), "{}")
+    await asyncio.gather(
+        *(store.update("j", lambda job: job.model_copy(update={"dispatches": job.dispatches + 1})) for _ in range(5))
+    )
+    assert (await store.get("j")).dispatches == 5
+
+
+async def test_the_result_is_written_with_the_end(store: Store) -> None:
+    await store.create(a_job(), "{}")
+    await store.update("j", begin)
+    await store.update("j", lambda job: job.succeed("me", time.time(), Progress()), result="[1]")
+    assert await store.result("j") == "[1]"
+
+
+async def test_who_is_due_follows_the_record(store: Store) -> None:
+    await store.create(a_job("now"), "{}")
+    await store.create(a_job("later", due=time.time() + 60), "{}")
+    await store.create(a_job("held"), "{}")
+    await store.update("held", begin)
+    await store.create(a_job("ended"), "{}")
+    await store.update("ended", partial(Job.cancel, now=time.time()))
+    assert await store.due(time.time()) == ["now"]
+    assert sorted(await store.due(time.time() + 61)) == ["held", "later", "now"]
+
+
+async def test_each_change_that_followers_can_see_is_an_event(store: Store) -> None:
+    await store.create(a_job(), "{}")
+    await store.update("j", begin)
+    await store.update("j", partial(Job.renewed, holder="me", now=1, lease=15, progress=Progress()))
+    half = Progress(fraction=0.5, message="half")
+    await store.update("j", partial(Job.renewed, holder="me", now=1, lease=15, progress=half))
+    states = [(event["state"], event["progress"]["fraction"]) for event in await store.events("j", 0)]
+    assert states == [("queued", 0), ("running", 0), ("running", 0.5)]
+    assert await store.events("j", 2) == [{"state": "running", "progress": half.model_dump()}]

@@ -1,0 +1,32 @@
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from typing import cast
+
+from app.chat.providers.base import Finish, Message
+
+
+class ScriptedProvider:
+    """A model that follows a script: yields its pieces, waits for its events and seconds, raises its exceptions."""
+
+    def __init__(self, *script: object) -> None:
+        self.script = script
+        self.asked: list[Sequence[Message]] = []
+        self.yielded = 0
+        self.closed = asyncio.Event()
+
+    async def stream(self, messages: Sequence[Message]) -> AsyncGenerator[str | Finish, None]:
+        self.asked.append(messages)
+        try:
+            for step in self.script:
+                if isinstance(step, BaseException):
+                    raise step
+                if isinstance(step, asyncio.Event):
+                    await step.wait()
+                elif isinstance(step, float):
+                    await asyncio.sleep(step)
+                else:
+                    self.yielded += 1
+                    yield cast(str | Finish, step)
+        finally:
+            await asyncio.sleep(0)  # a real client closes its connection, which is awaited too
+            self.closed.set()

@@ -1,0 +1,118 @@
+"""Real uvicorn processes, for what only a process has: signals, sockets, stderr."""
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from http.client import HTTPConnection, HTTPResponse
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+START_SECONDS = 30.0
+STOP_SECONDS = 15.0
+
+
+class Server:
+    def __init__(self, process: "subprocess.Popen[str]", port: int) -> None:
+        self.process = process
+        self.port = port
+        self._lines: list[str] = []
+        self._closed = False
+        self._responses: list[HTTPResponse] = []
+        self._news = threading.Condition()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def request(
+        self, method: str, path: str, body: str | None = None, headers: dict[str, str] | None = None
+    ) -> HTTPResponse:
+        """The response as soon as its headers are there: its body can be read while it is made."""
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=START_SECONDS)
+        sent = {"Connection": "close", "Content-Type": "application/json", **(headers or {})}
+        connection.request(method, path, body, sent)
+        self._responses.append(response := connection.getresponse())
+        return response
+
+    def logged(self, text: str) -> str:
+        """Waits for a line of the log with `text` in it."""
+
+        def found() -> list[str]:
+            return [line for line in self._lines if text in line]
+
+        with self._news:
+            self._news.wait_for(lambda: found() or self._closed, START_SECONDS)
+        assert found(), f"nothing logged with {text!r}:\n{self.log}"
+        return found()[0]
+
+    @property
+    def log(self) -> str:
+        return "".join(self._lines)
+
+    def stop(self) -> float:
+        """Sends SIGTERM; gives the seconds until the process was gone."""
+        began = time.monotonic()
+        self.process.terminate()
+        self.process.wait(STOP_SECONDS)
+        self._reader.join(STOP_SECONDS)
+        return time.monotonic() - began
+
+    def close(self) -> None:
+        for response in self._responses:
+            response.close()
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        self._reader.join(STOP_SECONDS)
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            with self._news:
+                self._lines.append(line)
+                self._news.notify_all()
+        self.process.stderr.close()
+        with self._news:
+            self._closed = True
+            self._news.notify_all()
+
+
+Serve = Callable[..., Server]
+
+
+@contextmanager
+def serving(environment: dict[str, str]) -> Iterator[Serve]:
+    servers: list[Server] = []
+
+    def serve(app: str = "app.main:app", *options: str, **settings: str) -> Server:
+        port = free_port()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "uvicorn", app, "--port", str(port), *options],
+            cwd=ROOT,
+            env={**os.environ, **environment, **settings},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        servers.append(server := Server(process, port))
+        server.logged("Application startup complete")
+        while True:  # uvicorn opens its port a moment later, and with --reload logs nothing then
+            with suppress(ConnectionRefusedError):
+                server.request("GET", "/health").close()
+                return server
+
+    try:
+        yield serve
+    finally:
+        for server in servers:
+            server.close()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

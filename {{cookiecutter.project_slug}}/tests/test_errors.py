@@ -1,0 +1,39 @@
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from app.errors import AppError, Conflict, NotFound, Unavailable, install
+from app.jobs.settings import JobSettings
+from app.main import create_app
+from app.settings import Settings
+from tests.providers import ScriptedProvider
+
+
+@pytest.mark.parametrize(("error", "status"), [(NotFound, 404), (Conflict, 409), (Unavailable, 503)])
+def test_each_error_has_its_status_and_says_why(error: type[AppError], status: int) -> None:
+    app = FastAPI()
+    install(app)
+
+    @app.get("/")
+    def fails() -> None:
+        raise error("why")
+
+    response = TestClient(app).get("/")
+    assert (response.status_code, response.json()) == (status, {"detail": "why"})
+    assert ("retry-after" in response.headers) == (status == 503)
+
+
+def test_an_unexpected_error_is_a_500_with_a_request_id_and_without_its_text(
+    settings: Settings, job_settings: JobSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = create_app(settings, ScriptedProvider(), job_settings)
+
+    @app.get("/fails")
+    def fails() -> None:
+        raise RuntimeError("the secret")
+
+    with TestClient(app, raise_server_exceptions=False) as client:
+        response = client.get("/fails")
+    assert (response.status_code, response.json()) == (500, {"detail": "internal error"})
+    assert response.headers["x-request-id"]
+    assert "GET /fails failed: RuntimeError" in caplog.text

@@ -1,0 +1,21 @@
+import re
+
+import pytest
+from fastapi.testclient import TestClient
+
+
+def test_the_page_is_served_and_loads_nothing_from_elsewhere(client: TestClient) -> None:
+    response = client.get("/")
+    assert response.headers["content-type"] == "text/html; charset=utf-8"
+    assert not re.search(r"""(src|href|action)=["']?(https?:)?//""", response.text)
+
+
+@pytest.mark.parametrize("path", ["/stream", "/chat/stream", "/jobs/{job_id}/events"])
+def test_the_docs_know_the_event_streams(client: TestClient, path: str) -> None:
+    (operation,) = client.get("/openapi.json").json()["paths"][path].values()
+    assert list(operation["responses"]["200"]["content"]) == ["text/event-stream"]
+
+
+def test_an_open_server_warns(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
+    assert client.get("/health").status_code == 200
+    assert any("API_KEY is empty" in record.message for record in caplog.get_records("setup"))

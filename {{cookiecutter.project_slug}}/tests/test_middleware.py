@@ -1,0 +1,95 @@
+from collections.abc import Iterator
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from pydantic import SecretStr
+
+from app.jobs.settings import JobSettings
+from app.main import create_app
+from app.settings import Settings
+from tests.providers import ScriptedProvider
+
+ORIGIN = "https://chat.example.com"
+KEY = {"Authorization": "Bearer k-1"}
+
+
+@pytest.fixture
+def guarded(settings: Settings, job_settings: JobSettings) -> FastAPI:
+    changes = {"api_key": SecretStr("k-1"), "cors_origins": [ORIGIN], "max_body_bytes": 1000}
+    return create_app(settings.model_copy(update=changes), ScriptedProvider("a"), job_settings)
+
+
+@pytest.fixture
+def client(guarded: FastAPI) -> Iterator[TestClient]:
+    with TestClient(guarded, raise_server_exceptions=False) as client:
+        yield client
+
+
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer k-2"}, {"Authorization": "Basic k-1"}])
+@pytest.mark.parametrize("path", ["/stream?text=x", "/docs", "/openapi.json", "/nowhere"])
+def test_without_the_key_everything_is_closed(client: TestClient, path: str, headers: dict[str, str]) -> None:
+    response = client.get(path, headers=headers)
+    assert (response.status_code, response.headers["www-authenticate"]) == (401, "Bearer")
+
+
+@pytest.mark.parametrize("path", ["/", "/health", "/ready"])
+def test_but_the_page_and_the_health_checks(client: TestClient, path: str) -> None:
+    assert client.get(path).status_code == 200
+
+
+def test_the_key_opens(client: TestClient) -> None:
+    assert client.get("/stream?text=x", headers=KEY).status_code == 200
+
+
+def test_a_body_is_not_looked_at_without_the_key(client: TestClient) -> None:
+    assert client.post("/chat/stream", content=b"{").status_code == 401
+
+
+@pytest.mark.parametrize("path", ["/health", "/nowhere", "/stream?text=x"])
+def test_every_response_has_a_request_id(client: TestClient, path: str) -> None:
+    assert len(client.get(path).headers["x-request-id"]) == 32
+
+
+def test_a_callers_request_id_is_kept(client: TestClient) -> None:
+    assert client.get("/health", headers={"X-Request-ID": "trace-7"}).headers["x-request-id"] == "trace-7"
+
+
+def test_a_request_id_that_would_forge_a_log_line_is_replaced(client: TestClient) -> None:
+    assert client.get("/health", headers={"X-Request-ID": "a b] forged"}).headers["x-request-id"] != "a b] forged"
+
+
+def test_a_large_body_is_413_with_the_request_id_and_the_cors_headers(client: TestClient) -> None:
+    response = client.post("/chat/stream", json={"question": "x" * 1000}, headers={**KEY, "Origin": ORIGIN})
+    assert response.status_code == 413
+    assert response.headers["access-control-allow-origin"] == ORIGIN
+    assert response.headers["x-request-id"]
+
+
+def test_a_large_body_is_413_without_a_declared_length_too(client: TestClient) -> None:
+    response = client.post(
+        "/chat/stream",
+        content=iter([b'{"question": "', b"x" * 2000, b'"}']),
+        headers={**KEY, "Content-Type": "application/json"},
+    )
+    assert response.status_code == 413
+
+
+def test_a_preflight_needs_no_key_and_allows_what_the_contract_names(client: TestClient) -> None:
+    asked = "authorization,content-type,idempotency-key,last-event-id"
+    headers = {"Origin": ORIGIN, "Access-Control-Request-Method": "DELETE", "Access-Control-Request-Headers": asked}
+    response = client.options("/jobs/x", headers=headers)
+    assert response.status_code == 200
+    assert response.headers["access-control-allow-origin"] == ORIGIN
+    assert response.headers["x-request-id"]
+
+
+def test_a_page_on_another_origin_may_read_the_ids(client: TestClient) -> None:
+    response = client.get("/stream?text=x", headers={**KEY, "Origin": ORIGIN})
+    exposed = {name.strip() for name in response.headers["access-control-expose-headers"].split(",")}
+    assert exposed == {"Location", "X-Request-ID", "X-Stream-ID"}
+
+
+def test_an_origin_that_is_not_named_gets_no_cors_headers(client: TestClient) -> None:
+    response = client.get("/health", headers={"Origin": "https://evil.example"})
+    assert "access-control-allow-origin" not in response.headers

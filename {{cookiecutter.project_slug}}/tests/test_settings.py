@@ -1,0 +1,75 @@
+import re
+from pathlib import Path
+
+import pytest
+from pydantic_settings import BaseSettings
+
+from app.chat.providers.settings import ProviderSettings
+from app.jobs.settings import JobSettings
+from app.settings import Settings
+
+EXAMPLE = Path(__file__).parent.parent / ".env.example"
+ALL: list[type[BaseSettings]] = [
+    Settings,
+    ProviderSettings,
+    JobSettings,
+]
+
+
+@pytest.fixture(autouse=True)
+def no_dotenv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("LOG_LEVEL", "LOUD"),
+        ("ENVIRONMENT", "prod"),
+        ("HEARTBEAT_SECONDS", "0"),
+        ("HEARTBEAT_SECONDS", "nan"),
+        ("SEND_TIMEOUT_SECONDS", "inf"),
+        ("DRAIN_SECONDS", "-1"),
+        ("MAX_BODY_BYTES", "1 MB"),
+        ("CORS_ORIGINS", "https://a.example, b.example"),
+        ("CORS_ORIGINS", "https://a.example/"),
+    ],
+)
+def test_a_bad_value_stops_the_start_with_the_settings_name(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit, match=f"(?m)^{name}: "):
+        Settings.read()
+
+
+def test_every_wrong_setting_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DRAIN_SECONDS", "soon")
+    monkeypatch.setenv("LOG_LEVEL", "LOUD")
+    with pytest.raises(SystemExit, match=r"(?s)LOG_LEVEL: .*DRAIN_SECONDS: "):
+        Settings.read()
+
+
+def test_production_needs_an_api_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENVIRONMENT", "production")
+    with pytest.raises(SystemExit, match="API_KEY must be set"):
+        Settings.read()
+    monkeypatch.setenv("API_KEY", "k")
+    assert Settings.read().environment == "production"
+
+
+def test_origins_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CORS_ORIGINS", "https://a.example, http://localhost:3000")
+    assert Settings.read().cors_origins == ["https://a.example", "http://localhost:3000"]
+
+
+def test_the_api_key_does_not_show() -> None:
+    assert "hidden" not in repr(Settings(_env_file=None, api_key="hidden"))
+
+
+def test_the_example_names_every_setting_with_its_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    lines = re.findall(r"^#? ?([A-Z_]+)=(.*)$", EXAMPLE.read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(name for name, _ in lines) == sorted(name.upper() for cls in ALL for name in cls.model_fields)
+    (tmp_path / ".env").write_text("\n".join(f"{name}={value}" for name, value in lines), encoding="utf-8")
+    for cls in ALL:
+        assert cls() == cls(_env_file=None)

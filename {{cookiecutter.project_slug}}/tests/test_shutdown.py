@@ -1,0 +1,56 @@
+import asyncio
+import signal
+import threading
+
+import pytest
+
+from app.shutdown import SIGNALS, Shutdown
+
+
+async def test_what_runs_at_the_limit_is_ended_and_what_ended_before_is_not() -> None:
+    shutdown, ended = Shutdown(0), asyncio.Event()
+    with shutdown.at_limit(lambda: pytest.fail("this block is left")):
+        pass
+    with shutdown.at_limit(ended.set):
+        shutdown.begin()
+        await asyncio.wait_for(ended.wait(), 5)
+    assert shutdown.expired
+
+
+async def test_what_begins_after_the_limit_is_ended_at_once() -> None:
+    shutdown, first, second = Shutdown(0), asyncio.Event(), asyncio.Event()
+    with shutdown.at_limit(first.set):
+        shutdown.begin()
+        await asyncio.wait_for(first.wait(), 5)
+    with shutdown.at_limit(second.set):
+        assert second.is_set()
+
+
+async def test_a_signal_begins_the_drain_and_goes_on_to_the_handler_before() -> None:
+    seen: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
+    try:
+        shutdown = Shutdown(60)
+        with shutdown.on_signals():
+            signal.raise_signal(signal.SIGTERM)
+            await asyncio.sleep(0.01)
+            assert shutdown.draining
+        assert not shutdown.expired
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert seen == [signal.SIGTERM, signal.SIGTERM]
+
+
+def test_outside_the_main_thread_signals_are_left_alone() -> None:
+    before = [signal.getsignal(number) for number in SIGNALS]
+    inside: list[object] = []
+
+    async def run() -> None:
+        with Shutdown(0).on_signals():
+            inside.extend(signal.getsignal(number) for number in SIGNALS)
+
+    thread = threading.Thread(target=lambda: asyncio.run(run()))
+    thread.start()
+    thread.join()
+    assert inside == before
