@@ -1,9 +1,12 @@
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
+from app.chat.providers.base import Provider
 from app.chat.providers.settings import ProviderSettings
 from app.jobs.settings import JobSettings
 from app.main import create_app
@@ -42,17 +45,20 @@ def provider() -> ScriptedProvider:
 
 
 @pytest.fixture
-def client(
-    settings: Settings,
-    provider: ScriptedProvider,
+def build(
     job_settings: JobSettings,
-) -> Iterator[TestClient]:
-    app = create_app(
-        settings,
-        provider,
-        job_settings,
+) -> Callable[[Settings, Provider], FastAPI]:
+    return partial(
+        create_app,
+        job_settings=job_settings,
     )
-    with TestClient(app, raise_server_exceptions=False) as client:
+
+
+@pytest.fixture
+def client(
+    settings: Settings, provider: ScriptedProvider, build: Callable[[Settings, Provider], FastAPI]
+) -> Iterator[TestClient]:
+    with TestClient(build(settings, provider), raise_server_exceptions=False) as client:
         yield client
 
 
@@ -61,5 +67,7 @@ def serve(
     jobs_env: dict[str, str],
 ) -> Iterator[Serve]:
     """Starts real servers: `serve(app, *uvicorn_options, **environment)`. What still runs at the end is stopped."""
-    with serving(jobs_env) as serve:
+    environment: dict[str, str] = {}
+    environment |= jobs_env
+    with serving(environment) as serve:
         yield serve

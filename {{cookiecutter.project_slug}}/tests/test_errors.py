@@ -1,10 +1,11 @@
+from collections.abc import Callable
+
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from app.chat.providers.base import Provider
 from app.errors import AppError, Conflict, NotFound, Unavailable, install
-from app.jobs.settings import JobSettings
-from app.main import create_app
 from app.settings import Settings
 from tests.providers import ScriptedProvider
 
@@ -24,9 +25,9 @@ def test_each_error_has_its_status_and_says_why(error: type[AppError], status: i
 
 
 def test_an_unexpected_error_is_a_500_with_a_request_id_and_without_its_text(
-    settings: Settings, job_settings: JobSettings, caplog: pytest.LogCaptureFixture
+    settings: Settings, build: Callable[[Settings, Provider], FastAPI], caplog: pytest.LogCaptureFixture
 ) -> None:
-    app = create_app(settings, ScriptedProvider(), job_settings)
+    app = build(settings, ScriptedProvider())
 
     @app.get("/fails")
     def fails() -> None:

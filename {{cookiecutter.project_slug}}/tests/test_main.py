@@ -10,7 +10,14 @@ def test_the_page_is_served_and_loads_nothing_from_elsewhere(client: TestClient)
     assert not re.search(r"""(src|href|action)=["']?(https?:)?//""", response.text)
 
 
-@pytest.mark.parametrize("path", ["/stream", "/chat/stream", "/jobs/{job_id}/events"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/stream",
+        "/chat/stream",
+        "/jobs/{job_id}/events",
+    ],
+)
 def test_the_docs_know_the_event_streams(client: TestClient, path: str) -> None:
     (operation,) = client.get("/openapi.json").json()["paths"][path].values()
     assert list(operation["responses"]["200"]["content"]) == ["text/event-stream"]

@@ -1,12 +1,11 @@
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
-from app.jobs.settings import JobSettings
-from app.main import create_app
+from app.chat.providers.base import Provider
 from app.settings import Settings
 from tests.providers import ScriptedProvider
 
@@ -15,9 +14,9 @@ KEY = {"Authorization": "Bearer k-1"}
 
 
 @pytest.fixture
-def guarded(settings: Settings, job_settings: JobSettings) -> FastAPI:
+def guarded(settings: Settings, build: Callable[[Settings, Provider], FastAPI]) -> FastAPI:
     changes = {"api_key": SecretStr("k-1"), "cors_origins": [ORIGIN], "max_body_bytes": 1000}
-    return create_app(settings.model_copy(update=changes), ScriptedProvider("a"), job_settings)
+    return build(settings.model_copy(update=changes), ScriptedProvider("a"))
 
 
 @pytest.fixture
@@ -78,7 +77,7 @@ def test_a_large_body_is_413_without_a_declared_length_too(client: TestClient) -
 def test_a_preflight_needs_no_key_and_allows_what_the_contract_names(client: TestClient) -> None:
     asked = "authorization,content-type,idempotency-key,last-event-id"
     headers = {"Origin": ORIGIN, "Access-Control-Request-Method": "DELETE", "Access-Control-Request-Headers": asked}
-    response = client.options("/jobs/x", headers=headers)
+    response = client.options("/stream", headers=headers)
     assert response.status_code == 200
     assert response.headers["access-control-allow-origin"] == ORIGIN
     assert response.headers["x-request-id"]

@@ -1,11 +1,12 @@
 import json
+from collections.abc import Callable
 
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from app.chat.providers.base import Provider
 from app.chat.routes import MAX_QUESTION_CHARS
-from app.jobs.settings import JobSettings
-from app.main import create_app
 from app.settings import Settings
 from tests.asgi import exchange
 from tests.providers import ScriptedProvider
@@ -49,9 +50,11 @@ def test_a_failing_model_ends_in_an_error_with_the_request_id(client: TestClient
     assert "secret" not in response.text
 
 
-async def test_a_client_that_leaves_closes_the_model(settings: Settings, job_settings: JobSettings) -> None:
+async def test_a_client_that_leaves_closes_the_model(
+    settings: Settings, build: Callable[[Settings, Provider], FastAPI]
+) -> None:
     provider = ScriptedProvider("a", 60.0)
-    app = create_app(settings, provider, job_settings)
+    app = build(settings, provider)
     async with app.router.lifespan_context(app) as state:
         assert state is not None
         async with exchange(app, "/chat/stream", body={"question": "Hi"}, **state) as stream:

@@ -31,7 +31,7 @@ def start(*arguments: str, env: dict[str, str], stdout: int | None = None) -> Po
     command = [sys.executable, *arguments]
     stderr = None if stdout is None else STDOUT
     return Popen(
-        command, cwd=ROOT, env=env, stdin=DEVNULL, stdout=stdout, stderr=stderr, encoding="utf-8", start_new_session=True
+        command, cwd=ROOT, env=env, stdin=DEVNULL, stdout=stdout, stderr=stderr, text=True, start_new_session=True
     )
 
 

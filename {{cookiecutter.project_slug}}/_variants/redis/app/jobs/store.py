@@ -46,8 +46,8 @@ class Store:
             decode_responses=True,
             max_connections=CONNECTIONS,  # the default pool raises when it is exhausted, this one waits
             timeout=ANSWER_SECONDS,
-            # `_answering` keeps the time. With a timeout of its own the client sends through `asyncio.wait_for`, which on
-            # Python 3.11 can swallow a cancellation (python/cpython#86296): the relay then outlives the shutdown.
+            # `_answering` keeps the time. With a timeout of its own the client sends through `asyncio.wait_for`, which
+            # on Python 3.11 can swallow a cancellation (python/cpython#86296): the relay then outlives the shutdown.
             socket_timeout=None,
             # Once: a connection from before a restart of Redis is found dead on use.
             retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),

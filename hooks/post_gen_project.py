@@ -1,0 +1,98 @@
+"""Lays the chosen variants over the base tree, tries to lock the dependencies, and says what to do next.
+
+Cookiecutter deletes the project when this hook fails. So it fails only where no working project can come out:
+whatever stands in the way of `uv lock` is told, and left for later.
+"""
+
+import io
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+# Which folders of _variants each choice lays over the base tree, in this order.
+OVERLAYS: dict[str, tuple[str, ...]] = {
+    "none": (),
+    "rq": ("redis", "rq"),
+}
+# Locking takes a second or two; past a minute something is wrong that waiting does not mend.
+LOCK_SECONDS = 60
+
+
+def overlay(project: Path, names: Iterable[str]) -> None:
+    """Copy the named variants over the tree, then remove them all."""
+    variants = project / "_variants"
+    for name in names:
+        if (variants / name).is_dir():
+            shutil.copytree(variants / name, project, dirs_exist_ok=True)
+    if variants.is_dir():
+        shutil.rmtree(variants)
+
+
+def lock(project: Path, seconds: float = LOCK_SECONDS) -> str | None:
+    """Make uv.lock; return why that was not possible, None if it was."""
+    # uvx sets UV, and need not be on PATH.
+    uv = shutil.which(os.environ.get("UV", "")) or shutil.which("uv")
+    if uv is None:
+        return "uv was not found; https://docs.astral.sh/uv/ says how to install it"
+    environment = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
+    try:
+        done = subprocess.run(
+            [uv, "lock", "--quiet"],
+            cwd=project,
+            env=environment | {"UV_HTTP_RETRIES": "0"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=seconds,
+        )
+    except subprocess.TimeoutExpired:
+        return f"uv did not finish within {seconds:g} seconds"
+    except KeyboardInterrupt:
+        return "interrupted"
+    except OSError as error:
+        return f"uv did not start: {error}"
+    return None if done.returncode == 0 else reason(done.stderr) or f"uv ended with status {done.returncode}"
+
+
+def reason(stderr: str) -> str:
+    """What uv says is wrong: its first line, and its hint where it gives one."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    hints = [line for line in lines[1:] if line.startswith("hint: ")]
+    return " ".join(line.removeprefix("error: ") for line in lines[:1] + hints[:1])
+
+
+def main(answers: Mapping[str, Any]) -> None:
+    project = Path.cwd()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A path or a message of uv that the console cannot show is no reason to fail.
+        sys.stdout.reconfigure(errors="replace")
+    try:
+        overlay(project, OVERLAYS[answers["queue_backend"]])
+    except OSError as error:
+        sys.exit(f"The project could not be finished: {error}")
+    print(f"Made {project.name}: queue {answers['queue_backend']}, model {answers['model_provider']}.")
+    print(f"Locking its dependencies (uv lock, {LOCK_SECONDS} s at most) ...", flush=True)
+    failure = lock(project)
+    if failure:
+        print(f"No uv.lock yet: {failure}\nLater, in the project, run: uv lock")
+    # Only the shell's own PWD tells where it stands: cookiecutter has changed directory since.
+    beside = os.environ.get("PWD") in (None, str(project.parent))
+    print(
+        "\nNext:"
+        f"\n  cd {project.name if beside else shlex.quote(str(project))}"
+        "\n  uv sync"
+        "\n  make dev    # without make: uv run uvicorn app.main:app"
+        "\nThen open http://127.0.0.1:8000"
+    )
+
+
+if __name__ == "__main__":
+    # tojson writes ' as \u0027, so no answer can end a string in single quotes.
+    main(json.loads(r'''{{ cookiecutter | tojson }}'''))  # fmt: skip

@@ -1,0 +1,149 @@
+"""Renders the template as a user would, for the tests that look at or run what comes out."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+QUESTIONS: dict[str, Any] = json.loads((ROOT / "cookiecutter.json").read_text("utf-8"))
+# The template's own date, so that a render locks to the same versions every day.
+EXCLUDE_NEWER = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["uv"]["exclude-newer"]
+MADE_BY_TOOLS = {".git", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".venv", "__pycache__", "uv.lock"}
+
+
+def choices(question: str) -> list[str]:
+    """The answers that a question offers, the default first."""
+    return list(QUESTIONS[question])
+
+
+def asked() -> list[str]:
+    """The questions, in the order of the prompts."""
+    return [question for question in QUESTIONS if not question.startswith("_")]
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """This process's environment without what would tie a command to the template's own tools and test run."""
+    dropped = {"VIRTUAL_ENV", "PYTHONDONTWRITEBYTECODE"}
+    kept = {name: value for name, value in os.environ.items() if name not in dropped and not name.startswith("PYTEST_")}
+    if uv := shutil.which(kept.get("UV", "")):
+        kept["PATH"] = kept["PATH"] + os.pathsep + str(Path(uv).parent)
+    return kept | {"UV_EXCLUDE_NEWER": EXCLUDE_NEWER} | dict(extra or {})
+
+
+@contextmanager
+def exclusive(lock: Path, seconds: float = 300) -> Iterator[None]:
+    """Hold a lock file that other test processes wait for."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            os.close(os.open(lock, os.O_CREAT | os.O_EXCL))
+            break
+        except (FileExistsError, PermissionError):  # Windows denies while another process removes it
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+    try:
+        yield
+    finally:
+        lock.unlink()
+
+
+@dataclass(frozen=True)
+class Project:
+    """A rendered project."""
+
+    path: Path
+    answers: Mapping[str, str]
+
+    def files(self) -> list[str]:
+        """What the template emitted, sorted; not what tools made later."""
+        found = (path.relative_to(self.path) for path in self.path.rglob("*") if not path.is_dir())
+        return sorted(path.as_posix() for path in found if MADE_BY_TOOLS.isdisjoint(path.parts))
+
+    def read(self, path: str) -> str:
+        return (self.path / path).read_text("utf-8")
+
+    def run(
+        self, *command: str, env: Mapping[str, str] | None = None, check: bool = True, seconds: float = 300
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command in the project; with `check`, fail with what it printed when it fails."""
+        done = run(*command, cwd=self.path, env=env, seconds=seconds)
+        assert not check or done.returncode == 0, f"{command} gave {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def sync(self) -> None:
+        """Install what uv.lock says: once, however many tests and processes ask."""
+        synced = self.path.with_suffix(".synced")
+        with exclusive(self.path.with_suffix(".lock")):
+            if not synced.exists():
+                self.run("uv", "sync", "--locked")
+                synced.touch()
+
+
+def run(
+    *command: str, cwd: Path, env: Mapping[str, str] | None = None, typed: str = "", seconds: float = 300
+) -> subprocess.CompletedProcess[str]:
+    env = environment(env)
+    program = shutil.which(command[0], path=env["PATH"]) or command[0]
+    return subprocess.run(
+        [program, *command[1:]], cwd=cwd, env=env, input=typed, capture_output=True, encoding="utf-8", timeout=seconds
+    )
+
+
+def snapshot(destination: Path) -> Path:
+    """Copy the template as a clone would have it: a stray cache in the working tree breaks a render."""
+    listed = subprocess.check_output(["git", "ls-files", "-coz", "--exclude-standard"], cwd=ROOT, encoding="utf-8")
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).is_file():
+            (destination / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, destination / name)
+    # Cookiecutter keeps clones and answers in the home folder unless it is told where else.
+    kept = {"cookiecutters_dir": str(destination) + "-clones", "replay_dir": str(destination) + "-replay"}
+    destination.with_suffix(".yaml").write_text(json.dumps(kept), "utf-8")
+    return destination
+
+
+def cookiecutter(
+    output_dir: Path,
+    answers: Mapping[str, str],
+    template: Path,
+    *options: str,
+    typed: bool = False,
+    env: Mapping[str, str] | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run cookiecutter into `output_dir`, with the answers as arguments or, if `typed`, at its prompts."""
+    config = template.with_suffix(".yaml")
+    command = [sys.executable, "-m", "cookiecutter", str(template), "--config-file", str(config), *options]
+    # A pipe has no encoding of its own. Cookiecutter leaves the hooks that it rendered in the temporary folder.
+    env = {"PYTHONUTF8": "1", "TMPDIR": str(template.parent), **(env or {})}
+    if not typed:
+        given = [f"{question}={answer}" for question, answer in answers.items()]
+        return run(*command, "--no-input", *given, cwd=output_dir, env=env)
+    lines = "".join(answers.get(question, "") + "\n" for question in asked())
+    return run(*command, cwd=output_dir, env=env, typed=lines)
+
+
+def bake(
+    output_dir: Path,
+    answers: Mapping[str, str] | None = None,
+    template: Path | None = None,
+    *,
+    typed: bool = False,
+    env: Mapping[str, str] | None = None,
+) -> Project:
+    """Render a project into the new folder `output_dir`; when that fails, fail with what was printed."""
+    output_dir.mkdir()
+    template = template or snapshot(output_dir.with_name(f"{output_dir.name}-template"))
+    done = cookiecutter(output_dir, answers or {}, template, typed=typed, env=env)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (path,) = output_dir.iterdir()
+    return Project(path, answers or {})
