@@ -3,7 +3,10 @@ from typing import Literal
 from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
-from app.dependencies import JobsDep, ShutdownDep
+from app.dependencies import (
+    JobsDep,
+    ShutdownDep,
+)
 
 router = APIRouter(tags=["health"])
 
