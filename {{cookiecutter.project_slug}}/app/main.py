@@ -86,7 +86,7 @@ def create_app(
 
     @app.get("/", include_in_schema=False)
     async def page() -> FileResponse:
-        return FileResponse(PAGE)
+        return FileResponse(PAGE, headers={"Cache-Control": "no-cache"})  # a browser asks whether it has changed
 
     return app
 
