@@ -52,7 +52,7 @@ class BearerKey:
             scope["state"]["caller"] = "anonymous"
             if self.key and scope["path"] not in OPEN_PATHS:
                 scheme, _, given = Headers(scope=scope).get("authorization", "").partition(" ")
-                if scheme.lower() != "bearer" or not secrets.compare_digest(given.strip().encode(), self.key):
+                if scheme.lower() != "bearer" or not secrets.compare_digest(given.strip().encode("latin-1"), self.key):
                     refusal = JSONResponse({"detail": "a valid API key is needed"}, 401, {"WWW-Authenticate": "Bearer"})
                     await refusal(scope, receive, send)
                     return

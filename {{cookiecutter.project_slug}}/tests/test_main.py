@@ -1,7 +1,13 @@
 import re
+from collections.abc import Callable
 
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
+
+from app.chat.providers.base import Provider
+from app.settings import Settings
+from tests.providers import ScriptedProvider
 
 
 def test_the_page_is_served_and_loads_nothing_from_elsewhere(client: TestClient) -> None:
@@ -21,6 +27,15 @@ def test_the_page_is_served_and_loads_nothing_from_elsewhere(client: TestClient)
 def test_the_docs_know_the_event_streams(client: TestClient, path: str) -> None:
     (operation,) = client.get("/openapi.json").json()["paths"][path].values()
     assert list(operation["responses"]["200"]["content"]) == ["text/event-stream"]
+
+
+def test_leaving_the_lifespan_begins_the_drain_where_no_signal_does(
+    settings: Settings, provider: ScriptedProvider, build: Callable[[Settings, Provider], FastAPI]
+) -> None:
+    with TestClient(build(settings, provider)) as client:
+        shutdown = client.app_state["shutdown"]
+        assert not shutdown.draining
+    assert shutdown.draining
 
 
 def test_an_open_server_warns(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:

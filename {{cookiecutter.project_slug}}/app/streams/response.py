@@ -41,8 +41,8 @@ class StreamLimits:
     send_timeout: float
 
 
-class ClientStalled(Exception):
-    pass
+class NoReader(Exception):
+    """Why nothing more can be sent."""
 
 
 class EventStream(Response):
@@ -73,8 +73,8 @@ class EventStream(Response):
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             await self._stream(receive, limits.heartbeat, shutdown)
-        except ClientStalled:
-            log.warning("stream cut: the client has taken nothing for %g s", limits.send_timeout)
+        except NoReader as why:
+            log.warning("stream cut: %s", why)
         finally:
             if self.background is not None:
                 await self.background()
@@ -113,7 +113,7 @@ class EventStream(Response):
                         return
         except StreamFault as fault:
             await self._put(fault.error, Done(fault.reason))
-        except ClientStalled:
+        except NoReader:
             raise
         except Exception:
             log.exception("stream failed")
@@ -134,7 +134,9 @@ class EventStream(Response):
             async with asyncio.timeout(self._send_timeout):
                 await self._send({"type": "http.response.body", "body": b"".join(frames), "more_body": True})
         except TimeoutError as error:
-            raise ClientStalled from error
+            raise NoReader(f"the client has taken nothing for {self._send_timeout:g} s") from error
+        except OSError as error:  # how a server of ASGI 2.4 may say it
+            raise NoReader("the client has left") from error
         return isinstance(event, Done)
 
 

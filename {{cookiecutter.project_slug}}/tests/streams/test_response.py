@@ -3,8 +3,10 @@ import logging
 from collections.abc import AsyncGenerator
 from typing import Any
 
+import anyio
 import pytest
 from starlette.background import BackgroundTask
+from starlette.types import Message, Receive, Scope, Send
 
 from app.streams.events import Done, Error, Event, KeepAlive, StreamFault, Token
 from app.streams.response import EventStream
@@ -26,7 +28,7 @@ class Source:
             while True:
                 yield Token(await self.tokens.get())
         finally:
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.01)
             self.cleaned_up.set()
 
 
@@ -127,6 +129,27 @@ async def test_a_client_that_takes_nothing_is_cut_off_without_a_proper_end(caplo
     assert "the client has taken nothing" in caplog.text
 
 
+async def test_a_server_that_says_so_when_the_client_has_left_closes_the_source(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    source, sent = Source(), asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        async def failing(message: Message) -> None:
+            if sent.is_set():
+                raise BrokenPipeError
+            await send(message)
+            sent.set()
+
+        await EventStream(source())(scope, receive, failing)
+
+    async with exchange(app, **state()) as stream:
+        source.tokens.put_nowait("a")
+        await stream.until_ended()
+        assert source.cleaned_up.is_set()
+    assert "the client has left" in caplog.text
+
+
 async def test_when_the_drain_time_is_over_the_client_is_told_without_an_id() -> None:
     source, shared = Source(), state(drain=SOON)
     async with exchange(EventStream(source()), **shared) as stream:
@@ -152,6 +175,20 @@ async def test_cancelled_from_outside_it_closes_the_source_before_it_ends() -> N
     source = Source()
     async with exchange(EventStream(source()), **state()) as stream:
         stream.call.cancel()
+        await stream.until_ended()
+        assert source.cleaned_up.is_set()
+
+
+async def test_under_a_cancel_scope_the_sources_cleanup_runs_to_its_end() -> None:
+    """A cancel scope cancels each `await` again, which is how a server or a middleware may end a request."""
+    source, ended_by = Source(), anyio.CancelScope()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        with ended_by:
+            await EventStream(source())(scope, receive, send)
+
+    async with exchange(app, **state()) as stream:
+        ended_by.cancel()
         await stream.until_ended()
         assert source.cleaned_up.is_set()
 
