@@ -4,13 +4,12 @@ A restart loses it; work that must not be lost is a job.
 """
 
 import asyncio
-import inspect
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
-from starlette.concurrency import run_in_threadpool
+from starlette.background import BackgroundTask
 
 from app.shutdown import Shutdown
 
@@ -24,14 +23,15 @@ class Background:
         self._done: OrderedDict[str, None] = OrderedDict()
         self._running: dict[str, asyncio.Event] = {}
 
-    async def run(self, function: Callable[..., Any], *args: Any, once: str | None = None) -> None:
+    async def run(self, function: Callable[..., Any], *args: Any, once: str | None = None, **kwargs: Any) -> None:
         """Runs `function`, sync or async, and logs what it raises, so that the tasks after it run all the same.
 
         An event id given as `once` is skipped when it was done before; after a failure it is tried again. While the
         same id runs, a second one waits for its outcome.
         """
+        task = BackgroundTask(function, *args, **kwargs)
         if once is None:
-            await self._attempt(function, args)
+            await self._attempt(task)
             return
         while other := self._running.get(once):
             await other.wait()
@@ -40,24 +40,24 @@ class Background:
             return
         self._running[once] = asyncio.Event()
         try:
-            if await self._attempt(function, args):
+            if await self._attempt(task):
                 self._done[once] = None
                 if len(self._done) > REMEMBERED:
                     self._done.popitem(last=False)
         finally:
             self._running.pop(once).set()
 
-    async def _attempt(self, function: Callable[..., Any], args: tuple[Any, ...]) -> bool:
-        name = getattr(function, "__name__", repr(function))
+    async def _attempt(self, task: BackgroundTask) -> bool:
+        name = getattr(task.func, "__name__", repr(task.func))
         try:
-            if inspect.iscoroutinefunction(function):
-                work = asyncio.create_task(function(*args))
+            if task.is_async:
+                work = asyncio.create_task(task())
                 with self.shutdown.at_limit(work.cancel):
                     await work
             else:
                 # A thread can't be stopped, and Python's own exit waits for it.
                 with self.shutdown.at_limit(lambda: log.error("background task %s can't be interrupted", name)):
-                    await run_in_threadpool(function, *args)
+                    await task()
         except asyncio.CancelledError:
             if not self.shutdown.expired:
                 raise

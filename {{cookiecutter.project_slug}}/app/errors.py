@@ -60,6 +60,6 @@ def _invalid(errors: Sequence[Any]) -> Response:
 
 
 async def render_unexpected(request: Request, error: Exception) -> Response:
-    """For Starlette's `ServerErrorMiddleware`, which raises the error again: the server logs the traceback."""
-    log.error("%s %s failed: %s", request.method, request.url.path, type(error).__name__)
+    """For Starlette's `ServerErrorMiddleware`, which raises the error again: the server logs it too, without our id."""
+    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
     return JSONResponse({"detail": "internal error"}, 500)

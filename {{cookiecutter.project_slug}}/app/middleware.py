@@ -50,7 +50,8 @@ class BearerKey:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             scope["state"]["caller"] = "anonymous"
-            if self.key and scope["path"] not in OPEN_PATHS:
+            path = scope["path"].removeprefix(scope.get("root_path", ""))
+            if self.key and path not in OPEN_PATHS:
                 scheme, _, given = Headers(scope=scope).get("authorization", "").partition(" ")
                 if scheme.lower() != "bearer" or not secrets.compare_digest(given.strip().encode("latin-1"), self.key):
                     refusal = JSONResponse({"detail": "a valid API key is needed"}, 401, {"WWW-Authenticate": "Bearer"})

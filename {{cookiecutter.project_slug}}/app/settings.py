@@ -52,7 +52,7 @@ class Settings(EnvSettings):
         """A browser sends an origin without a path, so one that is written with a path would never match."""
         for origin in origins:
             if origin != "*" and (origin.count("/") != 2 or "://" not in origin):
-                raise ValueError(f"{origin!r} is not an origin such as https://chat.example.com")
+                raise ValueError("each must be an origin such as https://chat.example.com, without a path")
         return origins
 
     @model_validator(mode="after")

@@ -10,6 +10,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
 from types import FrameType
 
 log = logging.getLogger(__name__)
@@ -53,11 +54,11 @@ class Shutdown:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        loop = asyncio.get_running_loop()
+        loop, context = asyncio.get_running_loop(), copy_context()  # not the context of the request that is interrupted
         wrapped = {number: handler for number in SIGNALS if callable(handler := signal.getsignal(number))}
 
         def handle(number: int, frame: FrameType | None) -> None:
-            loop.call_soon_threadsafe(self.begin)
+            loop.call_soon_threadsafe(self.begin, context=context)
             wrapped[signal.Signals(number)](number, frame)
 
         for number in wrapped:

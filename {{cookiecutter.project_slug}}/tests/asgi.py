@@ -20,6 +20,7 @@ def state(heartbeat: float = 10, send_timeout: float = 30, drain: float = 1) -> 
 
 class Exchange:
     call: "asyncio.Task[None]"
+    status: int
 
     def __init__(self) -> None:
         self.gone = asyncio.Event()
@@ -87,7 +88,9 @@ async def exchange(app: ASGIApp, path: str = "/", *, body: Any = None, **state: 
     talk.call = call = asyncio.create_task(answer())
     call.add_done_callback(lambda _: talk.ended.set())
     try:
-        assert (await talk.message())["type"] == "http.response.start"
+        start = await talk.message()
+        assert start["type"] == "http.response.start"
+        talk.status = start["status"]
         yield talk
     finally:
         talk.gone.set()

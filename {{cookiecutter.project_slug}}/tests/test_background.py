@@ -76,6 +76,12 @@ async def test_a_sync_task_runs_in_a_thread(background: Background) -> None:
     assert ran_in != [threading.current_thread()]
 
 
+async def test_an_async_callable_object_is_awaited(background: Background) -> None:
+    work = Work()
+    await background.run(work, what="by keyword")
+    assert work.done == ["by keyword"]
+
+
 async def test_past_the_drain_limit_an_async_task_is_cancelled_and_logged(
     background: Background, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -37,6 +37,19 @@ def test_but_the_page_and_the_health_checks(client: TestClient, path: str) -> No
     assert client.get(path).status_code == 200
 
 
+def test_the_open_paths_are_open_behind_a_proxy_that_adds_a_prefix(guarded: FastAPI) -> None:
+    with TestClient(guarded, root_path="/api") as client:
+        assert client.get("/api/health").status_code == 200
+        assert client.get("/api/stream?text=x").status_code == 401
+
+
+def test_a_key_may_have_any_characters(settings: Settings, build: Callable[[Settings, Provider], FastAPI]) -> None:
+    app = build(settings.model_copy(update={"api_key": SecretStr("schl\u00fcssel")}), ScriptedProvider("a"))
+    with TestClient(app) as client:
+        headers = {b"Authorization": "Bearer schl\u00fcssel".encode()}
+        assert client.get("/stream?text=x", headers=headers).status_code == 200
+
+
 def test_the_key_opens(client: TestClient) -> None:
     assert client.get("/stream?text=x", headers=KEY).status_code == 200
 

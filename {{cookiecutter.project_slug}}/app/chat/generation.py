@@ -21,14 +21,14 @@ async def answer(
     async with aclosing(provider.stream(messages)) as pieces:
         while True:
             try:
-                async with asyncio.timeout(seconds):
+                async with asyncio.timeout(seconds) as limit:
                     piece = await anext(pieces, Finish())
                 if not isinstance(piece, str | Finish):
                     raise TypeError(f"a provider yields str or Finish, not {type(piece).__name__}")
-            except TimeoutError as error:
-                log.error("the model has said nothing for %g s", seconds)
-                raise _fault("model_timeout", "The model took too long to answer.", "timeout") from error
             except Exception as error:
+                if limit.expired():
+                    log.error("the model has said nothing for %g s", seconds)
+                    raise _fault("model_timeout", "The model took too long to answer.", "timeout") from error
                 log.exception("the model failed")
                 raise _fault("model_error", "The model could not answer.", "error") from error
             if isinstance(piece, Finish):

@@ -18,7 +18,7 @@ AT_ONCE = 4
 
 @asynccontextmanager
 async def open(settings: JobSettings, shutdown: Shutdown) -> AsyncIterator[JobQueue]:  # noqa: A001
-    if int(os.environ.get("WEB_CONCURRENCY", "1")) > 1:
+    if os.environ.get("WEB_CONCURRENCY", "1") not in ("", "0", "1"):
         log.warning("WEB_CONCURRENCY is above 1, but each process knows its own jobs only: others answer 404")
     store = Store(settings.job_retention_seconds)
     free = asyncio.Semaphore(AT_ONCE)

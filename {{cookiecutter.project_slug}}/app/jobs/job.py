@@ -11,7 +11,7 @@ or the repeat of a message that the broker may have lost. Whichever it is, the j
 
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from app.errors import Conflict
 
@@ -25,14 +25,14 @@ class NotYours(Exception):
 
 
 class Progress(BaseModel, frozen=True):
-    fraction: float = 0.0
+    fraction: float = Field(0.0, ge=0, le=1, allow_inf_nan=False)
     message: str = ""
 
 
 class JobError(BaseModel, frozen=True):
     """For the caller: `message` never carries the text of an exception. The log has that, under `request_id`."""
 
-    code: Literal["job_failed", "job_timeout", "job_refused", "worker_lost"]
+    code: Literal["job_failed", "job_timeout", "job_refused", "attempts_lost"]
     message: str
     request_id: str
 
@@ -66,13 +66,13 @@ class Job(BaseModel, frozen=True):
         return self._with(holder=None, due=again, dispatches=self.dispatches + 1)
 
     def begin(self, holder: str, now: float, lease: float, max_attempts: int) -> Self:
-        """Counts the attempt before it is made: a job that kills its worker ends as failed, not as an endless loop."""
+        """Counts the attempt before it is made: a job that kills its process ends as failed, not as an endless loop."""
         if self.ended or (self.holder and self.due and self.due > now):
             raise NotYours(self.id)
         if self.attempts >= max_attempts:
             error = JobError(
-                code="worker_lost",
-                message="The worker died on every attempt.",
+                code="attempts_lost",
+                message="No attempt came to its end.",
                 request_id=self.request_id,
             )
             return self._end("failed", now, error=error)

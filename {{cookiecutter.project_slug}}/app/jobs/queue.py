@@ -19,7 +19,7 @@ from uuid import uuid4
 
 from pydantic import BaseModel
 
-from app.errors import Conflict, NotFound
+from app.errors import Conflict, NotFound, Unavailable
 from app.jobs.job import Job, NotYours, Status
 from app.jobs.store import Store
 from app.logging import request_id
@@ -90,13 +90,14 @@ class JobQueue:
     async def follow(self, job_id: str, after: int = 0) -> AsyncGenerator[Event, None]:
         """The job's events from the one behind the first `after`, as they happen, and `done` when it has ended."""
         while True:
-            job = await self.store.get(job_id)
-            for event in await self.store.events(job_id, after):
-                after += 1
-                yield JobStatus(**event)
-            if job.ended:
-                yield Done(DONE_REASONS[job.status])
-                return
+            with suppress(Unavailable):  # the store may come back, and the stream is kept alive meanwhile
+                job = await self.store.get(job_id)
+                for event in await self.store.events(job_id, after):
+                    after += 1
+                    yield JobStatus(**event)
+                if job.ended:
+                    yield Done(DONE_REASONS[job.status])
+                    return
             await asyncio.sleep(FOLLOW_SECONDS)
 
     async def place(self, job_id: str, last_id: int) -> int | None:
@@ -120,11 +121,8 @@ class JobQueue:
         while True:
             self._wake.clear()
             try:
-                now = time.time()
-                for job_id in await self.store.due(now):
-                    with suppress(NotYours, NotFound):  # another process was faster, or its time has passed
-                        await self.store.update(job_id, partial(Job.dispatched, now=now, pause=REPEAT_SECONDS))
-                        await self._dispatch(job_id)
+                if await self._dispatch_due():
+                    self._wake.set()  # there may be more than one look brings
                 if failing:
                     log.info("jobs are dispatched again")
                 failing = False
@@ -135,6 +133,15 @@ class JobQueue:
             with suppress(TimeoutError):
                 async with asyncio.timeout(RELAY_SECONDS):
                     await self._wake.wait()
+
+    async def _dispatch_due(self) -> int:
+        now, dispatched = time.time(), 0
+        for job_id in await self.store.due(now):
+            with suppress(NotYours, NotFound):  # another process was faster, or its time has passed
+                await self.store.update(job_id, partial(Job.dispatched, now=now, pause=REPEAT_SECONDS))
+                await self._dispatch(job_id)
+                dispatched += 1
+        return dispatched
 
 
 def _digest(*parts: str | None) -> str:

@@ -45,7 +45,7 @@ async def read_job(job_id: str, jobs: JobsDep) -> JobView:
 
 
 @router.get("/jobs/{job_id}/events", response_class=EventStream)
-async def follow_job(job_id: str, jobs: JobsDep, last_event_id: Annotated[int, Header(ge=0)] = 0) -> Response:
+async def follow_job(job_id: str, jobs: JobsDep, last_event_id: Annotated[int, Header(ge=0, le=2**31)] = 0) -> Response:
     """Streams a `status` for each change and one `done`; with `Last-Event-ID`, what has come since."""
     after = await jobs.place(job_id, last_event_id)
     if after is None:

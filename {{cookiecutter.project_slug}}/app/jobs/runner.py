@@ -3,7 +3,9 @@
 import asyncio
 import logging
 import time
+from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import TypeVar
 from uuid import uuid4
 
 from pydantic import BaseModel, ValidationError
@@ -15,16 +17,23 @@ from app.jobs.store import Store
 from app.jobs.tasks import TASKS, JobContext
 from app.logging import request_id
 
+T = TypeVar("T")
+
 log = logging.getLogger(__name__)
 LEASE_SECONDS = 15.0  # how long a dead worker's job waits for another
 RENEW_SECONDS = 3.0  # how late a running job learns that it was cancelled
 PROGRESS_SECONDS = 0.25
+AGAIN_SECONDS = 1.0
 CLEANUP_SECONDS = 5.0
 BACKOFF_SECONDS = (1.0, 5.0, 30.0)
 
 
 class Refused(Exception):
     """The job can't be run, however often it is tried."""
+
+
+class OutOfTime(Exception):
+    """The body has not ended within the job's time limit."""
 
 
 async def run(store: Store, job_id: str, settings: JobSettings) -> None:
@@ -35,30 +44,48 @@ async def run(store: Store, job_id: str, settings: JobSettings) -> None:
     holder, now = uuid4().hex, time.time()
     try:
         job = await store.update(job_id, lambda job: job.begin(holder, now, LEASE_SECONDS, settings.job_max_attempts))
-    except (NotYours, NotFound):
-        return
-    request_id.set(job.request_id)
-    if job.ended:
-        log.error("job %s failed: its worker died on each of %d attempts", job_id, job.attempts)
-        return
-    context = JobContext(job_id, job.attempts)
+        request_id.set(job.request_id)
+        if job.ended:
+            log.error("job %s failed: none of its %d attempts came to an end", job_id, job.attempts)
+        else:
+            await _attempt(store, job, holder, settings)
+    except NotFound:
+        log.info("job %s is not known (any more)", job_id)
+    except NotYours:
+        log.info("job %s is not ours: held by another, cancelled or ended", job_id)
+
+
+async def _attempt(store: Store, job: Job, holder: str, settings: JobSettings) -> None:
+    context = JobContext(job.id, job.attempts)
     try:
         result = await _held(store, job, holder, context, settings.job_timeout_seconds)
-        await store.update(
-            job_id,
-            lambda job: job.succeed(holder, time.time(), context.latest),
-            result=result.model_dump_json(),
-        )
-    except NotYours:
-        log.info("job %s stopped: it was cancelled, or taken over by another worker", job_id)
+    except (NotYours, NotFound):
+        raise
     except Exception as error:
         last = isinstance(error, Refused) or job.attempts >= settings.job_max_attempts
-        log.exception("job %s failed, attempt %d of %d", job_id, job.attempts, settings.job_max_attempts)
+        log.exception("job %s failed, attempt %d of %d", job.id, job.attempts, settings.job_max_attempts)
         retry_in = None if last else BACKOFF_SECONDS[min(job.attempts, len(BACKOFF_SECONDS)) - 1]
         shown = _shown(error, job)
-        await store.update(job_id, lambda job: job.fail(holder, time.time(), context.latest, shown, retry_in))
+        await _answered(
+            lambda: store.update(job.id, lambda job: job.fail(holder, time.time(), context.latest, shown, retry_in))
+        )
         if last:
             raise
+    else:
+        text = result.model_dump_json()
+        await _answered(
+            lambda: store.update(job.id, lambda job: job.succeed(holder, time.time(), context.latest), result=text)
+        )
+
+
+async def _answered(call: Callable[[], Awaitable[T]]) -> T:
+    """What the body has done must not be done again because the store was away at that moment."""
+    while True:
+        try:
+            return await call()
+        except Unavailable:
+            log.warning("the store does not answer; trying again")
+            await asyncio.sleep(AGAIN_SECONDS)
 
 
 async def _held(store: Store, job: Job, holder: str, context: JobContext, limit: float) -> BaseModel:
@@ -70,7 +97,9 @@ async def _held(store: Store, job: Job, holder: str, context: JobContext, limit:
         if renewing.done():
             renewing.result()
         if not body.done():
-            raise TimeoutError(f"not done in {limit:g} s")
+            raise OutOfTime(f"not done in {limit:g} s")
+        if body.cancelled():
+            raise RuntimeError("the body cancelled itself")
         return body.result()
     finally:
         renewing.cancel()
@@ -82,7 +111,7 @@ async def _body(store: Store, job: Job, context: JobContext) -> BaseModel:
     if job.task not in TASKS:
         raise Refused(f"there is no task {job.task!r}")
     function, model = TASKS[job.task]
-    payload = await store.payload(job.id)
+    payload = await _answered(lambda: store.payload(job.id))
     try:
         validated = model.model_validate_json(payload)
     except ValidationError as error:
@@ -112,7 +141,7 @@ async def _renew(store: Store, job_id: str, holder: str, context: JobContext) ->
 
 
 def _shown(error: Exception, job: Job) -> JobError:
-    if isinstance(error, TimeoutError):
+    if isinstance(error, OutOfTime):
         return JobError(code="job_timeout", message="The job took too long.", request_id=job.request_id)
     if isinstance(error, Refused):
         return JobError(

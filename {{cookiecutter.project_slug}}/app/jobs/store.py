@@ -62,8 +62,9 @@ class Store:
         return self._entry(job_id).events[after:]
 
     def _entry(self, job_id: str) -> _Entry:
+        self._forget()
         if job_id not in self._entries:
-            raise NotFound(f"no job {job_id}")
+            raise NotFound("there is no such job")
         return self._entries[job_id]
 
     def _forget(self) -> None:

@@ -1,7 +1,10 @@
 """The jobs themselves: yours to change. Each is an async function from a payload to a result, both Pydantic models.
 
-A job may run more than once: when its worker dies, or after a failure. Give `context.key`, the same on each
+A job may run more than once: when its process dies, or after a failure. Give `context.key`, the same on each
 attempt, to outside services as their idempotency key.
+
+Work that does not await belongs in a thread (`asyncio.to_thread`): while it blocks the event loop the job's lease is
+not renewed, and after 15 seconds the attempt counts as lost.
 """
 
 import asyncio
@@ -28,7 +31,7 @@ class JobContext:
 
     def progress(self, fraction: float, message: str = "") -> None:
         """`fraction` from 0 to 1. Cheap, callable from any thread: the runner writes it, at most 4 times a second."""
-        self.latest = Progress(fraction=fraction, message=message)
+        self.latest = Progress(fraction=max(0.0, min(1.0, fraction)), message=message)
 
 
 class Document(BaseModel):

@@ -3,8 +3,8 @@
 Must stay as it is:
 - the source runs in one task of its own from its first item to its last, so that what it holds open between
   two items (`asyncio.timeout`, a cancel scope, a context variable) is closed by the task that opened it;
-- that task is cancelled once, by `task.cancel()`: an `await` in the source's `finally` then runs to its end,
-  where under a cancel scope each one would be cancelled again;
+- that task is cancelled once, by `task.cancel()`: an `await` in the `finally` that this brings the source to runs
+  to its end, where under a cancel scope each one would be cancelled again;
 - it waits for room after `AHEAD` items, so a source that never suspends can't starve the process, and no more
   than that is asked of a source whose items nobody takes.
 """
@@ -60,6 +60,8 @@ async def heartbeat(source: AsyncIterator[T], seconds: float) -> AsyncGenerator[
                 ready.clear()
                 yield batch
                 room_for = AHEAD
+            elif pumping.cancelled():
+                raise RuntimeError("the source of events cancelled itself")
             elif pumping.done():
                 pumping.result()
                 return
@@ -75,5 +77,6 @@ async def _closed(pumping: "asyncio.Task[None]") -> None:
     await asyncio.wait({pumping}, timeout=CLEANUP_SECONDS)
     if not pumping.done():
         log.error("a source of events has not closed in %g s", CLEANUP_SECONDS)
+        pumping.cancel()  # it may have swallowed the first
     elif not pumping.cancelled() and (error := pumping.exception()):
         log.error("a source of events failed while it was closed", exc_info=error)

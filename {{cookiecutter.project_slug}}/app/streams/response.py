@@ -7,12 +7,15 @@ Who ends a stream, and what the client gets:
     the source raises otherwise    `error` (internal_error), `done` (error); the exception is logged
     the drain time is over         `error` (server_shutdown), `done` (shutdown), without ids: the client may return
     the client leaves              nothing
-    the client takes nothing       a connection that is cut, so that no reader takes a part for the whole
+    the client takes nothing       no proper end, so that no reader takes a part for the whole
 
-On each of these the source is closed before the response ends, and background tasks run after that.
+On each of these the source is closed before the response ends, unless its cleanup takes longer than
+CLEANUP_SECONDS, and background tasks run after that.
 
-Must stay as it is: whatever cancels this response from outside (a server's time limit, a cancel scope of a
-middleware) may cancel each `await` again, so the wait for the source's cleanup is shielded.
+Must stay as it is:
+- whatever cancels this response from outside (a server's time limit, a cancel scope of a middleware) may cancel
+  each `await` again, so the wait for the source's cleanup is shielded;
+- after its `Done` a source is read on, not closed: it may be in the middle of its own cleanup.
 """
 
 import asyncio
@@ -22,7 +25,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 import anyio
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from app.logging import request_id
@@ -31,6 +34,7 @@ from app.streams.events import Done, Encoder, Error, Event, KeepAlive, StreamFau
 from app.streams.heartbeat import CLEANUP_SECONDS, heartbeat
 
 log = logging.getLogger(__name__)
+FAREWELL_SECONDS = 1.0  # for the last words at the end of the drain time
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ class EventStream(Response):
         """`first_id` is the place of the first of `events`, for a source that continues after a reconnect."""
         self.events = events
         self.encoder = encoder
-        self.next_id = first_id
+        self.first_id = first_id
         self.status_code = status_code
         self.background = None  # FastAPI puts injected BackgroundTasks here
         # nginx holds a response back until its buffer is full unless told otherwise.
@@ -69,75 +73,98 @@ class EventStream(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         limits: StreamLimits = scope["state"]["stream_limits"]
         shutdown: Shutdown = scope["state"]["shutdown"]
-        self._send, self._send_timeout = send, limits.send_timeout
+        wire = Wire(send, self.encoder, self.first_id, limits.send_timeout)
         try:
+            if shutdown.expired:
+                refusal = JSONResponse({"detail": "the server is going down"}, 503, {"Retry-After": "1"})
+                await refusal(scope, receive, send)
+                return
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            await self._stream(receive, limits.heartbeat, shutdown)
+            if await self._stream(wire, receive, limits.heartbeat, shutdown):
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
         except NoReader as why:
             log.warning("stream cut: %s", why)
         finally:
             if self.background is not None:
                 await self.background()
 
-    async def _stream(self, receive: Receive, heartbeat_seconds: float, shutdown: Shutdown) -> None:
-        writing = asyncio.create_task(self._write(heartbeat_seconds))
+    async def _stream(self, wire: "Wire", receive: Receive, heartbeat_seconds: float, shutdown: Shutdown) -> bool:
+        """Whether the client is there to see the end."""
+        writing = asyncio.create_task(self._write(wire, heartbeat_seconds))
         leaving = asyncio.create_task(_left(receive))
         try:
             with shutdown.at_limit(writing.cancel):
                 await asyncio.wait({writing, leaving}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             left = leaving.done()
-            writing.cancel()
             leaving.cancel()
+            if not writing.cancelling():  # a second time would cut short the cleanup that the first has begun
+                writing.cancel()
             with anyio.CancelScope(shield=True):
-                await asyncio.wait({writing, leaving}, timeout=CLEANUP_SECONDS + 1)
+                await asyncio.wait({writing, leaving}, timeout=2 * CLEANUP_SECONDS)
         if left:
-            return
+            return False
         if writing.cancelled():
-            await self._put(
-                Error("server_shutdown", "The server is restarting.", True, request_id.get()),
-                Done("shutdown"),
-                numbered=False,
-            )
+            wire.send_timeout = FAREWELL_SECONDS
+            error = Error("server_shutdown", "The server is restarting.", True, request_id.get())
+            await wire.put(error, Done("shutdown"), numbered=False)
         else:
             writing.result()
-        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+        return True
 
-    async def _write(self, heartbeat_seconds: float) -> None:
+    async def _write(self, wire: "Wire", heartbeat_seconds: float) -> None:
         try:
             async with aclosing(heartbeat(self.events, heartbeat_seconds)) as batches:
                 async for batch in batches:
-                    if not batch:
-                        await self._put(KeepAlive(), numbered=False)
-                    elif await self._put(*batch):
-                        return
+                    await (wire.put(*batch) if batch else wire.put(KeepAlive(), numbered=False))
+                    if wire.done:
+                        break
+                async with asyncio.timeout(CLEANUP_SECONDS):
+                    async for _ in batches:
+                        pass
         except StreamFault as fault:
-            await self._put(fault.error, Done(fault.reason))
+            await wire.put(fault.error, Done(fault.reason))
         except NoReader:
             raise
         except Exception:
             log.exception("stream failed")
             error = Error("internal_error", "Something went wrong on our side.", True, request_id.get())
-            await self._put(error, Done("error"))
+            await wire.put(error, Done("error"))
         else:
-            await self._put(Done())
+            await wire.put(Done())
 
-    async def _put(self, *events: Event, numbered: bool = True) -> bool:
-        """Sends `events` in one piece, up to a `Done`; tells whether there was one."""
-        frames = []
-        for event in events:
-            frames.append(self.encoder(event, self.next_id if numbered else None))
-            self.next_id += numbered
-            if isinstance(event, Done):
-                break
+
+class Wire:
+    """The way to one client. Nothing goes out after a `Done`."""
+
+    def __init__(self, send: Send, encoder: Encoder, first_id: int, send_timeout: float) -> None:
+        self._send = send
+        self.encoder = encoder
+        self.next_id = first_id
+        self.send_timeout = send_timeout
+        self.done = False
+
+    async def put(self, *events: Event, numbered: bool = True) -> None:
+        """Sends `events` in one piece; those before one that can't be encoded go out before its error is raised."""
+        frames: list[bytes] = []
         try:
-            async with asyncio.timeout(self._send_timeout):
-                await self._send({"type": "http.response.body", "body": b"".join(frames), "more_body": True})
+            for event in events:
+                if not self.done:
+                    frames.append(self.encoder(event, self.next_id if numbered else None))
+                    self.next_id += numbered
+                    self.done = isinstance(event, Done)
+        finally:
+            if frames:
+                await self._put(b"".join(frames))
+
+    async def _put(self, chunk: bytes) -> None:
+        try:
+            async with asyncio.timeout(self.send_timeout):
+                await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
         except TimeoutError as error:
-            raise NoReader(f"the client has taken nothing for {self._send_timeout:g} s") from error
+            raise NoReader(f"the client has taken nothing for {self.send_timeout:g} s") from error
         except OSError as error:  # how a server of ASGI 2.4 may say it
             raise NoReader("the client has left") from error
-        return isinstance(event, Done)
 
 
 async def _left(receive: Receive) -> None:

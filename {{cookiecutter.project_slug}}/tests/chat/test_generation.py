@@ -50,6 +50,7 @@ async def test_an_answer_that_reaches_the_limit_exactly_is_whole() -> None:
     [
         (RuntimeError("the secret"), "model_error", "error"),
         (17, "model_error", "error"),
+        (TimeoutError("its own"), "model_error", "error"),
         (5.0, "model_timeout", "timeout"),
     ],
 )

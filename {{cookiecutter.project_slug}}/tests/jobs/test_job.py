@@ -40,10 +40,10 @@ def test_an_ended_job_is_not_begun(status: str) -> None:
         a_job(status=status).begin("me", now=1, lease=15, max_attempts=3)
 
 
-def test_a_job_whose_workers_all_died_fails_before_it_is_tried_again() -> None:
+def test_a_job_none_of_whose_attempts_came_to_an_end_fails_before_it_is_tried_again() -> None:
     job = a_job(attempts=3, status="running").begin("me", now=10, lease=15, max_attempts=3)
     assert job.error is not None
-    assert (job.status, job.attempts, job.error.code, job.due, job.ended_at) == ("failed", 3, "worker_lost", None, 10)
+    assert (job.status, job.attempts, job.error.code, job.due, job.ended_at) == ("failed", 3, "attempts_lost", None, 10)
 
 
 def test_dispatching_takes_the_lease_from_a_holder_that_let_it_run_out() -> None:

@@ -3,7 +3,7 @@ import asyncio
 import pytest
 from pydantic import BaseModel
 
-from app.errors import Conflict
+from app.errors import Conflict, Unavailable
 from app.jobs.job import Job, Progress
 from app.jobs.queue import JobQueue, JobStatus
 from app.jobs.store import Store
@@ -122,6 +122,23 @@ async def test_a_follower_sees_each_state_and_one_done(jobs: JobQueue) -> None:
         JobStatus("succeeded", {"fraction": 1.0, "message": "all"}),
         Done("end"),
     ]
+
+
+async def test_a_follower_waits_while_the_store_is_away(jobs: JobQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = await jobs.enqueue("t", Order(what="tea"), caller="c")
+    events, get = jobs.follow(job.id), jobs.store.get
+    await anext(events)
+    await jobs.cancel(job.id)
+    away = [True]
+
+    async def unsteady(job_id: str) -> Job:
+        if away and away.pop():
+            raise Unavailable("away")
+        return await get(job_id)
+
+    monkeypatch.setattr(jobs.store, "get", unsteady)
+    assert [event.name async for event in events] == ["status", "done"]
+    assert away == []
 
 
 @pytest.mark.parametrize(("last_id", "place"), [(0, 0), (1, 1), (2, 0), (9, 0)])

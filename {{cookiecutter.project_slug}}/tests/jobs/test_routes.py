@@ -48,7 +48,7 @@ def test_the_same_idempotency_key_is_one_job(client: TestClient, worker: None) -
 )
 def test_an_unknown_job_is_a_404(client: TestClient, method: str, path: str) -> None:
     response = client.request(method, path)
-    assert (response.status_code, response.json()) == (404, {"detail": "no job nope"})
+    assert (response.status_code, response.json()) == (404, {"detail": "there is no such job"})
 
 
 @pytest.mark.parametrize(("method", "path"), [("DELETE", "/jobs/{}"), ("POST", "/jobs/{}/retry")])

@@ -1,11 +1,13 @@
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from functools import partial
 
 import pytest
 from pydantic import BaseModel
 
+from app.errors import Unavailable
 from app.jobs import runner
 from app.jobs.job import Job
 from app.jobs.runner import run
@@ -26,7 +28,7 @@ class Receipt(BaseModel):
 class Task:
     """A task that does as the test says, once for each attempt."""
 
-    def __init__(self, *outcomes: Exception | asyncio.Event | float | None) -> None:
+    def __init__(self, *outcomes: BaseException | asyncio.Event | float | None) -> None:
         self.outcomes = list(outcomes)
         self.begun = asyncio.Event()
         self.cleaned_up = False
@@ -35,7 +37,7 @@ class Task:
         self.begun.set()
         context.progress(0.5, "half")
         outcome = self.outcomes.pop(0) if self.outcomes else None
-        if isinstance(outcome, Exception):
+        if isinstance(outcome, BaseException):
             raise outcome
         try:
             await (outcome.wait() if isinstance(outcome, asyncio.Event) else asyncio.sleep(outcome or 0))
@@ -109,6 +111,35 @@ async def test_a_job_that_takes_too_long_is_ended_and_its_cleanup_is_awaited(
     assert (job.status, job.error.code, task.cleaned_up) == ("retrying", "job_timeout", True)
 
 
+@pytest.mark.parametrize("error", [TimeoutError("not ours"), asyncio.CancelledError()])
+async def test_what_the_body_raises_is_its_own_failure_whatever_it_is(
+    store: Store, job_settings: JobSettings, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    await accepted(store, Task(error), monkeypatch)
+    await run(store, "j", job_settings)
+    job = await store.get("j")
+    assert job.error is not None
+    assert (job.status, job.error.code) == ("retrying", "job_failed")
+
+
+async def test_what_is_done_is_not_done_again_because_the_store_was_away(
+    store: Store, job_settings: JobSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    update, away = store.update, [True, True]
+
+    async def unsteady(job_id: str, change: Callable[[Job], Job], result: str | None = None) -> Job:
+        if result is not None and away and away.pop():
+            raise Unavailable("away")
+        return await update(job_id, change, result)
+
+    monkeypatch.setattr(runner, "AGAIN_SECONDS", 0)
+    monkeypatch.setattr(store, "update", unsteady)
+    await accepted(store, Task(), monkeypatch)
+    await run(store, "j", job_settings)
+    job = await store.get("j")
+    assert (job.status, job.attempts, away) == ("succeeded", 1, [])
+
+
 @pytest.mark.usefixtures("quick")
 async def test_a_running_job_that_is_cancelled_is_stopped(
     store: Store, job_settings: JobSettings, monkeypatch: pytest.MonkeyPatch
@@ -166,7 +197,7 @@ async def test_a_job_that_this_version_can_not_run_fails_at_once(
     assert (job.status, job.error.code) == ("failed", "job_refused")
 
 
-async def test_a_job_whose_workers_died_on_every_attempt_fails(
+async def test_a_job_none_of_whose_attempts_came_to_an_end_fails(
     store: Store, job_settings: JobSettings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.ERROR)
@@ -176,5 +207,5 @@ async def test_a_job_whose_workers_died_on_every_attempt_fails(
     await run(store, "j", job_settings)
     job = await store.get("j")
     assert job.error is not None
-    assert (job.status, job.error.code) == ("failed", "worker_lost")
-    assert "its worker died on each of 3 attempts" in caplog.text
+    assert (job.status, job.error.code) == ("failed", "attempts_lost")
+    assert "none of its 3 attempts came to an end" in caplog.text

@@ -76,6 +76,16 @@ async def test_an_error_comes_after_the_items_before_it() -> None:
     assert seen == ["a", "b"]
 
 
+async def test_a_source_that_cancels_itself_is_an_error_and_not_our_end() -> None:
+    async def stray() -> AsyncGenerator[str, None]:
+        yield "a"
+        raise asyncio.CancelledError
+
+    with pytest.raises(RuntimeError, match="cancelled itself"):
+        async for _ in heartbeat(stray(), 5):
+            pass
+
+
 async def test_a_source_that_never_suspends_starves_nobody_and_is_not_pulled_ahead_without_limit() -> None:
     pulled = 0
 

@@ -92,6 +92,50 @@ async def test_an_unexpected_error_is_logged_and_its_text_stays_here(caplog: pyt
     assert "the secret" in caplog.text
 
 
+async def test_a_source_that_says_done_itself_finishes_its_own_cleanup() -> None:
+    saved = asyncio.Event()
+
+    async def source() -> AsyncGenerator[Event, None]:
+        try:
+            yield Token("a")
+            yield Done("length")
+        finally:
+            await asyncio.sleep(0.01)
+            saved.set()
+
+    async with exchange(EventStream(source()), **state()) as stream:
+        assert names(await stream.rest()) == ["token", "done"]
+    assert saved.is_set()
+
+
+async def test_what_was_made_before_an_event_that_can_not_be_encoded_arrives() -> None:
+    nan = Token(float("nan"))  # type: ignore[arg-type]
+    async with exchange(EventStream(made_of(Token("a"), Token("b"), Token("c"), nan)), **state()) as stream:
+        events = parse(await stream.rest())
+    assert [event.name for event in events] == ["token", "token", "token", "error", "done"]
+    assert [event.id for event in events] == ["1", "2", "3", "4", "5"]
+
+
+async def test_a_stream_asked_for_after_the_drain_time_is_refused() -> None:
+    shared = state(drain=0)
+    shared["shutdown"].begin()
+    await asyncio.sleep(0.01)
+    async with exchange(EventStream(Source()()), **shared) as stream:
+        assert stream.status == 503
+
+
+async def test_nothing_follows_a_done_when_the_drain_time_ends_during_the_sources_cleanup() -> None:
+    shared = state(drain=SOON)
+
+    async def source() -> AsyncGenerator[Event, None]:
+        yield Done()
+        await asyncio.sleep(5)
+
+    async with exchange(EventStream(source()), **shared) as stream:
+        shared["shutdown"].begin()
+        assert names(await stream.rest()) == ["done"]
+
+
 async def test_silence_is_filled_with_keep_alives() -> None:
     async with exchange(EventStream(Source()()), **state(heartbeat=SOON)) as stream:
         assert await stream.text() == ": keep-alive\n\n"

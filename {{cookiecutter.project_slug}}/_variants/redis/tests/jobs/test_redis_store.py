@@ -6,11 +6,12 @@ from functools import partial
 from typing import Any
 
 import pytest
-from pydantic import RedisDsn
+from pydantic import BaseModel, RedisDsn
 
 from app.errors import Unavailable
 from app.jobs import store as store_module
 from app.jobs.job import Job
+from app.jobs.queue import JobQueue
 from app.jobs.settings import JobSettings
 from app.jobs.store import Store
 
@@ -42,6 +43,28 @@ async def test_a_job_that_runs_again_expires_no_more(store: Store) -> None:
     await store.update("j", lambda job: job.model_copy(update={"status": "failed", "due": None, "ended_at": 1.0}))
     await store.update("j", partial(Job.again, now=time.time()))
     assert set((await lifetimes(store)).values()) == {-1}
+
+
+class Order(BaseModel):
+    what: str
+
+
+@pytest.mark.parametrize("junk", ['{"status": "of a later version"}', None])
+async def test_records_that_can_not_be_read_or_are_gone_hold_up_no_other_job(store: Store, junk: str | None) -> None:
+    for number in range(store_module.BATCH + 1):
+        await store.client.zadd(store.due_key, {f"junk-{number}": number})
+        if junk:
+            await store.client.set(f"{store.prefix}:job:junk-{number}", junk)
+    dispatched: asyncio.Queue[str] = asyncio.Queue()
+
+    async def checks() -> dict[str, str]:
+        return {}
+
+    jobs = JobQueue(store, dispatched.put, checks)
+    async with jobs.relaying():
+        job = await jobs.enqueue("t", Order(what="tea"), caller="c")
+        assert await asyncio.wait_for(dispatched.get(), 5) == job.id
+    assert dispatched.empty()
 
 
 async def test_a_server_that_is_away_is_unavailable() -> None:
