@@ -1,4 +1,5 @@
 import asyncio
+import time
 
 import pytest
 from pydantic import BaseModel
@@ -43,7 +44,7 @@ def jobs(store: Store, broker: Broker) -> JobQueue:
 
 async def fail(jobs: JobQueue, job: Job) -> None:
     await jobs.store.update(
-        job.id, lambda job: job.model_copy(update={"status": "failed", "due": None, "ended_at": 1.0})
+        job.id, lambda job: job.model_copy(update={"status": "failed", "due": None, "ended_at": time.time()})
     )
 
 
@@ -117,7 +118,7 @@ async def test_a_follower_sees_each_state_and_one_done(jobs: JobQueue) -> None:
     assert await anext(events) == JobStatus("queued", nothing)
     await jobs.store.update(job.id, lambda job: job.begin("me", 1, 15, 3))
     assert await anext(events) == JobStatus("running", nothing)
-    await jobs.store.update(job.id, lambda job: job.succeed("me", 2, Progress(message="all")))
+    await jobs.store.update(job.id, lambda job: job.succeed("me", time.time(), Progress(message="all")))
     assert [event async for event in events] == [
         JobStatus("succeeded", {"fraction": 1.0, "message": "all"}),
         Done("end"),

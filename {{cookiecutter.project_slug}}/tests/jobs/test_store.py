@@ -86,3 +86,15 @@ async def test_each_change_that_followers_can_see_is_an_event(store: Store) -> N
     states = [(event["state"], event["progress"]["fraction"]) for event in await store.events("j", 0)]
     assert states == [("queued", 0), ("running", 0), ("running", 0.5)]
     assert await store.events("j", 2) == [{"state": "running", "progress": half.model_dump()}]
+
+
+async def test_an_ended_job_is_forgotten_after_its_retention(store: Store) -> None:
+    store.retention = 1
+    await store.create(a_job(), "{}")
+    await store.update("j", partial(Job.cancel, now=time.time()))
+    assert (await store.get("j")).ended
+    deadline = time.monotonic() + 10
+    with pytest.raises(NotFound):
+        while time.monotonic() < deadline:
+            await store.get("j")
+            await asyncio.sleep(0.05)
