@@ -10,33 +10,22 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 from uuid import uuid4
 
 from pydantic import BaseModel
 
-from app.errors import Conflict, NotFound, Unavailable
-from app.jobs.job import Job, NotYours, Status
+from app.errors import Conflict, NotFound
+from app.jobs.job import Job, NotYours
 from app.jobs.store import Store
 from app.logging import request_id
-from app.streams.events import Done, Event
 
 log = logging.getLogger(__name__)
 RELAY_SECONDS = 1.0  # how late a retry or an orphan may be noticed
 REPEAT_SECONDS = 15.0  # a dispatched job that nobody has begun by then is dispatched again
-FOLLOW_SECONDS = 0.25  # as often as progress is written
-DONE_REASONS: dict[Status, str] = {"succeeded": "end", "failed": "error", "cancelled": "cancelled"}
-
-
-@dataclass(frozen=True)
-class JobStatus(Event):
-    name = "status"
-    state: str
-    progress: dict[str, Any]
 
 
 class JobQueue:
@@ -86,26 +75,6 @@ class JobQueue:
         job = await self.store.update(job_id, lambda job: job.again(time.time()))
         self._wake.set()
         return job
-
-    async def follow(self, job_id: str, after: int = 0) -> AsyncGenerator[Event, None]:
-        """The job's events from the one behind the first `after`, as they happen, and `done` when it has ended."""
-        while True:
-            with suppress(Unavailable):  # the store may come back, and the stream is kept alive meanwhile
-                job = await self.store.get(job_id)
-                for event in await self.store.events(job_id, after):
-                    after += 1
-                    yield JobStatus(**event)
-                if job.ended:
-                    yield Done(DONE_REASONS[job.status])
-                    return
-            await asyncio.sleep(FOLLOW_SECONDS)
-
-    async def place(self, job_id: str, last_id: int) -> int | None:
-        """Where a follower whose last event was `last_id` continues; None when that was the job's `done`."""
-        job = await self.store.get(job_id)
-        if last_id == 0 or await self.store.events(job_id, last_id - 1):
-            return last_id
-        return None if job.ended else 0
 
     @asynccontextmanager
     async def relaying(self) -> AsyncIterator[None]:

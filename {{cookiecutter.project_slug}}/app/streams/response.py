@@ -32,6 +32,7 @@ from app.logging import request_id
 from app.shutdown import Shutdown
 from app.streams.events import Done, Encoder, Error, Event, KeepAlive, StreamFault, encode
 from app.streams.heartbeat import CLEANUP_SECONDS, heartbeat
+from app.streams.wire import NoReader, Wire
 
 log = logging.getLogger(__name__)
 FAREWELL_SECONDS = 1.0  # for the last words at the end of the drain time
@@ -43,10 +44,6 @@ class StreamLimits:
 
     heartbeat: float
     send_timeout: float
-
-
-class NoReader(Exception):
-    """Why nothing more can be sent."""
 
 
 class EventStream(Response):
@@ -88,7 +85,7 @@ class EventStream(Response):
             if self.background is not None:
                 await self.background()
 
-    async def _stream(self, wire: "Wire", receive: Receive, heartbeat_seconds: float, shutdown: Shutdown) -> bool:
+    async def _stream(self, wire: Wire, receive: Receive, heartbeat_seconds: float, shutdown: Shutdown) -> bool:
         """Whether the client is there to see the end."""
         writing = asyncio.create_task(self._write(wire, heartbeat_seconds))
         leaving = asyncio.create_task(_left(receive))
@@ -112,7 +109,7 @@ class EventStream(Response):
             writing.result()
         return True
 
-    async def _write(self, wire: "Wire", heartbeat_seconds: float) -> None:
+    async def _write(self, wire: Wire, heartbeat_seconds: float) -> None:
         try:
             async with aclosing(heartbeat(self.events, heartbeat_seconds)) as batches:
                 async for batch in batches:
@@ -132,39 +129,6 @@ class EventStream(Response):
             await wire.put(error, Done("error"))
         else:
             await wire.put(Done())
-
-
-class Wire:
-    """The way to one client. Nothing goes out after a `Done`."""
-
-    def __init__(self, send: Send, encoder: Encoder, first_id: int, send_timeout: float) -> None:
-        self._send = send
-        self.encoder = encoder
-        self.next_id = first_id
-        self.send_timeout = send_timeout
-        self.done = False
-
-    async def put(self, *events: Event, numbered: bool = True) -> None:
-        """Sends `events` in one piece; those before one that can't be encoded go out before its error is raised."""
-        frames: list[bytes] = []
-        try:
-            for event in events:
-                if not self.done:
-                    frames.append(self.encoder(event, self.next_id if numbered else None))
-                    self.next_id += numbered
-                    self.done = isinstance(event, Done)
-        finally:
-            if frames:
-                await self._put(b"".join(frames))
-
-    async def _put(self, chunk: bytes) -> None:
-        try:
-            async with asyncio.timeout(self.send_timeout):
-                await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
-        except TimeoutError as error:
-            raise NoReader(f"the client has taken nothing for {self.send_timeout:g} s") from error
-        except OSError as error:  # how a server of ASGI 2.4 may say it
-            raise NoReader("the client has left") from error
 
 
 async def _left(receive: Receive) -> None:

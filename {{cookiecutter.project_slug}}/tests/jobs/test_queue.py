@@ -4,11 +4,10 @@ import time
 import pytest
 from pydantic import BaseModel
 
-from app.errors import Conflict, Unavailable
-from app.jobs.job import Job, Progress
-from app.jobs.queue import JobQueue, JobStatus
+from app.errors import Conflict
+from app.jobs.job import Job
+from app.jobs.queue import JobQueue
 from app.jobs.store import Store
-from app.streams.events import Done
 
 
 class Order(BaseModel):
@@ -109,49 +108,3 @@ async def test_a_failed_job_that_is_retried_is_dispatched_again(jobs: JobQueue, 
         await fail(jobs, job)
         assert (await jobs.retry(job.id)).status == "queued"
         assert await asyncio.wait_for(broker.ids.get(), 5) == job.id
-
-
-async def test_a_follower_sees_each_state_and_one_done(jobs: JobQueue) -> None:
-    job = await jobs.enqueue("t", Order(what="tea"), caller="c")
-    events = jobs.follow(job.id)
-    nothing = {"fraction": 0.0, "message": ""}
-    assert await anext(events) == JobStatus("queued", nothing)
-    await jobs.store.update(job.id, lambda job: job.begin("me", 1, 15, 3))
-    assert await anext(events) == JobStatus("running", nothing)
-    await jobs.store.update(job.id, lambda job: job.succeed("me", time.time(), Progress(message="all")))
-    assert [event async for event in events] == [
-        JobStatus("succeeded", {"fraction": 1.0, "message": "all"}),
-        Done("end"),
-    ]
-
-
-async def test_a_follower_waits_while_the_store_is_away(jobs: JobQueue, monkeypatch: pytest.MonkeyPatch) -> None:
-    job = await jobs.enqueue("t", Order(what="tea"), caller="c")
-    events, get = jobs.follow(job.id), jobs.store.get
-    await anext(events)
-    await jobs.cancel(job.id)
-    away = [True]
-
-    async def unsteady(job_id: str) -> Job:
-        if away and away.pop():
-            raise Unavailable("away")
-        return await get(job_id)
-
-    monkeypatch.setattr(jobs.store, "get", unsteady)
-    assert [event.name async for event in events] == ["status", "done"]
-    assert away == []
-
-
-@pytest.mark.parametrize(("last_id", "place"), [(0, 0), (1, 1), (2, 0), (9, 0)])
-async def test_a_follower_of_a_live_job_goes_on_where_it_was_or_starts_over(
-    jobs: JobQueue, last_id: int, place: int
-) -> None:
-    job = await jobs.enqueue("t", Order(what="tea"), caller="c")
-    assert await jobs.place(job.id, last_id) == place
-
-
-@pytest.mark.parametrize(("last_id", "place"), [(0, 0), (1, 1), (2, 2), (3, None), (9, None)])
-async def test_a_follower_that_has_had_the_done_gets_no_more(jobs: JobQueue, last_id: int, place: int | None) -> None:
-    job = await jobs.enqueue("t", Order(what="tea"), caller="c")
-    await jobs.cancel(job.id)
-    assert await jobs.place(job.id, last_id) == place

@@ -10,7 +10,6 @@ The four keys of a job expire together, counted from its end; one that has not e
 Fields that this version does not know are ignored, so that two versions can run side by side.
 """
 
-import asyncio
 import json
 import logging
 import time
@@ -18,19 +17,15 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
-import redis
 from pydantic import ValidationError
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from redis.asyncio import Redis
 
-from app.errors import NotFound, Unavailable
+from app.errors import NotFound
+from app.jobs.connection import answering, connect
 from app.jobs.job import Job
 from app.jobs.settings import JobSettings
 
 log = logging.getLogger(__name__)
-ANSWER_SECONDS = 2.0  # past it a request is refused: the caller can try again, a waiting one holds a connection
-CONNECTIONS = 10
 BATCH = 100  # due jobs at a time
 ASIDE_SECONDS = 60.0
 PARTS = ("", "payload", "result", "events")
@@ -68,18 +63,7 @@ class Store:
     @classmethod
     @asynccontextmanager
     async def open(cls, settings: JobSettings) -> AsyncIterator["Store"]:
-        pool = BlockingConnectionPool.from_url(
-            str(settings.redis_url),
-            decode_responses=True,
-            max_connections=CONNECTIONS,  # the default pool raises when it is exhausted, this one waits
-            timeout=ANSWER_SECONDS,
-            # `_answering` keeps the time. With a timeout of its own the client sends through `asyncio.wait_for`, which
-            # on Python 3.11 can swallow a cancellation (python/cpython#86296): the relay then outlives the shutdown.
-            socket_timeout=None,
-            # Once: a connection from before a restart of Redis is found dead on use.
-            retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
-        )
-        async with Redis.from_pool(pool) as client:
+        async with connect(settings) as client:
             yield cls(client, settings)
 
     async def create(self, job: Job, payload: str) -> Job:
@@ -87,19 +71,19 @@ class Store:
         return await self._write(job.id, lambda found: found or job, payload=payload)
 
     async def get(self, job_id: str) -> Job:
-        async with _answering():
+        async with answering():
             raw = await self.client.get(self._key(job_id, ""))
         return _found(self._load(job_id, raw))
 
     async def payload(self, job_id: str) -> str | bytes:
-        async with _answering():
+        async with answering():
             payload = await self.client.get(self._key(job_id, "payload"))
         if payload is None:
             raise NotFound("there is no such job")
         return payload
 
     async def result(self, job_id: str) -> str | bytes | None:
-        async with _answering():
+        async with answering():
             return await self.client.get(self._key(job_id, "result"))
 
     async def update(self, job_id: str, change: Callable[[Job], Job], result: str | None = None) -> Job:
@@ -108,23 +92,23 @@ class Store:
             return await self._write(job_id, lambda found: change(_found(found)), result=result or "")
         except Unreadable:
             log.warning("job %s is set aside for %g s: this version can't read its record", job_id, ASIDE_SECONDS)
-            async with _answering():
+            async with answering():
                 await self.client.zadd(self.due_key, {job_id: time.time() + ASIDE_SECONDS}, xx=True)
             raise
         except NotFound:
-            async with _answering():
+            async with answering():
                 await self.client.zrem(self.due_key, job_id)
             raise
 
     async def due(self, now: float) -> list[str]:
         """The ids of jobs that somebody must look at by `now`, the first of them first."""
-        async with _answering():
+        async with answering():
             due = await self.client.zrange(self.due_key, "-inf", now, byscore=True, offset=0, num=BATCH)
         return cast(list[str], due)
 
     async def events(self, job_id: str, after: int) -> list[dict[str, Any]]:
         """What has happened to the job, from its first event on; the first `after` of them left out."""
-        async with _answering():
+        async with answering():
             return [json.loads(event) for event in await self.client.lrange(self._key(job_id, "events"), after, -1)]
 
     async def _write(
@@ -137,7 +121,7 @@ class Store:
         """Optimistic locking: looks again from the start when the record was changed in between."""
         keys = [self._key(job_id, part) for part in PARTS]
         while True:
-            async with _answering():
+            async with answering():
                 raw = await self.client.get(keys[0])
             before = self._load(job_id, raw)
             after = change(before)
@@ -154,7 +138,7 @@ class Store:
                 self.retention if after.ended else "",
                 job_id,
             ]
-            async with _answering():
+            async with answering():
                 if await self._compare_and_set([*keys, self.due_key], values):
                     return after
 
@@ -167,15 +151,6 @@ class Store:
 
     def _key(self, job_id: str, part: str) -> str:
         return f"{self.prefix}:job:{job_id}:{part}".rstrip(":")
-
-
-@asynccontextmanager
-async def _answering() -> AsyncIterator[None]:
-    try:
-        async with asyncio.timeout(ANSWER_SECONDS):
-            yield
-    except (redis.RedisError, OSError, TimeoutError) as error:
-        raise Unavailable("the job store does not answer") from error
 
 
 def _found(job: Job | None) -> Job:

@@ -9,6 +9,7 @@ import pytest
 from pydantic import BaseModel, RedisDsn
 
 from app.errors import Unavailable
+from app.jobs import connection
 from app.jobs import store as store_module
 from app.jobs.job import Job
 from app.jobs.queue import JobQueue
@@ -83,7 +84,7 @@ async def test_a_server_that_stalls_is_unavailable_in_time(
         await reader.read()
         writer.close()
 
-    monkeypatch.setattr(store_module, "ANSWER_SECONDS", 0.05)
+    monkeypatch.setattr(connection, "ANSWER_SECONDS", 0.05)
     async with await asyncio.start_server(says_nothing, "127.0.0.1") as stalled:
         port = stalled.sockets[0].getsockname()[1]
         settings = job_settings.model_copy(update={"redis_url": f"redis://127.0.0.1:{port}/0"})
@@ -108,4 +109,4 @@ async def test_more_requests_than_connections_wait_for_one(store: Store) -> None
     await store.create(a_job(), "{}")
     found = await asyncio.gather(*(store.get("j") for _ in range(200)))
     assert len(found) == 200
-    assert len(await store.client.client_list()) <= store_module.CONNECTIONS + 5
+    assert len(await store.client.client_list()) <= connection.CONNECTIONS + 5

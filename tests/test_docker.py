@@ -1,0 +1,169 @@
+"""What Docker would do, done by hand, for no engine is needed here: the image's build and start, the composition."""
+
+import json
+import re
+import shlex
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import yaml  # type: ignore[import-untyped]
+from rendering import Project, run
+from running import Server, posix_only, running, services, settings_of
+
+SERVICES = {"none": {"web"}, "rq": {"web", "worker", "redis"}}
+SECONDS = {"s": 1, "m": 60, "h": 3600}
+
+
+@pytest.fixture
+def project(variant: str, render: Callable[..., Project]) -> Project:
+    return render(queue_backend=variant)
+
+
+@pytest.fixture
+def composed(project: Project) -> dict[str, dict[str, Any]]:
+    """The services of compose.yaml."""
+    parsed: dict[str, dict[str, dict[str, Any]]] = yaml.safe_load(project.read("compose.yaml"))
+    return parsed["services"]
+
+
+@dataclass
+class Image:
+    """A stage of the build: a folder for its `/`, and what the Dockerfile says of it."""
+
+    root: Path
+    folder: str = "/"
+    env: dict[str, str] = field(default_factory=dict)
+    said: dict[str, str] = field(default_factory=dict)
+    other_runs: list[str] = field(default_factory=list)
+
+    def at(self, path: str = ".") -> Path:
+        return self.root / str(Path(self.folder, path)).lstrip("/")
+
+
+def instructions(dockerfile: str) -> Iterator[tuple[str, str]]:
+    """Each instruction's name and the rest of it, on one line."""
+    joined = re.sub(r"\\\n\s*", " ", re.sub(r"^\s*#.*\n", "", dockerfile, flags=re.MULTILINE))
+    for line in filter(None, joined.splitlines()):
+        name, rest = line.split(maxsplit=1)
+        yield name, rest
+
+
+def ignored(name: str, dockerignore: str) -> bool:
+    """The last line decides that fits the file, or a folder that it is in."""
+    out = False
+    for line in dockerignore.splitlines():
+        pattern = re.escape(line.removeprefix("!")).replace(r"\*\*/", "(.*/)?").replace(r"\*", "[^/]*")
+        if line and not line.startswith("#") and re.fullmatch(f"{pattern}(/.*)?", name):
+            out = not line.startswith("!")
+    return out
+
+
+def build(context: Path, folder: Path) -> Image:
+    """Carry the Dockerfile out, all but what is no business of uv's; give its last stage.
+
+    Each stage is made at the same place, as in Docker, for an environment holds the path that it was made at.
+    """
+    stages: dict[str, Path] = {}
+    image, stage = Image(folder / "root"), ""
+    for name, rest in instructions((context / "Dockerfile").read_text("utf-8")):
+        if name == "FROM":
+            if stage:
+                stages[stage] = image.root.rename(folder / f"stage-{stage}")
+            image, stage = Image(folder / "root"), rest.partition(" AS ")[2]
+        elif name == "WORKDIR":
+            image.folder = rest
+            image.at().mkdir(parents=True)
+        elif name == "ENV":
+            for word in shlex.split(rest):
+                key, _, value = word.partition("=")
+                image.env[key] = value.replace(image.folder, str(image.at()))
+        elif name == "COPY":
+            *sources, target = (word for word in rest.split() if not word.startswith("--"))
+            origin = re.search(r"--from=(\S+)", rest)
+            for source in sources:
+                found = (stages[origin[1]] if origin else context) / source.lstrip("/")
+                if found.is_dir():
+                    shutil.copytree(found, image.at(target), symlinks=True, dirs_exist_ok=True)
+                else:
+                    shutil.copy(found, image.at(target))
+        elif name == "RUN" and rest.startswith("uv "):
+            done = run(*shlex.split(rest), cwd=image.at(), env=image.env)
+            assert done.returncode == 0, done.stderr
+        elif name == "RUN":
+            image.other_runs.append(rest)
+        else:
+            image.said[name] = rest
+    return image
+
+
+@posix_only
+def test_the_image_is_built_starts_is_healthy_and_stops(project: Project, tmp_path: Path) -> None:
+    """The Dockerfile's uv lines and its CMD are carried out on what .dockerignore lets through."""
+    project.sync()
+    context = tmp_path / "context"
+    names = [*project.files(), "uv.lock", ".env", ".git/config", "app/__pycache__/main.pyc"]
+    sent = [name for name in names if not ignored(name, project.read(".dockerignore"))]
+    assert {name.partition("/")[0] for name in sent} == {"app", "pyproject.toml", "uv.lock"}
+    assert not [name for name in sent if "__pycache__" in name]
+    for name in [*sent, "Dockerfile"]:
+        (context / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(project.path / name, context / name)
+    image = build(context, tmp_path)
+    assert {path.name for path in image.at().iterdir()} == {"app", ".venv"}
+    assert [f"useradd --system --no-create-home {image.said['USER']}"] == image.other_runs
+    with services(project) as env:
+        env |= image.env | {"PATH": image.env["PATH"].replace("$PATH", env["PATH"])}
+        port = image.said["EXPOSE"]
+        command = [word.replace(port, "0") for word in json.loads(image.said["CMD"])]
+        with running(*command, cwd=image.at(), env=env) as process:
+            server = Server(process)
+            assert server.request("GET", "/health").status == 200
+            check = image.said["HEALTHCHECK"].partition("CMD ")[2].replace(f":{port}/", f":{server.port}/")
+            assert run(*json.loads(check), cwd=image.at(), env=env).returncode == 0
+            assert process.stop() == -signal.SIGTERM
+            assert run(*json.loads(check), cwd=image.at(), env=env).returncode != 0
+        assert "No module named 'pytest'" in run("python", "-c", "import pytest", cwd=image.at(), env=env).stderr
+
+
+def test_the_services_are_those_that_the_queue_needs(variant: str, composed: dict[str, dict[str, Any]]) -> None:
+    assert set(composed) == SERVICES[variant]
+
+
+def test_the_processes_are_the_same_on_every_platform(project: Project, composed: dict[str, dict[str, Any]]) -> None:
+    """What the image runs as, by compose.yaml or by the Procfile, is there under the same names."""
+    procfile = dict(line.split(": ", 1) for line in project.read("Procfile").splitlines())
+    assert set(procfile) == {name for name, service in composed.items() if "build" in service}
+    for name, command in procfile.items():
+        words = composed[name].get("command") or json.loads(dict(instructions(project.read("Dockerfile")))["CMD"])
+        assert command.split()[: len(words)] == [re.sub(r"^8000$", "${PORT:-8000}", word) for word in words]
+        (module,) = (word.partition(":")[0] for word in words if word.startswith("app."))
+        assert (project.path / f"{module.replace('.', '/')}.py").is_file()
+
+
+def test_a_service_is_asked_for_its_health_where_another_waits_for_it(composed: dict[str, dict[str, Any]]) -> None:
+    """Others' images bring no check of their own; the image that we build has one that asks the web server."""
+    for service in composed.values():
+        for other, needed in service.get("depends_on", {}).items():
+            assert needed == {"condition": "service_healthy"}
+            assert composed[other]["healthcheck"]["test"][0] == "CMD"
+        assert "build" in service or service["image"].partition(":")[2] not in ("", "latest")
+    assert "healthcheck" not in composed["web"]
+
+
+def test_compose_gives_only_settings_that_there_are(project: Project, composed: dict[str, dict[str, Any]]) -> None:
+    """Each by its name; an address leads to another service; and no time to stop is shorter than what it waits for."""
+    settings = settings_of(project)
+    limits = {"web": settings["DRAIN_SECONDS"], "worker": settings["JOB_TIMEOUT_SECONDS"]}
+    for name, service in composed.items():
+        for key, value in service.get("environment", {}).items():
+            assert key in settings
+            assert not key.endswith("_URL") or urlsplit(value).hostname in composed
+        if name in limits:
+            period = service["stop_grace_period"]
+            assert int(period[:-1]) * SECONDS[period[-1]] > float(limits[name])

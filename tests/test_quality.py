@@ -1,0 +1,67 @@
+"""Lint, format and types: of the template's own code, of the base tree where it lies, and of every render."""
+
+import sys
+import tomllib
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+from post_gen_project import OVERLAYS
+from rendering import Project
+from running import finds_nothing, posix_only, recipe
+
+BASE = "{{cookiecutter.project_slug}}"
+RUFF = [sys.executable, "-m", "ruff"]
+MYPY = [sys.executable, "-m", "mypy"]
+
+
+@pytest.fixture
+def passes(shared: Path) -> Callable[..., None]:
+    """`passes(*command, cwd=folder)`: it finds nothing."""
+    return partial(finds_nothing, cache=shared / "mypy")
+
+
+@pytest.fixture
+def configuration(render: Callable[..., Project]) -> str:
+    """The configuration of the base tree, which as it lies is no TOML: that of its own render."""
+    return str(render().path / "pyproject.toml")
+
+
+def test_the_templates_own_code_is_clean(template: Path, passes: Callable[..., None]) -> None:
+    """dev.py, the hooks and these tests pass ruff, its formatter and mypy --strict."""
+    passes(*RUFF, "check", cwd=template)
+    passes(*RUFF, "format", "--check", cwd=template)
+    own = [name for name in ("dev.py", "hooks", "tests", "benchmarks") if (template / name).exists()]
+    passes(*MYPY, *own, cwd=template)
+
+
+def test_the_base_tree_is_clean_where_it_lies(template: Path, passes: Callable[..., None], configuration: str) -> None:
+    """An editor that has the template open shows no finding in the emitted code."""
+    lies = ("--config", configuration, "--exclude", "_variants,pyproject.toml")
+    passes(*RUFF, "check", *lies, cwd=template / BASE)
+    passes(*RUFF, "format", "--check", *lies, cwd=template / BASE)
+    passes(*MYPY, "--config-file", configuration, "--exclude", "^_variants/", ".", cwd=template / BASE)
+
+
+@pytest.mark.parametrize("folder", sorted({folder for folders in OVERLAYS.values() for folder in folders}))
+def test_an_overlay_is_linted_where_it_lies(
+    folder: str, template: Path, passes: Callable[..., None], configuration: str
+) -> None:
+    """Its types are those of a whole project: the test of each render checks them."""
+    passes(*RUFF, "check", "--config", configuration, cwd=template / BASE / "_variants" / folder)
+    passes(*RUFF, "format", "--check", "--config", configuration, cwd=template / BASE / "_variants" / folder)
+
+
+@posix_only
+def test_a_render_passes_its_own_checks(
+    variant: str, render: Callable[..., Project], passes: Callable[..., None]
+) -> None:
+    """Each line of `make check`, in the project's own environment: lint, format, and strict types."""
+    project = render(queue_backend=variant)
+    project.sync()
+    assert tomllib.loads(project.read("pyproject.toml"))["tool"]["mypy"]["strict"] is True
+    commands = recipe(project, "check")
+    assert [command[2:4] for command in commands] == [["ruff", "check"], ["ruff", "format"], ["mypy", "."]]
+    for command in commands:
+        passes(*command, cwd=project.path)

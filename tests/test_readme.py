@@ -1,0 +1,154 @@
+"""README.md and ARCHITECTURE.md of each render: what they say is there, is there; what they say to do, works."""
+
+import json
+import re
+import shlex
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from rendering import MADE_BY_TOOLS, Project
+from running import finds_nothing, posix_only, recipe, settings_of
+
+NOT_SETTINGS = {"TEST_REDIS_URL", "WEB_CONCURRENCY"}  # one is the tests', one is uvicorn's
+MADE_LATER = {".env", "uv.lock"}
+METHODS = "DELETE|GET|PATCH|POST|PUT"
+
+
+@pytest.fixture
+def project(variant: str, render: Callable[..., Project]) -> Project:
+    project = render(queue_backend=variant)
+    project.sync()
+    return project
+
+
+def documents(project: Project) -> str:
+    return project.read("README.md") + project.read("ARCHITECTURE.md")
+
+
+def spans(text: str) -> list[str]:
+    """What stands in backticks within a line."""
+    return re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
+
+
+def shell_blocks(text: str) -> list[str]:
+    return re.findall(r"^```(?:sh|console)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def without_jobs(project: Project) -> str:
+    """The commands that README.md gives to whoever wants no jobs, if it does."""
+    found = re.search(r"No jobs wanted.*?^```sh\n(.*?)^```", project.read("README.md"), re.MULTILINE | re.DOTALL)
+    return found[1] if found else ""
+
+
+def commands(project: Project) -> Iterator[list[str]]:
+    """The words of each command that the documents name, but those that another test carries out."""
+    named = [span for span in spans(documents(project)) if re.match(r"(make|uv|curl|docker) ", span)]
+    blocks = [block for block in shell_blocks(documents(project)) if block != without_jobs(project)]
+    for line in [*named, *"".join(blocks).splitlines()]:
+        for part in line.removeprefix("$ ").split("&&"):
+            yield shlex.split(part)
+
+
+def without_names(path: str) -> str:
+    return re.sub(r"\{\w+\}", "{}", path)
+
+
+def routes(project: Project) -> set[str]:
+    """Such as `GET /jobs/{}`: what the application says it serves."""
+    told = "import json; from app.main import app; print(json.dumps(app.openapi()['paths']))"
+    paths = json.loads(project.run("uv", "run", "python", "-c", told).stdout)
+    return {f"{method.upper()} {without_names(path)}" for path, methods in paths.items() for method in methods}
+
+
+def is_there(project: Project, name: str) -> bool:
+    return (project.path / name).exists() or (project.path / "app" / name).exists()
+
+
+def test_every_command_that_is_named_can_be_run(project: Project) -> None:
+    """Its program, its module, its target and the files that it is given are there."""
+    targets = re.findall(r"^([a-z]+):", project.read("Makefile"), re.MULTILINE)
+    paths = {route.partition(" ")[2] for route in routes(project)} | {"/"}
+    for words in commands(project):
+        match words:
+            case ["make", target, *rest]:
+                assert target in targets
+            case ["uv", "run", "python", "-m", module, *rest] | ["uv", "run", "uvicorn", module, *rest]:
+                assert is_there(project, module.partition(":")[0].replace(".", "/") + ".py"), module
+            case ["uv", "run", "python", *rest]:
+                assert rest, "no file is given"
+            case ["uv", "run", program, *rest]:
+                assert (project.path / ".venv" / "bin" / program).exists(), program
+            case ["uv", "sync" | "lock" | "add", *rest]:
+                pass
+            case ["curl", *rest]:
+                (url,) = (urlsplit(word) for word in rest if word.startswith("http"))
+                assert url.path in paths
+                rest = []
+            case ["docker", "compose", "up", *rest]:
+                assert is_there(project, "compose.yaml")
+            case _:
+                pytest.fail(f"nobody knows whether this can be run: {shlex.join(words)}")
+        files = [word for word in rest if "/" in word and "://" not in word]
+        assert [name for name in files if not is_there(project, name)] == [], words
+
+
+def test_each_make_target_is_described_and_stands_beside_its_plain_command(project: Project) -> None:
+    """Windows and many images have no make."""
+    rows = re.findall(r"^\| `make ([a-z]+)` \| (.*?) \|", project.read("README.md"), re.MULTILINE)
+    assert sorted(target for target, _ in rows) == sorted(
+        target for target in re.findall(r"^([a-z]+):", project.read("Makefile"), re.MULTILINE) if target != "help"
+    )
+    for target, cell in rows:
+        if cell.startswith("`"):
+            lines = [[word for word in words if "=" not in word] for words in recipe(project, target)]
+            assert cell.strip("`") == " && ".join(map(shlex.join, lines))
+
+
+def test_every_file_that_is_named_is_there(project: Project) -> None:
+    """What stands in backticks and looks like a path is one, from the project's folder or from app/."""
+    tops = "|".join(re.escape(path.name) for path in project.path.iterdir())
+    like_a_path = re.compile(rf"(({tops})/)?[\w./-]*(/|\.(py|md|toml|yaml|yml|html|lock|example))|({tops})(/[\w./-]+)?")
+    text = documents(project)
+    drawn = re.findall(r"^(\w+/[\w./-]+) ", text, re.MULTILINE)
+    links = re.findall(r"\]\((?!https?:|#)([^)]+)\)", text)
+    named = [span for span in spans(text) if like_a_path.fullmatch(span) and not span.startswith("/")]
+    assert drawn
+    assert [name for name in {*named, *drawn, *links} - MADE_LATER if not is_there(project, name)] == []
+
+
+def test_the_routes_that_are_named_are_those_that_are_served(project: Project) -> None:
+    """README.md leaves none out, and neither document tells of one that is not there."""
+    named = re.compile(rf"({METHODS}) /[^ ?]*")
+    in_readme, in_both = (
+        {without_names(found[0]) for span in spans(text) if (found := named.match(span))}
+        for text in (project.read("README.md"), documents(project))
+    )
+    assert in_readme == in_both == routes(project)
+
+
+def test_every_setting_that_is_named_can_be_set(project: Project) -> None:
+    """.env.example has each."""
+    named = {span for span in spans(documents(project)) if re.fullmatch("[A-Z]+(_[A-Z]+)+", span)}
+    assert named - NOT_SETTINGS <= settings_of(project).keys()
+
+
+@posix_only
+def test_jobs_can_be_taken_out_as_the_readme_says(project: Project, shared: Path, tmp_path: Path) -> None:
+    """What stands under "No jobs wanted", word for word, leaves a project that passes its own checks and tests."""
+    commands = without_jobs(project)
+    if project.answers["queue_backend"] != "none" and not commands:
+        return  # whoever has chosen a queue wants jobs
+    made_by_tools = shutil.ignore_patterns(*(MADE_BY_TOOLS - {"uv.lock"}))
+    reduced = Project(shutil.copytree(project.path, tmp_path / "my-chat", ignore=made_by_tools), project.answers)
+    reduced.run("bash", "-c", commands)  # as when it is pasted: no stop at a grep that finds nothing
+    for command in recipe(reduced, "check"):
+        finds_nothing(*command, cwd=reduced.path, cache=shared / "mypy")
+    for command in recipe(reduced, "test"):
+        reduced.run(*command)
+    assert [route for route in routes(reduced) if re.search("documents|jobs", route)] == []
+    assert {route for route in routes(project) if not re.search("documents|jobs", route)} == routes(reduced)
+    assert not re.search("documents|jobs/", reduced.read("app/web/index.html"))
+    assert [name for name in reduced.files() if re.match("(app|tests)/jobs/|kept$", name)] == []

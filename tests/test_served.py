@@ -1,0 +1,129 @@
+"""Each render served for real: its own interpreter, a socket, and the service and the worker that it needs."""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from http.client import HTTPResponse
+from typing import Any
+
+import pytest
+from rendering import Project
+from running import posix_only, python_of, running, services, serving
+
+pytestmark = posix_only
+WORDS = [f"word{number}" for number in range(1000)]
+QUESTION = json.dumps({"question": " ".join(WORDS)})
+
+
+@pytest.fixture
+def project(variant: str, render: Callable[..., Project]) -> Project:
+    project = render(queue_backend=variant)
+    project.sync()
+    return project
+
+
+@pytest.fixture
+def env(project: Project) -> Iterator[dict[str, str]]:
+    """The environment of the project's processes, with the services that its queue needs."""
+    with services(project) as env:
+        yield env
+
+
+def events(response: HTTPResponse) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Name and data of each event, as soon as it has been read."""
+    assert (response.status, response.headers["Content-Type"]) == (200, "text/event-stream; charset=utf-8")
+    name = ""
+    for line in iter(response.readline, b""):
+        field, _, value = line.decode().rstrip("\n").partition(": ")
+        if field == "event":
+            name = value
+        elif field == "data":
+            yield name, json.loads(value)
+
+
+def test_the_first_token_is_read_before_the_last_is_made(project: Project, env: dict[str, str]) -> None:
+    """A server that is told to stop after the first token was read never makes the last, and says so."""
+    with serving(project, env, ECHO_TOKEN_SECONDS="0.05", DRAIN_SECONDS="0") as server:
+        stream = events(server.request("POST", "/chat/stream", QUESTION))
+        assert next(stream)[0] == "status"
+        assert next(stream) == ("token", {"text": "You"})
+        server.process.stop()
+        rest = list(stream)
+        assert rest[-1] == ("done", {"reason": "shutdown"})
+        assert len(rest) < len(WORDS)
+
+
+def test_an_answer_arrives_whole(project: Project, env: dict[str, str]) -> None:
+    """Without a pause between words, too: the texts joined are the answer, and one `done` is the end."""
+    with serving(project, env, ECHO_TOKEN_SECONDS="0") as server:
+        first, *tokens, last = events(server.request("POST", "/chat/stream", QUESTION))
+        assert (first[0], last) == ("status", ("done", {"reason": "end"}))
+        assert {name for name, _ in tokens} == {"token"}
+        assert "".join(data["text"] for _, data in tokens) == "You said: " + " ".join(WORDS)
+
+
+def test_a_client_that_leaves_ends_its_stream(project: Project, env: dict[str, str]) -> None:
+    """The server goes on for others, and has nothing left to drain: told to stop, it doesn't wait for its limit."""
+    with serving(project, env, ECHO_TOKEN_SECONDS="0.05", DRAIN_SECONDS="60") as server:
+        response = server.request("POST", "/chat/stream", QUESTION)
+        assert next(events(response))[0] == "status"
+        response.close()
+        assert server.request("GET", "/health").status == 200
+        assert list(events(server.request("GET", "/stream?text=on+and+on")))[-1] == ("done", {"reason": "end"})
+        server.process.stop(seconds=10)
+
+
+def test_a_reader_who_stays_keeps_the_server_until_the_drain_limit(project: Project, env: dict[str, str]) -> None:
+    """What tells the test above from one that always passes: with the client there, the limit decides."""
+    with serving(project, env, ECHO_TOKEN_SECONDS="0.05", DRAIN_SECONDS="60") as server:
+        response = server.request("POST", "/chat/stream", QUESTION)
+        assert next(events(response))[0] == "status"
+        with closing(response), pytest.raises(AssertionError, match="did not end within"):
+            server.process.stop(seconds=1)
+
+
+def test_a_document_is_accepted_followed_and_done(project: Project, env: dict[str, str]) -> None:
+    """202 and a place; events from there up to `done`; then the record with its result. A worker does it, if any."""
+    with ExitStack() as stack:
+        server = stack.enter_context(serving(project, env))
+        workers = []
+        if (project.path / "app" / "worker.py").exists():
+            command = (python_of(project), "-m", "app.worker")
+            workers.append(stack.enter_context(running(*command, cwd=project.path, env=env)))
+        posted = server.request(
+            "POST", "/documents", json.dumps({"title": "A tale", "text": "to be or not to be " * 500})
+        )
+        assert posted.status == 202
+        place = posted.headers["Location"]
+        assert place == f"/jobs/{json.load(posted)['id']}"
+        *states, done = events(server.request("GET", f"{place}/events"))
+        assert done == ("done", {"reason": "end"})
+        assert [data["state"] for _, data in states][-1] == "succeeded"
+        record = json.load(server.request("GET", place))
+        assert (record["status"], record["attempts"], record["error"]) == ("succeeded", 1, None)
+        assert (record["result"]["title"], record["result"]["words"]) == ("A tale", 3000)
+        assert {"term": "to", "count": 1000} in record["result"]["top_terms"]
+        for worker in workers:
+            assert worker.stop() == 0
+
+
+def test_the_page_and_the_documentation_are_there(project: Project, env: dict[str, str]) -> None:
+    """A browser that opens / finds the chat, and /docs what else is served."""
+    with serving(project, env) as server:
+        for path, holds in {"/": "chat/stream", "/docs": "openapi.json"}.items():
+            response = server.request("GET", path)
+            assert (response.status, response.headers.get_content_type()) == (200, "text/html")
+            assert holds in response.read().decode()
+        assert "/documents" in json.load(server.request("GET", "/openapi.json"))["paths"]
+
+
+def test_a_setting_that_makes_no_sense_stops_the_start_by_its_name(project: Project) -> None:
+    """Every process of the project says on stderr which setting it is, without the value and without a traceback."""
+    processes = [("-m", "uvicorn", "app.main:app", "--port", "0"), ("-m", "app.worker")]
+    for command in processes[: 1 + (project.path / "app" / "worker.py").exists()]:
+        done = project.run(python_of(project), *command, env={"LOG_LEVEL": "s3cret"}, check=False, seconds=60)
+        assert done.returncode != 0
+        assert re.search(r"^LOG_LEVEL: ", done.stderr, re.MULTILINE), done.stderr
+        assert "s3cret" not in done.stderr
+        assert "Traceback" not in done.stderr

@@ -1,0 +1,87 @@
+"""The template's own files: how the overlays lie beside each other, and what no file of the repo may hold."""
+
+import re
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+from post_gen_project import OVERLAYS
+from rendering import QUESTIONS, asked, choices
+
+BASE = "{{cookiecutter.project_slug}}"
+REGISTRIES = [f"{name}.org" for name in ("pypi", "pythonhosted", "registry.npmjs", "registry.yarnpkg", "deb.debian")]
+REGISTRIES += [f"{name}.io" for name in ("crates", "registry.hub.docker")]
+# Of the machine that something was made on. /tmp/evil is what hostile answers ask for.
+MACHINES_OWN = re.compile(r"(?<![\w.])/(work|root|home|Users|t[m]p(?!/evil))/|[.]pyenv|[A-Z]:\\Users")
+
+
+@pytest.fixture(scope="session")
+def sources(template: Path) -> dict[str, bytes]:
+    """Every file of the repo, by its name."""
+    return {path.relative_to(template).as_posix(): path.read_bytes() for path in template.rglob("*") if path.is_file()}
+
+
+def overlay(sources: dict[str, bytes], folder: str) -> dict[str, bytes]:
+    start = f"{BASE}/_variants/{folder}/"
+    return {name.removeprefix(start): data for name, data in sources.items() if name.startswith(start)}
+
+
+def folders() -> list[str]:
+    return sorted({folder for chain in OVERLAYS.values() for folder in chain})
+
+
+def questions_of(folder: str) -> set[str]:
+    """Whose answers may ask for it."""
+    lists = [question for question in asked() if isinstance(QUESTIONS[question], list)]
+    return {question for question in lists for choice in choices(question) if folder in OVERLAYS.get(choice, ())}
+
+
+def test_overlays_of_one_render_never_bring_the_same_file(sources: dict[str, bytes]) -> None:
+    """Neither those of two questions nor those of one chain: so their order, and who wins, never matters."""
+    for one, other in combinations(folders(), 2):
+        together = any({one, other} <= set(chain) for chain in OVERLAYS.values())
+        if together or questions_of(one) != questions_of(other):
+            assert overlay(sources, one).keys() & overlay(sources, other).keys() == set(), (one, other)
+
+
+def test_an_overlay_brings_only_what_differs(sources: dict[str, bytes]) -> None:
+    """A file that equals the base tree's would be one to keep in step for nothing."""
+    for folder in folders():
+        assert overlay(sources, folder)
+        assert [name for name, data in overlay(sources, folder).items() if sources.get(f"{BASE}/{name}") == data] == []
+
+
+def test_all_python_holds_one_template_expression(sources: dict[str, bytes]) -> None:
+    """The slug, in app/settings.py: so that Python's tools run on the emitted code where it lies."""
+    python = {name: data for name, data in sources.items() if name.startswith(BASE) and name.endswith(".py")}
+    found = {name: re.findall(rb"\{\{.*?\}\}|\{%|\{#", data) for name, data in python.items()}
+    assert {name: marks for name, marks in found.items() if marks} == {
+        f"{BASE}/app/settings.py": [b"{{ cookiecutter.project_slug }}"]
+    }
+
+
+def test_every_text_file_ends_in_one_newline_and_has_no_cr(sources: dict[str, bytes]) -> None:
+    """Whatever machine they were written on; bytes that are no text are left alone."""
+    for name, data in sources.items():
+        if b"\0" not in data:
+            assert b"\r" not in data, name
+            assert not data or (data.endswith(b"\n") and not data.endswith(b"\n\n")), name
+
+
+def test_git_keeps_line_ends_in_the_repo_and_in_every_project(sources: dict[str, bytes]) -> None:
+    """Docker and sh refuse scripts that were checked out with CRLF."""
+    for name in (".gitattributes", f"{BASE}/.gitattributes"):
+        assert sources[name].startswith(b"* text=auto eol=lf\n")
+
+
+def test_no_lock_file_is_kept(sources: dict[str, bytes]) -> None:
+    """A lock names the registry of the machine that made it; each project locks for itself."""
+    locks = {"uv.lock", "pylock.toml", "poetry.lock", "requirements.txt", "package-lock.json"}
+    assert [name for name in sources if Path(name).name in locks] == []
+
+
+@pytest.mark.parametrize("what", [*map(re.escape, REGISTRIES), MACHINES_OWN.pattern])
+def test_no_file_names_a_registry_or_a_folder_of_one_machine(what: str, sources: dict[str, bytes]) -> None:
+    """Whoever copies such a thing sends a company's builds past its mirror, or to a folder that is not there."""
+    found = [(name, match[0]) for name, data in sources.items() for match in re.finditer(what.encode(), data)]
+    assert found == []

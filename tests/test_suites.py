@@ -1,0 +1,18 @@
+"""Each render's own tests, run as its README says."""
+
+import re
+from collections.abc import Callable
+
+from rendering import Project
+from running import posix_only, recipe
+
+
+@posix_only
+def test_a_renders_own_tests_pass_and_none_is_left_out(variant: str, render: Callable[..., Project]) -> None:
+    """`make test` in a new project: all passed, nothing skipped, no service needed but what the project embeds."""
+    project = render(queue_backend=variant)
+    project.sync()
+    ((*command,),) = recipe(project, "test")
+    assert f"| `{' '.join(command)}` |" in project.read("README.md")
+    done = project.run(*command, env={"TEST_REDIS_URL": ""})
+    assert re.fullmatch(r"\d+ passed in .*", done.stdout.splitlines()[-1]), done.stdout
