@@ -86,7 +86,8 @@ def test_a_reader_who_stays_keeps_the_server_until_the_drain_limit(project: Proj
 def test_a_document_is_accepted_followed_and_done(project: Project, env: dict[str, str]) -> None:
     """202 and a place; events from there up to `done`; then the record with its result. A worker does it, if any."""
     with ExitStack() as stack:
-        server = stack.enter_context(serving(project, env))
+        # Without keep-alives, a job that nobody does ends this test by the time limit of its socket.
+        server = stack.enter_context(serving(project, env, HEARTBEAT_SECONDS="600"))
         workers = []
         if (project.path / "app" / "worker.py").exists():
             command = (python_of(project), "-m", "app.worker")

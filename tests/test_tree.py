@@ -24,8 +24,8 @@ COMMON = {
     "test_feedback.py test_health.py test_main.py test_middleware.py test_served.py test_settings.py test_shutdown.py",
     "tests/chat/": "__init__.py test_generation.py test_routes.py",
     "tests/chat/providers/": "__init__.py test_echo.py",
-    "tests/jobs/": "__init__.py backing.py test_backend.py test_events.py test_job.py test_queue.py test_routes.py test_runner.py "
-    "test_store.py test_tasks.py",
+    "tests/jobs/": "__init__.py backing.py test_backend.py test_events.py test_job.py test_queue.py test_routes.py "
+    "test_runner.py test_store.py test_tasks.py",
     "tests/streams/": "__init__.py test_events.py test_heartbeat.py test_response.py",
 }
 ADDED: dict[str, dict[str, str]] = {
