@@ -20,6 +20,8 @@ OVERLAYS: dict[str, tuple[str, ...]] = {
     "none": (),
     "rq": ("redis", "rq"),
 }
+# Where the web server is all there is to run; elsewhere a script runs it with what it needs.
+WITHOUT_MAKE = {"none": "uv run uvicorn app.main:app --reload"}
 # Locking takes a second or two; past a minute something is wrong that waiting does not mend.
 LOCK_SECONDS = 60
 
@@ -88,7 +90,7 @@ def main(answers: Mapping[str, Any]) -> None:
         "\nNext:"
         f"\n  cd {project.name if beside else shlex.quote(str(project))}"
         "\n  uv sync"
-        "\n  make dev    # without make: uv run uvicorn app.main:app"
+        f"\n  make dev    # without make: {WITHOUT_MAKE.get(answers['queue_backend'], 'uv run python scripts/dev.py')}"
         "\nThen open http://127.0.0.1:8000"
     )
 

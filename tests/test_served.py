@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from rendering import Project
-from running import posix_only, python_of, running, services, serving
+from running import START_SECONDS, posix_only, python_of, running, services, serving
 
 pytestmark = posix_only
 WORDS = [f"word{number}" for number in range(1000)]
@@ -43,8 +43,12 @@ def events(response: HTTPResponse) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def test_the_first_token_is_read_before_the_last_is_made(project: Project, env: dict[str, str]) -> None:
-    """A server that is told to stop after the first token was read never makes the last, and says so."""
-    with serving(project, env, ECHO_TOKEN_SECONDS="0.05", DRAIN_SECONDS="0") as server:
+    """To make the whole answer takes longer than the socket waits in silence for its first token.
+
+    A server that is told to stop then never makes the last one, and says so.
+    """
+    assert len(WORDS) * 0.1 > START_SECONDS
+    with serving(project, env, ECHO_TOKEN_SECONDS="0.1", HEARTBEAT_SECONDS="600", DRAIN_SECONDS="0") as server:
         stream = events(server.request("POST", "/chat/stream", QUESTION))
         assert next(stream)[0] == "status"
         assert next(stream) == ("token", {"text": "You"})

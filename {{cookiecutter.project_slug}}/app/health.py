@@ -34,8 +34,8 @@ async def ready(
     jobs: JobsDep,
     strict: bool = False,
 ) -> Readiness:
-    """503 while the server drains. What is degraded shows, and is 503 only with `strict=1`: without a worker
-    the chat still answers, so the balancer must keep this server."""
+    """503 while the server drains. What is degraded shows, and is 503 only with `strict=1`: the chat still
+    answers, so the balancer must keep this server."""
     checks: dict[str, str] = {}
     checks |= await jobs.checks()
     degraded = any(state != "ok" for state in checks.values())

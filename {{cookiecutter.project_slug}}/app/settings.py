@@ -20,7 +20,10 @@ class EnvSettings(BaseSettings):
         try:
             return cls()
         except ValidationError as error:
-            lines = [f"{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}".removeprefix(": ") for e in error.errors()]
+            lines = [
+                f"{'.'.join(map(str, e['loc'])).upper()}: {e['msg'].removeprefix('Value error, ')}".removeprefix(": ")
+                for e in error.errors()
+            ]
             raise SystemExit("\n".join(["Settings that need a look (environment or .env):", *lines])) from None
 
 
@@ -58,5 +61,5 @@ class Settings(EnvSettings):
     @model_validator(mode="after")
     def _closed_in_production(self) -> Self:
         if self.environment == "production" and not self.api_key.get_secret_value():
-            raise ValueError("API_KEY must be set when ENVIRONMENT is production")
+            raise ValueError("API_KEY: must be set when ENVIRONMENT is production")
         return self

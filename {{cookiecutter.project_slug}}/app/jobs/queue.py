@@ -35,7 +35,7 @@ class JobQueue:
         dispatch: Callable[[str], Awaitable[None]],
         checks: Callable[[], Awaitable[dict[str, str]]],
     ) -> None:
-        """`dispatch` has a worker look at the job of an id. `checks` tells of each service that jobs need whether it
+        """`dispatch` has somebody look at the job of an id. `checks` tells of each service that jobs need whether it
         is `ok`, or why it is not."""
         self.store = store
         self.checks = checks

@@ -20,7 +20,7 @@ from app.logging import request_id
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
-LEASE_SECONDS = 15.0  # how long a dead worker's job waits for another
+LEASE_SECONDS = 15.0  # how long the job of a process that died waits for another attempt
 RENEW_SECONDS = 3.0  # how late a running job learns that it was cancelled
 PROGRESS_SECONDS = 0.25
 AGAIN_SECONDS = 1.0

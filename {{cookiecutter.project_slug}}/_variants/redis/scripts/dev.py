@@ -8,6 +8,7 @@ until they have stopped, so it must go after them.
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
 from contextlib import suppress
@@ -80,6 +81,9 @@ def main() -> str | None:
         if not settings.get("REDIS_URL"):
             valkey["valkey"], env["REDIS_URL"] = start_valkey(env)
             say(f"Valkey is at {env['REDIS_URL']}")
+        # A wrong setting would end the server only, and leave its reloader waiting for a change of the code.
+        if subprocess.run([sys.executable, "-c", "import app.main"], cwd=ROOT, env=env).returncode and not asked:
+            return "dev: not started"
         if not asked:
             say(f"the chat will be at http://127.0.0.1:{port}")
             children["web"] = start("-m", "uvicorn", "app.main:app", "--reload", "--port", port, env=env)

@@ -114,3 +114,11 @@ def test_when_one_process_ends_all_do(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, running(taken.getsockname()[1], log) as dev:
         assert dev.wait(START_SECONDS) == 1
     assert re.search(r"web ended with \d+, so everything has been stopped", log.read_text())
+
+
+def test_a_wrong_setting_stops_the_start_with_its_name() -> None:
+    env = {**os.environ, **SETTINGS, "ENVIRONMENT": "production"}
+    command = [sys.executable, "scripts/dev.py"]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=START_SECONDS)
+    assert done.returncode == 1
+    assert "API_KEY: must be set" in done.stderr

@@ -6,4 +6,6 @@ from app.chat.providers.settings import ProviderSettings
 
 
 def build(settings: ProviderSettings) -> Provider:
-    return Echo(settings.echo_token_seconds)
+    match settings.model_provider:
+        case "echo":
+            return Echo(settings.echo_token_seconds)
