@@ -149,7 +149,9 @@ def test_a_render_is_locked_and_says_what_to_do_next(variant: str, template: Pat
         "uv sync",
         "make dev",
     ]
-    assert "uv run uvicorn app.main:app" in done.stdout
+    plain = re.search(r"without make: (.*)", done.stdout)
+    assert plain, done.stdout
+    assert f"`{plain[1]}`" in (tmp_path / "my-chat" / "README.md").read_text("utf-8")
     assert said[-1].endswith("http://127.0.0.1:8000")
     assert (tmp_path / "my-chat" / "uv.lock").exists(), done.stdout
     assert not (tmp_path / "my-chat" / "_variants").exists()

@@ -13,6 +13,8 @@ from tests.server import Serve
 from tests.sse import Received, events
 
 QUESTION = json.dumps({"question": "word " * 2000})
+# About a second where the machine is idle; without a limit it is a minute and more.
+ENOUGH_SECONDS = 5.0
 FEEDBACK = json.dumps({"stream_id": "s-1", "rating": -1, "comment": "wrong"})
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to stop a process gently")
@@ -50,7 +52,7 @@ def test_sigterm_ends_open_streams_with_a_word_and_the_server_within_the_drain_t
     server = serve(DRAIN_SECONDS="0.5")
     stream = events(lines(server.request("POST", "/chat/stream", QUESTION)))
     next(stream)
-    assert server.stop() < 0.5 + 1
+    assert server.stop() < ENOUGH_SECONDS
     *_, error, done = stream
     assert (error.name, error.data["code"], error.id) == ("error", "server_shutdown", None)
     assert done == Received("done", {"reason": "shutdown"}, None)
@@ -62,7 +64,7 @@ def test_sigterm_cancels_an_async_background_task_at_the_drain_limit(serve: Serv
     server = serve("tests.apps:app", DRAIN_SECONDS="0.5")
     server.request("POST", "/long-task")
     server.logged("the long task began")
-    assert server.stop() < 0.5 + 1
+    assert server.stop() < ENOUGH_SECONDS
     assert "background task long cancelled" in server.log
 
 
@@ -70,7 +72,7 @@ def test_a_reloading_server_stops_with_a_stream_open(serve: Serve) -> None:
     server = serve("app.main:app", "--reload", DRAIN_SECONDS="0.5")
     stream = events(lines(server.request("POST", "/chat/stream", QUESTION)))
     next(stream)
-    assert server.stop() < 2
+    assert server.stop() < ENOUGH_SECONDS
     assert [event.name for event in stream][-1] == "done"
     assert "SIGKILL" not in server.log
 
@@ -97,4 +99,4 @@ def test_a_second_sigint_still_kills(serve: Serve) -> None:
     began = time.monotonic()
     server.process.send_signal(signal.SIGINT)
     server.process.wait(15)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < ENOUGH_SECONDS
