@@ -58,8 +58,8 @@ async def run(store: Store, job_id: str, settings: JobSettings) -> None:
 async def _attempt(store: Store, job: Job, holder: str, settings: JobSettings) -> None:
     context = JobContext(job.id, job.attempts)
     try:
-        result = await _held(store, job, holder, context, settings.job_timeout_seconds)
-    except (NotYours, NotFound):
+        result = (await _held(store, job, holder, context, settings.job_timeout_seconds)).model_dump_json()
+    except NotYours:
         raise
     except Exception as error:
         last = isinstance(error, Refused) or job.attempts >= settings.job_max_attempts
@@ -72,9 +72,8 @@ async def _attempt(store: Store, job: Job, holder: str, settings: JobSettings) -
         if last:
             raise
     else:
-        text = result.model_dump_json()
         await _answered(
-            lambda: store.update(job.id, lambda job: job.succeed(holder, time.time(), context.latest), result=text)
+            lambda: store.update(job.id, lambda job: job.succeed(holder, time.time(), context.latest), result=result)
         )
 
 
@@ -111,7 +110,10 @@ async def _body(store: Store, job: Job, context: JobContext) -> BaseModel:
     if job.task not in TASKS:
         raise Refused(f"there is no task {job.task!r}")
     function, model = TASKS[job.task]
-    payload = await _answered(lambda: store.payload(job.id))
+    try:
+        payload = await _answered(lambda: store.payload(job.id))
+    except NotFound as error:
+        raise NotYours(job.id) from error
     try:
         validated = model.model_validate_json(payload)
     except ValidationError as error:

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 from pydantic import BaseModel
 
-from app.errors import Unavailable
+from app.errors import NotFound, Unavailable
 from app.jobs import runner
 from app.jobs.job import Job
 from app.jobs.runner import run
@@ -111,7 +111,7 @@ async def test_a_job_that_takes_too_long_is_ended_and_its_cleanup_is_awaited(
     assert (job.status, job.error.code, task.cleaned_up) == ("retrying", "job_timeout", True)
 
 
-@pytest.mark.parametrize("error", [TimeoutError("not ours"), asyncio.CancelledError()])
+@pytest.mark.parametrize("error", [TimeoutError("not ours"), asyncio.CancelledError(), NotFound("no such order")])
 async def test_what_the_body_raises_is_its_own_failure_whatever_it_is(
     store: Store, job_settings: JobSettings, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
