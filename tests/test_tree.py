@@ -18,7 +18,7 @@ COMMON = {
     "app/chat/": "__init__.py generation.py routes.py",
     "app/chat/providers/": "__init__.py base.py echo.py settings.py",
     "app/jobs/": "__init__.py backend.py events.py job.py queue.py routes.py runner.py settings.py store.py tasks.py",
-    "app/streams/": "__init__.py events.py heartbeat.py response.py wire.py",
+    "app/streams/": "__init__.py events.py response.py wire.py",
     "app/web/": "index.html",
     "tests/": "__init__.py apps.py asgi.py conftest.py providers.py server.py sse.py test_background.py test_errors.py "
     "test_feedback.py test_health.py test_main.py test_middleware.py test_served.py test_settings.py test_shutdown.py",
@@ -26,7 +26,8 @@ COMMON = {
     "tests/chat/providers/": "__init__.py test_echo.py",
     "tests/jobs/": "__init__.py backing.py test_backend.py test_events.py test_job.py test_queue.py test_routes.py "
     "test_runner.py test_store.py test_tasks.py",
-    "tests/streams/": "__init__.py test_events.py test_heartbeat.py test_response.py",
+    "tests/streams/": "__init__.py dialects.py test_events.py test_faults.py test_in_fastapi.py test_response.py "
+    "test_wire.py",
 }
 ADDED: dict[str, dict[str, str]] = {
     "none": {},

@@ -51,18 +51,10 @@ class Background:
         name = getattr(task.func, "__name__", repr(task.func))
         try:
             if task.is_async:
-                work = asyncio.create_task(task())
-                with self.shutdown.at_limit(work.cancel):
-                    await work
-            else:
-                # A thread can't be stopped, and Python's own exit waits for it.
-                with self.shutdown.at_limit(lambda: log.error("background task %s can't be interrupted", name)):
-                    await task()
-        except asyncio.CancelledError:
-            if not self.shutdown.expired:
-                raise
-            log.error("background task %s cancelled: the drain time is over", name)
-            return False
+                return await self.shutdown.limit(task(), f"background task {name}")
+            # A thread can't be stopped, and Python's own exit waits for it.
+            with self.shutdown.at_limit(lambda: log.error("background task %s can't be interrupted", name)):
+                await task()
         except Exception:
             log.exception("background task %s failed", name)
             return False

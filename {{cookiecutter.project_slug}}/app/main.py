@@ -10,6 +10,7 @@ from fastapi.responses import FileResponse
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.errors import ServerErrorMiddleware
+from starlette.types import Receive, Scope, Send
 
 from app import errors, feedback, health
 from app import logging as app_logging
@@ -29,6 +30,20 @@ from app.streams.response import StreamLimits
 
 log = logging.getLogger(__name__)
 PAGE = Path(__file__).parent / "web" / "index.html"
+
+
+class App(FastAPI):
+    """Keeps the transport of each request at hand.
+
+    ASGI has no message that cuts a connection, and to close one waits for a reader who takes nothing.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # uvicorn's `send` is a method of what has the transport. Under another server there is nothing to cut.
+        if transport := getattr(getattr(send, "__self__", None), "transport", None):
+            scope["state"]["transport"] = transport
+            scope["state"]["shutdown"].transports.add(transport)
+        await super().__call__(scope, receive, send)
 
 
 def create_app(
@@ -60,18 +75,19 @@ def create_app(
                 jobs=jobs,
             )
 
-    app = FastAPI(
+    cors = Middleware(
+        CORSMiddleware,
+        allow_origins=settings.cors_origins,
+        allow_methods=["GET", "POST", "DELETE"],
+        allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "X-Request-ID"],
+        expose_headers=["Location", "X-Request-ID", "X-Stream-ID"],
+    )
+    app = App(
         title=settings.app_name,
         lifespan=lifespan,
         middleware=[  # the first is the outermost
             Middleware(RequestId),
-            Middleware(
-                CORSMiddleware,
-                allow_origins=settings.cors_origins,
-                allow_methods=["GET", "POST", "DELETE"],
-                allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "X-Request-ID"],
-                expose_headers=["Location", "X-Request-ID", "X-Stream-ID"],
-            ),
+            *([cors] if settings.cors_origins else []),
             # FastAPI's own stands outside of all these: its 500 would lack the request id and the CORS headers.
             Middleware(ServerErrorMiddleware, handler=errors.render_unexpected),
             Middleware(BearerKey, key=settings.api_key.get_secret_value()),

@@ -3,6 +3,7 @@
 import hashlib
 import re
 import secrets
+from collections.abc import Awaitable
 from uuid import uuid4
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -29,10 +30,10 @@ class RequestId:
         this = given if SAFE_REQUEST_ID.fullmatch(given) else uuid4().hex
         request_id.set(this)
 
-        async def send_with_id(message: Message) -> None:
+        def send_with_id(message: Message) -> Awaitable[None]:  # not a coroutine of its own, for each token passes it
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message)["X-Request-ID"] = this
-            await send(message)
+            return send(message)
 
         await self.app(scope, receive, send_with_id)
 

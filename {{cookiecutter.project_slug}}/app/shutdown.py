@@ -8,13 +8,16 @@ import asyncio
 import logging
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
 from types import FrameType
+from typing import Any
+from weakref import WeakSet
 
 log = logging.getLogger(__name__)
 SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGBREAK") if hasattr(signal, name)]
+GRACE_SECONDS = 0.5  # beyond the drain time: for what an ended stream leaves to do, and for a client to take the rest
 
 
 class Shutdown:
@@ -22,19 +25,34 @@ class Shutdown:
         self.drain_seconds = drain_seconds
         self.draining = False
         self.expired = False
+        self.transports: WeakSet[asyncio.WriteTransport] = WeakSet()
         self._endings: dict[object, Callable[[], object]] = {}
 
     @contextmanager
     def at_limit(self, end: Callable[[], object]) -> Iterator[None]:
-        """Calls `end` when the drain time is over while the block still runs; at once if it is over already."""
+        """Calls `end` when the drain time is over while the block still runs; GRACE_SECONDS later if it is over."""
         entry = object()
         self._endings[entry] = end
-        if self.expired:
-            end()
+        late = asyncio.get_running_loop().call_later(GRACE_SECONDS, end) if self.expired else None
         try:
             yield
         finally:
             del self._endings[entry]
+            if late:
+                late.cancel()
+
+    async def limit(self, work: Coroutine[Any, Any, None], name: str) -> bool:
+        """Waits for `work`, which is cancelled at the limit; False when it was."""
+        task = asyncio.create_task(work)
+        with self.at_limit(task.cancel):
+            try:
+                await task
+            except asyncio.CancelledError:
+                if not (self.expired and task.cancelled()):
+                    raise
+                log.error("%s cancelled: the drain time is over", name)
+                return False
+        return True
 
     def begin(self) -> None:
         """Starts the drain time. Must be called on the event loop."""
@@ -47,6 +65,13 @@ class Shutdown:
         self.expired = True
         for end in list(self._endings.values()):
             end()
+        asyncio.get_running_loop().call_later(GRACE_SECONDS, self._cut)
+
+    def _cut(self) -> None:
+        """uvicorn waits for ever for a client that does not take what was written before its response ended."""
+        for transport in self.transports:
+            if transport.get_write_buffer_size():
+                transport.abort()
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:

@@ -19,6 +19,8 @@ def state(heartbeat: float = 10, send_timeout: float = 30, drain: float = 1) -> 
 
 
 class Exchange:
+    """The server's side of it: what the application sends is taken while `taking` is set."""
+
     call: "asyncio.Task[None]"
     status: int
 
@@ -27,6 +29,8 @@ class Exchange:
         self.taking = asyncio.Event()
         self.taking.set()
         self.ended = asyncio.Event()
+        self.aborted = False
+        self.finished = False
         self._sent: asyncio.Queue[Message] = asyncio.Queue()
         self._requests: list[Message] = []
 
@@ -38,7 +42,14 @@ class Exchange:
 
     async def send(self, message: Message) -> None:
         await self.taking.wait()
+        assert not self.finished, "nothing may follow the end of a body"
+        self.finished = message["type"] == "http.response.body" and not message["more_body"]
         await self._sent.put(message)
+
+    def abort(self) -> None:
+        """What uvicorn's transport offers."""
+        self.aborted = True
+        self.gone.set()
 
     async def message(self) -> Message:
         return await asyncio.wait_for(self._sent.get(), WAIT_SECONDS)
@@ -79,7 +90,7 @@ async def exchange(app: ASGIApp, path: str = "/", *, body: Any = None, **state: 
         "client": ("127.0.0.1", 1),
         "server": ("127.0.0.1", 80),
         "scheme": "http",
-        "state": state,
+        "state": {"transport": talk, **state},
     }
 
     async def answer() -> None:

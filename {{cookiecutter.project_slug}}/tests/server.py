@@ -17,12 +17,15 @@ STOP_SECONDS = 15.0
 
 
 class Server:
+    stopped: float
+
     def __init__(self, process: "subprocess.Popen[str]", port: int) -> None:
         self.process = process
         self.port = port
         self._lines: list[str] = []
         self._closed = False
         self._responses: list[HTTPResponse] = []
+        self._clients: list[socket.socket] = []
         self._news = threading.Condition()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -52,17 +55,35 @@ class Server:
     def log(self) -> str:
         return "".join(self._lines)
 
-    def stop(self) -> float:
-        """Sends SIGTERM; gives the seconds until the process was gone."""
+    def seconds(self, path: str) -> float:
+        """How long a GET takes."""
+        began = time.monotonic()
+        self.request("GET", path).read()
+        return time.monotonic() - began
+
+    def deaf(self, path: str) -> socket.socket:
+        """A client that asks for a stream and takes nothing of it."""
+        client = socket.socket()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.settimeout(START_SECONDS)
+        client.connect(("127.0.0.1", self.port))
+        client.sendall(f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n".encode())
+        self._clients.append(client)
+        return client
+
+    def stop(self) -> None:
+        """Sends SIGTERM, and waits until the process is gone: `stopped` seconds."""
         began = time.monotonic()
         self.process.terminate()
         self.process.wait(STOP_SECONDS)
         self._reader.join(STOP_SECONDS)
-        return time.monotonic() - began
+        self.stopped = time.monotonic() - began
 
     def close(self) -> None:
         for response in self._responses:
             response.close()
+        for client in self._clients:
+            client.close()
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()

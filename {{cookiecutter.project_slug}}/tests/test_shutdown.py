@@ -17,13 +17,13 @@ async def test_what_runs_at_the_limit_is_ended_and_what_ended_before_is_not() ->
     assert shutdown.expired
 
 
-async def test_what_begins_after_the_limit_is_ended_at_once() -> None:
+async def test_what_begins_after_the_limit_is_ended_soon() -> None:
     shutdown, first, second = Shutdown(0), asyncio.Event(), asyncio.Event()
     with shutdown.at_limit(first.set):
         shutdown.begin()
         await asyncio.wait_for(first.wait(), 5)
     with shutdown.at_limit(second.set):
-        assert second.is_set()
+        await asyncio.wait_for(second.wait(), 5)
 
 
 async def test_a_signal_begins_the_drain_and_goes_on_to_the_handler_before() -> None:
@@ -54,3 +54,32 @@ def test_outside_the_main_thread_signals_are_left_alone() -> None:
     thread.start()
     thread.join()
     assert inside == before
+
+
+async def test_work_is_limited_to_the_drain_time_and_says_when_it_was_cut(caplog: pytest.LogCaptureFixture) -> None:
+    shutdown = Shutdown(0)
+    assert await shutdown.limit(asyncio.sleep(0), "short work")
+    shutdown.begin()
+    assert not await asyncio.wait_for(shutdown.limit(asyncio.sleep(60), "long work"), 5)
+    assert "long work cancelled" in caplog.text
+    assert "short work" not in caplog.text
+
+
+async def test_after_the_limit_a_client_that_takes_nothing_is_cut_off_and_others_are_not() -> None:
+    class Transport:
+        def __init__(self, unsent: int) -> None:
+            self.unsent = unsent
+            self.aborted = asyncio.Event()
+
+        def get_write_buffer_size(self) -> int:
+            return self.unsent
+
+        def abort(self) -> None:
+            self.aborted.set()
+
+    shutdown, idle, stuck = Shutdown(0), Transport(0), Transport(1)
+    for transport in (idle, stuck):
+        shutdown.transports.add(transport)  # type: ignore[arg-type]
+    shutdown.begin()
+    await asyncio.wait_for(stuck.aborted.wait(), 5)
+    assert not idle.aborted.is_set()

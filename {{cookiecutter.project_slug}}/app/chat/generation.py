@@ -10,6 +10,7 @@ from app.logging import request_id
 from app.streams.events import Done, Error, Event, Status, StreamFault, Token
 
 log = logging.getLogger(__name__)
+END = Finish()  # of a model that doesn't say how it finished
 
 
 async def answer(
@@ -18,13 +19,16 @@ async def answer(
     """`seconds` is the time limit to the first piece and between pieces. Past `max_chars` it ends as `length`."""
     yield Status("thinking", stream_id)
     reason: str
+    answered = False
     async with aclosing(provider.stream(messages)) as pieces:
         while True:
             try:
                 async with asyncio.timeout(seconds) as limit:
-                    piece = await anext(pieces, Finish())
+                    piece = await anext(pieces, END)
                 if not isinstance(piece, str | Finish):
                     raise TypeError(f"a provider yields str or Finish, not {type(piece).__name__}")
+                if piece is END and not answered:
+                    raise ValueError("the model has ended without a word")
             except Exception as error:
                 if limit.expired():
                     log.error("the model has said nothing for %g s", seconds)
@@ -35,6 +39,7 @@ async def answer(
                 reason = piece.reason
                 break
             if text := piece[:max_chars]:
+                answered = True
                 yield Token(text)
             if len(piece) > max_chars:
                 reason = "length"

@@ -15,7 +15,7 @@ FOLLOW_SECONDS = 0.25  # as often as progress is written
 DONE_REASONS: dict[Status, str] = {"succeeded": "end", "failed": "error", "cancelled": "cancelled"}
 
 
-@dataclass(frozen=True)
+@dataclass
 class JobStatus(Event):
     name = "status"
     state: str

@@ -3,32 +3,37 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from json.encoder import encode_basestring_ascii as quote
 from typing import ClassVar
 
 _json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
-@dataclass(frozen=True)
+@dataclass
 class Event:
     """Its fields are the event's data. `name` is what an `EventSource` listens for."""
 
     name: ClassVar[str]
 
+    def __init_subclass__(cls) -> None:
+        if set(cls.name) & set("\r\n\0"):
+            raise ValueError(f"an event's name is one line without NUL, not {cls.name!r}")
 
-@dataclass(frozen=True)
+
+@dataclass
 class Status(Event):
     name = "status"
     state: str
     stream_id: str
 
 
-@dataclass(frozen=True)
+@dataclass
 class Token(Event):
     name = "token"
     text: str
 
 
-@dataclass(frozen=True)
+@dataclass
 class Error(Event):
     """`message` is for the reader of the stream: never the text of an exception."""
 
@@ -39,13 +44,13 @@ class Error(Event):
     request_id: str
 
 
-@dataclass(frozen=True)
+@dataclass
 class Done(Event):
     name = "done"
     reason: str = "end"
 
 
-@dataclass(frozen=True)
+@dataclass
 class KeepAlive(Event):
     """Says nothing: a proxy or a browser sees that the connection lives."""
 
@@ -67,7 +72,9 @@ Encoder = Callable[[Event, int | None], bytes]
 
 def encode(event: Event, id: int | None) -> bytes:  # noqa: A002
     """The contract's own dialect. JSON escapes every line break, so the data is always one line."""
+    if isinstance(event, Token) and id is not None:  # nearly all are, and this is ten times as fast as what follows
+        return f'event: token\nid: {id:d}\ndata: {{"text":{quote(event.text)}}}\n\n'.encode()
     if isinstance(event, KeepAlive):
         return b": keep-alive\n\n"
-    number = "" if id is None else f"id: {id}\n"
+    number = "" if id is None else f"id: {id:d}\n"
     return f"event: {event.name}\n{number}data: {_json(vars(event))}\n\n".encode()

@@ -1,28 +1,21 @@
 """EventStream: sends a source of events as Server-Sent Events and ends them with exactly one `done`.
 
-Who ends a stream, and what the client gets:
-
-    the source returns             `done` with reason `end`, or the source's own `Done`
-    the source raises StreamFault  its `error`, then `done` with its reason
-    the source raises otherwise    `error` (internal_error), `done` (error); the exception is logged
-    the drain time is over         `error` (server_shutdown), `done` (shutdown), without ids: the client may return
-    the client leaves              nothing
-    the client takes nothing       no proper end, so that no reader takes a part for the whole
-
-On each of these the source is closed before the response ends, unless its cleanup takes longer than
-CLEANUP_SECONDS, and background tasks run after that.
-
-Must stay as it is:
-- whatever cancels this response from outside (a server's time limit, a cancel scope of a middleware) may cancel
-  each `await` again, so the wait for the source's cleanup is shielded;
-- after its `Done` a source is read on, not closed: it may be in the middle of its own cleanup.
+ARCHITECTURE.md has the table of who can end a stream, and what then happens. Must stay as it is:
+- the source is cancelled by `task.cancel()`, once: an `await` in the `finally` that this brings it to runs to its end,
+  where a cancel scope would cancel each one again. The wait for that is shielded, for the response itself may stand in
+  such a scope: that of a middleware, say;
+- after its `Done` a source is read on, not closed: it may be in the middle of its own cleanup;
+- one watch per stream looks after silence and stalls: a timer per event would cost as much as the event;
+- a stream that can't end properly cuts its connection, or a reader would take a part for the whole.
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass
+from functools import partial
+from time import monotonic
+from typing import Any
 
 import anyio
 from starlette.responses import JSONResponse, Response
@@ -30,12 +23,12 @@ from starlette.types import Receive, Scope, Send
 
 from app.logging import request_id
 from app.shutdown import Shutdown
-from app.streams.events import Done, Encoder, Error, Event, KeepAlive, StreamFault, encode
-from app.streams.heartbeat import CLEANUP_SECONDS, heartbeat
-from app.streams.wire import NoReader, Wire
+from app.streams.events import Done, Encoder, Error, Event, StreamFault, encode
+from app.streams.wire import Wire
 
 log = logging.getLogger(__name__)
-FAREWELL_SECONDS = 1.0  # for the last words at the end of the drain time
+CLEANUP_SECONDS = 5.0
+FAREWELL_SECONDS = 0.4  # beyond the drain time: for a piece that is on its way, and for the last words
 
 
 @dataclass(frozen=True)
@@ -68,67 +61,82 @@ class EventStream(Response):
         self.init_headers({"cache-control": "no-cache", "x-accel-buffering": "no", **(headers or {})})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        limits: StreamLimits = scope["state"]["stream_limits"]
         shutdown: Shutdown = scope["state"]["shutdown"]
-        wire = Wire(send, self.encoder, self.first_id, limits.send_timeout)
         try:
             if shutdown.expired:
                 refusal = JSONResponse({"detail": "the server is going down"}, 503, {"Retry-After": "1"})
                 await refusal(scope, receive, send)
-                return
-            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            if await self._stream(wire, receive, limits.heartbeat, shutdown):
-                await send({"type": "http.response.body", "body": b"", "more_body": False})
-        except NoReader as why:
-            log.warning("stream cut: %s", why)
+            else:
+                await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+                await self._stream(Wire(send, self.encoder, self.first_id), receive, scope["state"])
         finally:
             if self.background is not None:
-                await self.background()
+                await shutdown.limit(self.background(), "the background tasks of a stream")
 
-    async def _stream(self, wire: Wire, receive: Receive, heartbeat_seconds: float, shutdown: Shutdown) -> bool:
-        """Whether the client is there to see the end."""
-        writing = asyncio.create_task(self._write(wire, heartbeat_seconds))
-        leaving = asyncio.create_task(_left(receive))
+    async def _stream(self, wire: Wire, receive: Receive, state: Mapping[str, Any]) -> None:
+        shutdown: Shutdown = state["shutdown"]
+        writing, leaving = asyncio.create_task(self._write(wire)), asyncio.create_task(_left(receive))
         try:
-            with shutdown.at_limit(writing.cancel):
-                await asyncio.wait({writing, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            try:
+                with shutdown.at_limit(partial(wire.close, writing, FAREWELL_SECONDS)):
+                    await _watch(wire, {writing, leaving}, state["stream_limits"])
+            finally:
+                wire.close(writing)
+                with anyio.CancelScope(shield=True):
+                    await asyncio.wait({writing}, timeout=CLEANUP_SECONDS)
+            if not writing.done():
+                log.error("a source of events has not closed in %g s", CLEANUP_SECONDS)
+                writing.cancel()  # it may have swallowed the first
+            elif not writing.cancelled():
+                writing.result()
+            elif shutdown.expired and not wire.torn and not leaving.done():
+                with anyio.move_on_after(FAREWELL_SECONDS):
+                    error = Error("server_shutdown", "The server is restarting.", True, request_id.get())
+                    await wire.end(error, Done("shutdown"), numbered=False)
+            if not wire.ended and not leaving.done() and (transport := state.get("transport")):
+                transport.abort()
+                await asyncio.wait({leaving}, timeout=FAREWELL_SECONDS)  # uvicorn complains unless it knows
         finally:
-            left = leaving.done()
             leaving.cancel()
-            if not writing.cancelling():  # a second time would cut short the cleanup that the first has begun
-                writing.cancel()
-            with anyio.CancelScope(shield=True):
-                await asyncio.wait({writing, leaving}, timeout=2 * CLEANUP_SECONDS)
-        if left:
-            return False
-        if writing.cancelled():
-            wire.send_timeout = FAREWELL_SECONDS
-            error = Error("server_shutdown", "The server is restarting.", True, request_id.get())
-            await wire.put(error, Done("shutdown"), numbered=False)
-        else:
-            writing.result()
-        return True
+            if wire.beating:
+                wire.beating.cancel()
 
-    async def _write(self, wire: Wire, heartbeat_seconds: float) -> None:
+    async def _write(self, wire: Wire) -> None:
+        last: tuple[Event, ...] = (Done(),)
         try:
-            async with aclosing(heartbeat(self.events, heartbeat_seconds)) as batches:
-                async for batch in batches:
-                    await (wire.put(*batch) if batch else wire.put(KeepAlive(), numbered=False))
-                    if wire.done:
-                        break
+            try:
+                await wire.carry(self.events)
                 async with asyncio.timeout(CLEANUP_SECONDS):
-                    async for _ in batches:
+                    async for _ in self.events:
                         pass
+            finally:
+                if isinstance(self.events, AsyncGenerator):
+                    await self.events.aclose()
         except StreamFault as fault:
-            await wire.put(fault.error, Done(fault.reason))
-        except NoReader:
-            raise
-        except Exception:
+            last = (fault.error, Done(fault.reason))
+        except (Exception, asyncio.CancelledError) as error:
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and (wire.closing or (task and task.cancelling())):
+                raise
             log.exception("stream failed")
-            error = Error("internal_error", "Something went wrong on our side.", True, request_id.get())
-            await wire.put(error, Done("error"))
-        else:
-            await wire.put(Done())
+            last = (Error("internal_error", "Something went wrong on our side.", True, request_id.get()), Done("error"))
+        if wire.closing or wire.torn:
+            raise asyncio.CancelledError
+        await wire.end(*last)
+
+
+async def _watch(wire: Wire, tasks: "set[asyncio.Task[None]]", limits: StreamLimits) -> None:
+    """Fills silence until one of `tasks` has ended, or the client has taken nothing for too long."""
+    soonest = wait = min(limits.heartbeat, limits.send_timeout)
+    while not (await asyncio.wait(tasks, timeout=wait, return_when=asyncio.FIRST_COMPLETED))[0]:
+        quiet = monotonic() - wire.since
+        if wire.sending and quiet >= limits.send_timeout:
+            log.warning("the client has taken nothing for %g s", limits.send_timeout)
+            return
+        if not wire.sending and quiet >= limits.heartbeat:
+            wire.beat()
+            quiet = 0.0
+        wait = min((limits.send_timeout if wire.sending else limits.heartbeat) - quiet, soonest)
 
 
 async def _left(receive: Receive) -> None:

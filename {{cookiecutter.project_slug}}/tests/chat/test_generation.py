@@ -32,6 +32,17 @@ async def test_the_status_comes_before_the_model_is_asked() -> None:
         assert provider.asked == [QUESTION]
 
 
+@pytest.mark.parametrize("script", [(), ("", "")])
+async def test_a_model_that_ends_without_a_word_has_failed(script: tuple[str, ...]) -> None:
+    with pytest.raises(StreamFault) as raised:
+        await events_of(*script)
+    assert raised.value.error.code == "model_error"
+
+
+async def test_unless_it_says_that_this_was_its_answer() -> None:
+    assert await events_of(Finish("refusal")) == [Status("thinking", "s"), Done("refusal")]
+
+
 @pytest.mark.parametrize("reason", ["end", "length", "refusal"])
 async def test_the_model_may_say_how_it_finished(reason: str) -> None:
     assert (await events_of("a", Finish(reason)))[-1] == Done(reason)  # type: ignore[arg-type]
@@ -54,15 +65,16 @@ async def test_an_answer_that_reaches_the_limit_exactly_is_whole() -> None:
         (5.0, "model_timeout", "timeout"),
     ],
 )
+@pytest.mark.parametrize("before", [[], ["a"], ["a", "b"]])
 async def test_tokens_made_before_a_fault_are_kept_and_it_is_named(
-    fault: object, code: str, reason: str, caplog: pytest.LogCaptureFixture
+    fault: object, code: str, reason: str, before: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     request_id.set("r-1")
     seen = []
     with pytest.raises(StreamFault) as raised:
-        async for event in answer(ScriptedProvider("a", fault), QUESTION, "s", seconds=0.02, max_chars=9):
+        async for event in answer(ScriptedProvider(*before, fault), QUESTION, "s", seconds=0.02, max_chars=9):
             seen.append(event)
-    assert seen == [Status("thinking", "s"), Token("a")]
+    assert seen == [Status("thinking", "s"), *map(Token, before)]
     assert (raised.value.error.code, raised.value.reason) == (code, reason)
     assert raised.value.error.request_id == "r-1"
     assert "secret" not in raised.value.error.message

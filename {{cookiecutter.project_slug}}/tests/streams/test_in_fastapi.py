@@ -1,0 +1,78 @@
+"""A stream among what FastAPI adds around it: dependencies with `yield`, injected background tasks."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Annotated
+
+import pytest
+from fastapi import BackgroundTasks, Depends, FastAPI
+
+from app.streams.events import Event, Token
+from app.streams.response import EventStream
+from tests.asgi import exchange, state
+
+SOON = 0.02
+
+
+def app_of(order: list[str], ends_by_itself: bool) -> FastAPI:
+    async def dependency() -> AsyncIterator[None]:
+        yield
+        order.append("dependency closed")
+
+    async def source() -> AsyncGenerator[Event, None]:
+        try:
+            yield Token("a")
+            if not ends_by_itself:
+                await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0.001)
+            order.append("source closed")
+
+    async def task() -> None:
+        await asyncio.sleep(0.001)
+        order.append("task ran")
+
+    app = FastAPI()
+
+    @app.get("/")
+    async def endpoint(tasks: BackgroundTasks, _: Annotated[None, Depends(dependency)]) -> EventStream:
+        tasks.add_task(task)
+        return EventStream(source())
+
+    return app
+
+
+@pytest.mark.parametrize("ending", ["its own", "leaves", "leaves unread", "takes nothing", "drain", "drain, unread"])
+async def test_the_source_is_closed_then_tasks_run_then_dependencies_close(ending: str) -> None:
+    order: list[str] = []
+    stalls = ending == "takes nothing"
+    shared = state(heartbeat=SOON if stalls else 5, send_timeout=SOON if stalls else 5, drain=0)
+    async with exchange(app_of(order, ending == "its own"), **shared) as stream:
+        assert "token" in await stream.text()
+        if ending in ("leaves unread", "takes nothing", "drain, unread"):
+            stream.taking.clear()
+        if ending.startswith("leaves"):
+            stream.gone.set()
+        if ending.startswith("drain"):
+            shared["shutdown"].begin()
+        await stream.until_ended()
+    assert order == ["source closed", "task ran", "dependency closed"]
+
+
+async def test_a_background_task_that_hangs_is_ended_with_the_drain_time(caplog: pytest.LogCaptureFixture) -> None:
+    app, shared = FastAPI(), state(drain=0)
+
+    async def source() -> AsyncGenerator[Event, None]:
+        yield Token("a")
+
+    @app.get("/")
+    async def endpoint(tasks: BackgroundTasks) -> EventStream:
+        tasks.add_task(asyncio.sleep, 60)
+        return EventStream(source())
+
+    async with exchange(app, **shared) as stream:
+        while not stream.finished:
+            await stream.text()
+        shared["shutdown"].begin()
+        await stream.until_ended()
+    assert "background tasks of a stream cancelled" in caplog.text
