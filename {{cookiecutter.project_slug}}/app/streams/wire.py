@@ -8,6 +8,7 @@ Events that are ready together go out in one piece, and none waits for another. 
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Generator
 from time import monotonic  # not the loop's own, which in uvloop stands still within a turn
 from types import coroutine
@@ -17,6 +18,7 @@ from starlette.types import Send
 
 from app.streams.events import Done, Encoder, Event, KeepAlive
 
+log = logging.getLogger(__name__)
 PIECE_SECONDS = 0.001
 PIECE_BYTES = 32 * 1024
 
@@ -135,12 +137,11 @@ class Wire:
         self.since = monotonic()
         try:
             await self._send({"type": "http.response.body", "body": piece, "more_body": more})
-        except OSError:  # how a server of ASGI 2.4 may say that the client has left
+        except (Exception, asyncio.CancelledError) as error:
             self.torn = self.closing = True
+            if not isinstance(error, OSError | asyncio.CancelledError):  # an OSError may say that the client has left
+                log.exception("sending failed")
             raise asyncio.CancelledError from None
-        except BaseException:
-            self.torn = True
-            raise
         self.sending = False
         self.ended = not more
         self.since = monotonic()

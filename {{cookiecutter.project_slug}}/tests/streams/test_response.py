@@ -268,13 +268,14 @@ async def test_a_client_that_does_not_take_the_end_is_cut_off_too() -> None:
         assert stream.aborted
 
 
-async def test_a_server_that_says_so_when_the_client_has_left_closes_the_source() -> None:
+@pytest.mark.parametrize("error", [BrokenPipeError(), RuntimeError("a middleware's")])
+async def test_when_sending_fails_the_source_is_closed(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
     source, sent = Source(), asyncio.Event()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         async def failing(message: Message) -> None:
             if sent.is_set():
-                raise BrokenPipeError
+                raise error
             await send(message)
             sent.set()
 
@@ -284,6 +285,7 @@ async def test_a_server_that_says_so_when_the_client_has_left_closes_the_source(
         source.tokens.put_nowait("a")
         await stream.until_ended()
         assert source.cleaned_up.is_set()
+    assert ("sending failed" in caplog.text) is isinstance(error, RuntimeError)
 
 
 async def test_when_the_drain_time_is_over_every_dialect_is_told(dialect: Dialect) -> None:
