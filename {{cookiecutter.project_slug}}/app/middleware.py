@@ -3,10 +3,13 @@
 import hashlib
 import re
 import secrets
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
+from typing import Any
 from uuid import uuid4
 
+from fastapi import FastAPI
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware import Middleware
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -14,6 +17,32 @@ from app.logging import request_id
 
 SAFE_REQUEST_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
 OPEN_PATHS = frozenset({"/", "/health", "/ready"})
+
+
+class App(FastAPI):
+    """FastAPI, with `outer` middleware outside of its own: that answers a body that is too large and an exception that
+    nobody has handled, and those answers too need the request id and the CORS headers.
+
+    Keeps the transport of each request at hand. ASGI has no message that cuts a connection, and to close one waits for
+    a reader who takes nothing. uvicorn's `send` is a method of what has the transport; under another server, or inside
+    of something else that wraps `send`, there is nothing to cut.
+    """
+
+    def __init__(self, *, outer: Sequence[Middleware], **options: Any) -> None:
+        super().__init__(**options)
+        self.outer = outer
+
+    def build_middleware_stack(self) -> ASGIApp:
+        stack = super().build_middleware_stack()
+        for middleware, arguments, options in reversed(self.outer):
+            stack = middleware(stack, *arguments, **options)
+        return stack
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if transport := getattr(getattr(send, "__self__", None), "transport", None):
+            scope["state"]["transport"] = transport
+            scope["state"]["shutdown"].transports.add(transport)
+        await super().__call__(scope, receive, send)
 
 
 class RequestId:

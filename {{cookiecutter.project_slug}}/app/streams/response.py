@@ -57,7 +57,7 @@ class EventStream(Response):
         self.first_id = first_id
         self.status_code = status_code
         self.background = None  # FastAPI puts injected BackgroundTasks here
-        # nginx holds a response back until its buffer is full unless told otherwise.
+        # nginx would hold a response that it compresses back until its buffer is full.
         self.init_headers({"cache-control": "no-cache", "x-accel-buffering": "no", **(headers or {})})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -12,14 +12,16 @@ import logging
 from collections.abc import AsyncIterator, Generator
 from time import monotonic  # not the loop's own, which in uvloop stands still within a turn
 from types import coroutine
-from typing import Any
+from typing import Any, NoReturn
 
 from starlette.types import Send
 
 from app.streams.events import Done, Encoder, Event, KeepAlive
 
 log = logging.getLogger(__name__)
+# How much of what is ready together makes a piece: none waits longer than this for the others.
 PIECE_SECONDS = 0.001
+PIECE_EVENTS = 64
 PIECE_BYTES = 32 * 1024
 
 
@@ -42,34 +44,55 @@ class Wire:
     async def carry(self, source: AsyncIterator[Event]) -> None:
         """Sends until the source ends or says `Done`. Raises what it raises; the events before that go with the end."""
         straight = pause = 1
+        step, send, encoder = source.__anext__, self._send, self._encoder
         try:
             while not self.done:
-                if straight:
-                    straight -= 1
-                    frame = self._frame(await source.__anext__())
-                    if self.beating is None:
-                        await self._put(frame)
+                if not straight:
+                    self.add(await self._step(source))
+                    if self._waited:
+                        straight = pause = min(2 * pause + 1, 15)
+                        await self._flush()
                         continue
+                    pause = 0
+                    if self.done or self._is_piece():
+                        await self._flush()
+                        await asyncio.sleep(0)
+                        self.since = monotonic()
+                    continue
+                straight -= 1
+                event = await step()
+                frame = encoder(event, self._next_id)
+                self._next_id += 1
+                self.done = isinstance(event, Done)
+                if self.beating is not None:
                     self._frames.append(frame)
                     await self._flush()
                     continue
-                self.add(await self._step(source))
-                if self._waited:
-                    straight = pause = min(2 * pause + 1, 15)
-                    await self._flush()
-                else:
-                    pause = 0
-                    if self.done or self._bytes >= PIECE_BYTES or monotonic() - self.since >= PIECE_SECONDS:
-                        await self._flush()
-                        await asyncio.sleep(0)
+                self.sending = True  # as in _put, but a call more would be felt: most events go this way
+                self.since = monotonic()
+                try:
+                    await send({"type": "http.response.body", "body": frame, "more_body": True})
+                except (Exception, asyncio.CancelledError) as error:
+                    self._tear(error)
+                self.sending = False
+                self.since = monotonic()
+                if self.closing:
+                    raise asyncio.CancelledError
         except StopAsyncIteration:
             pass
 
     def add(self, event: Event, numbered: bool = True) -> None:
         """To what goes out next."""
         if not self.done:
-            self._frames.append(frame := self._frame(event, numbered))
+            self._frames.append(frame := self._encoder(event, self._next_id if numbered else None))
             self._bytes += len(frame)
+            self._next_id += numbered
+            self.done = isinstance(event, Done)
+
+    def _is_piece(self) -> bool:
+        if len(self._frames) >= PIECE_EVENTS or self._bytes >= PIECE_BYTES:
+            return True
+        return monotonic() - self.since >= PIECE_SECONDS
 
     async def end(self, *events: Event, numbered: bool = True) -> None:
         """Sends what has gathered and `events`, and that this was all."""
@@ -117,12 +140,6 @@ class Wire:
             event: Event = stepped.value
             return event
 
-    def _frame(self, event: Event, numbered: bool = True) -> bytes:
-        frame = self._encoder(event, self._next_id if numbered else None)
-        self._next_id += numbered
-        self.done = isinstance(event, Done)
-        return frame
-
     async def _flush(self, more: bool = True) -> None:
         if self.beating is not None:
             await asyncio.wait({self.beating})
@@ -138,12 +155,15 @@ class Wire:
         try:
             await self._send({"type": "http.response.body", "body": piece, "more_body": more})
         except (Exception, asyncio.CancelledError) as error:
-            self.torn = self.closing = True
-            if not isinstance(error, OSError | asyncio.CancelledError):  # an OSError may say that the client has left
-                log.exception("sending failed")
-            raise asyncio.CancelledError from None
+            self._tear(error)
         self.sending = False
         self.ended = not more
         self.since = monotonic()
         if self.closing and more:
             raise asyncio.CancelledError
+
+    def _tear(self, error: BaseException) -> NoReturn:
+        self.torn = self.closing = True
+        if not isinstance(error, OSError | asyncio.CancelledError):  # an OSError may say that the client has left
+            log.error("sending failed", exc_info=error)
+        raise asyncio.CancelledError from None

@@ -1,0 +1,221 @@
+"""The servers that `streaming.py` measures: `python contestants.py CONTESTANT` prints its port, then serves.
+
+Each contestant serves `/events/{kind}/{count}`, a stream of that many events, and `/usage`. It is written as its own
+documentation shows it, and imports nothing of the others. But for raw ASGI and the bare one, each is a route of the
+emitted application, so that all of them pass the same middleware. A server ends with its standard input, so that
+none outlives the command that started it.
+"""
+
+import asyncio
+import gc
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncGenerator, AsyncIterable, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+T = TypeVar("T")
+PROJECT = Path(__file__).resolve().parent.parent / "{{cookiecutter.project_slug}}"
+PACE_SECONDS = 0.1
+WORD = "word "
+
+
+async def ready(count: int, make: Callable[[int], T]) -> AsyncGenerator[T, None]:
+    """Has each event at hand: it never waits."""
+    for number in range(1, count + 1):
+        yield make(number)
+
+
+async def turn(count: int, make: Callable[[int], T]) -> AsyncGenerator[T, None]:
+    """Gives the loop a turn before each event, as a model's client does that reads from a socket."""
+    for number in range(1, count + 1):
+        await asyncio.sleep(0)
+        yield make(number)
+
+
+async def paced(count: int, make: Callable[[int], T]) -> AsyncGenerator[T, None]:
+    for number in range(1, count + 1):
+        yield make(number)
+        await asyncio.sleep(PACE_SECONDS)
+
+
+async def idle(count: int, make: Callable[[int], T]) -> AsyncGenerator[T, None]:
+    """Falls silent after its events, for ever."""
+    for number in range(1, count + 1):
+        yield make(number)
+    await asyncio.Event().wait()
+
+
+def source(kind: str, count: int, make: Callable[[int], T]) -> AsyncGenerator[T, None]:
+    """Take the kind of source, the number of its events, and what makes an event from its number."""
+    return {"ready": ready, "turn": turn, "paced": paced, "idle": idle}[kind](count, make)
+
+
+def frame(number: int) -> str:
+    """What most examples write: no JSON encoder, so it holds only while no text has a quote or a line break."""
+    return f'event: token\nid: {number}\ndata: {{"text":"{WORD}"}}\n\n'
+
+
+def raw() -> ASGIApp:
+    """No framework at all: what the server itself costs."""
+    headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache")]
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            while (kind := (await receive())["type"]) != "lifespan.shutdown":
+                await send({"type": f"{kind}.complete"})
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        if scope["path"] == "/usage":
+            await send({"type": "http.response.body", "body": json.dumps(read_usage()).encode()})
+            return
+        _, _, kind, count = scope["path"].split("/")
+        async for body in source(kind, int(count), lambda number: frame(number).encode()):
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+        await send({"type": "http.response.body"})
+
+    return app
+
+
+def bare() -> ASGIApp:
+    """What an application without a middleware of its own costs: the least that FastAPI can be."""
+    from fastapi import FastAPI
+
+    return with_streaming_response(FastAPI())
+
+
+def streaming_response() -> ASGIApp:
+    return with_streaming_response(application())
+
+
+def with_streaming_response(app: Any) -> ASGIApp:
+    from starlette.responses import StreamingResponse
+
+    @app.get("/events/{kind}/{count}")  # type: ignore[untyped-decorator]
+    async def events(kind: str, count: int) -> StreamingResponse:
+        return StreamingResponse(source(kind, count, frame), media_type="text/event-stream")
+
+    app.get("/usage")(usage)
+    return app  # type: ignore[no-any-return]
+
+
+def fastapi_sse() -> ASGIApp:
+    from fastapi.sse import EventSourceResponse, ServerSentEvent
+    from pydantic import BaseModel
+
+    app = application()
+
+    class Text(BaseModel):
+        text: str
+
+    def make(number: int) -> ServerSentEvent:
+        return ServerSentEvent(data=Text(text=WORD), event="token", id=str(number))
+
+    @app.get("/events/{kind}/{count}", response_class=EventSourceResponse)  # type: ignore[untyped-decorator]
+    async def events(kind: str, count: int) -> AsyncIterable[ServerSentEvent]:
+        async for event in source(kind, count, make):
+            yield event
+
+    app.get("/usage")(usage)
+    return app  # type: ignore[no-any-return]
+
+
+def sse_starlette() -> ASGIApp:
+    from sse_starlette import EventSourceResponse
+
+    app = application()
+
+    def make(number: int) -> dict[str, str]:
+        return {"event": "token", "id": str(number), "data": f'{{"text":"{WORD}"}}'}
+
+    @app.get("/events/{kind}/{count}")  # type: ignore[untyped-decorator]
+    async def events(kind: str, count: int) -> EventSourceResponse:
+        return EventSourceResponse(source(kind, count, make))
+
+    app.get("/usage")(usage)
+    return app  # type: ignore[no-any-return]
+
+
+def ours() -> ASGIApp:
+    app = application()
+    from app.streams.events import Event, Token  # type: ignore[import-not-found]
+    from app.streams.response import EventStream  # type: ignore[import-not-found]
+
+    def make(_: int) -> Event:
+        return Token(WORD)
+
+    @app.get("/events/{kind}/{count}", response_class=EventStream)  # type: ignore[untyped-decorator]
+    async def events(kind: str, count: int) -> EventStream:
+        return EventStream(source(kind, count, make))
+
+    app.get("/usage")(usage)
+    return app  # type: ignore[no-any-return]
+
+
+def application() -> Any:
+    """The emitted one, as it is."""
+    import fastapi  # noqa: F401 - compiled and kept, unlike what follows
+    import pydantic_settings  # noqa: F401
+
+    sys.dont_write_bytecode = True  # the template's own folder is rendered with whatever lies in it
+    sys.path.insert(0, str(PROJECT))
+    from app.main import create_app  # type: ignore[import-not-found]
+
+    return create_app()
+
+
+CONTESTANTS = {
+    contestant.__name__: contestant for contestant in (raw, bare, streaming_response, fastapi_sse, sse_starlette, ours)
+}
+
+
+async def usage() -> dict[str, float]:
+    return read_usage()
+
+
+def read_usage() -> dict[str, float]:
+    """CPU seconds before and after what reading itself costs, garbage collection included; bytes; descriptors."""
+    cpu_before = time.process_time()
+    gc.collect()
+    descriptors = len(os.listdir("/dev/fd"))
+    return {
+        "cpu_before": cpu_before,
+        "memory": float(resident_bytes()),
+        "descriptors": float(descriptors),
+        "cpu_after": time.process_time(),
+    }
+
+
+def resident_bytes() -> int:
+    statm = Path("/proc/self/statm")
+    if statm.exists():
+        return int(statm.read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    command = ["ps", "-o", "rss=", "-p", str(os.getpid())]  # macOS
+    return int(subprocess.check_output(command, timeout=10)) * 1024
+
+
+def end_with_standard_input() -> None:
+    while os.read(0, 1024):  # not sys.stdin: an interpreter that ends would wait for its lock
+        pass
+    os._exit(0)
+
+
+def main(contestant: str) -> None:
+    threading.Thread(target=end_with_standard_input, daemon=True).start()
+    app = CONTESTANTS[contestant]()
+    config = uvicorn.Config(app, port=0, loop="uvloop", http="httptools", access_log=False, log_level="warning")
+    listener = config.bind_socket()
+    print(listener.getsockname()[1], flush=True)
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

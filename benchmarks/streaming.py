@@ -1,0 +1,536 @@
+#!/usr/bin/env python3
+"""Measures what streaming costs: this template beside what else an author would use, side by side, in one run.
+
+    uv run --group bench python benchmarks/streaming.py
+
+Every contestant is served by a uvicorn process of its own, on Linux or macOS. In each round all of them are measured
+one after another, the first of a round being another each time; a figure is the median over the rounds, and so is
+its ratio to StreamingResponse in the same round: noise of the machine hits all alike.
+"""
+
+import argparse
+import contextlib
+import importlib
+import importlib.metadata
+import importlib.util
+import json
+import math
+import os
+import platform
+import re
+import select
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from types import FrameType
+from typing import IO, Any, NoReturn
+
+from streaming_client import Streams, TroubleError, seconds_to_first_event
+
+HERE = Path(__file__).resolve().parent
+PROJECT = HERE.parent / "{{cookiecutter.project_slug}}"
+CONTESTANTS = {
+    "raw": "raw ASGI",
+    "bare": "StreamingResponse, bare FastAPI",
+    "streaming_response": "StreamingResponse",
+    "fastapi_sse": "FastAPI's SSE",
+    "sse_starlette": "sse-starlette",
+    "ours": "this template",
+}
+BASELINE = "streaming_response"
+LIBRARIES = ("fastapi", "starlette", "sse-starlette", "uvicorn", "uvloop", "httptools")
+SOURCES = ("ready", "turn")
+LESS_EVENTS = {"fastapi_sse": 10, "sse_starlette": 4}  # those whose events cost most get this part of them
+LIMIT_SECONDS = 360.0
+START_SECONDS = 60.0
+ANSWER_SECONDS = 30.0
+SPARE_DESCRIPTORS = 200
+PRINTED_LINES = 20
+BEGAN = time.monotonic()
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is measured; `--quick` shrinks all of it."""
+
+    rounds: int = 3
+    fresh: bool = True  # whether new processes are started for what is measured of memory
+    events: int = 100_000  # of all streams of one measurement together
+    several: int = 200
+    crowds: tuple[int, ...] = (1, 100, 2_000)
+    idle_streams: int = 2_000
+    settle_seconds: float = 1.0
+    idle_seconds: float = 30.0  # a whole number of each contestant's heartbeats: 10 s and 15 s
+    running_streams: int = 1_000
+    running_events: int = 35  # ten a second: the streams run while the new ones are opened
+    spread_seconds: float = 0.5
+    new_streams: int = 200
+    pause_seconds: float = 0.01  # between two of the new ones
+
+
+QUICK = Sizes(1, False, 3_000, 5, (1, 3, 10), 200, 0.2, 0.5, 50, 8, 0.1, 20)
+
+
+@dataclass
+class Figure:
+    """One line of the table: each contestant's value in each round."""
+
+    metric: str
+    name: str
+    unit: str
+    compared: bool = True  # whether a ratio to the baseline says anything
+    rounds: dict[str, list[float]] = field(default_factory=lambda: {contestant: [] for contestant in CONTESTANTS})
+
+    def value(self, contestant: str) -> float:
+        return statistics.median(self.rounds[contestant])
+
+    def ratio(self, contestant: str, other: str = BASELINE) -> float | None:
+        """The median of the rounds' own ratios; None where nothing was to be seen of the other."""
+        pairs = zip(self.rounds[contestant], self.rounds[other], strict=True)
+        return statistics.median([a / b for a, b in pairs]) if self.compared and all(self.rounds[other]) else None
+
+
+class Figures(dict[tuple[str, str], Figure]):
+    def add(self, metric: str, name: str, unit: str, contestant: str, value: float, *, compared: bool = True) -> None:
+        figure = self.setdefault((metric, name), Figure(metric, name, unit, compared))
+        figure.rounds[contestant].append(value)
+
+
+@dataclass(frozen=True)
+class Server:
+    contestant: str
+    port: int
+
+    @property
+    def label(self) -> str:
+        return CONTESTANTS[self.contestant]
+
+    def streams(self, path: str, number: int, events: int) -> Streams:
+        return Streams(self.label, self.port, path, number, events)
+
+    def usage(self) -> dict[str, float]:
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=ANSWER_SECONDS)
+        with contextlib.closing(connection):
+            connection.request("GET", "/usage", headers={"Connection": "close"})
+            answer: dict[str, float] = json.loads(connection.getresponse().read())
+            return answer
+
+    def cpu_seconds(self, source: str, streams: int, events: int) -> float:
+        """The process's CPU time for so many streams at once, of so many events each, from request to end."""
+        with self.streams(f"/events/{source}/{events}", streams, events) as opened:
+            before = self.usage()
+            opened.start()
+            opened.read_to_end()
+            return self.usage()["cpu_before"] - before["cpu_after"]
+
+    def opening_seconds(self, source: str, streams: int) -> float:
+        """The same for streams of one event: a few are over so soon that one measurement alone is mostly noise."""
+        repeats = 1 if streams >= 100 else 3
+        return statistics.median(self.cpu_seconds(source, streams, 1) for _ in range(repeats))
+
+
+def environment() -> dict[str, str]:
+    """This process's environment without what it may happen to hold for an application like the emitted one."""
+    settings = re.findall(r"^[# ]*([A-Z_]+)=", (PROJECT / ".env.example").read_text("utf-8"), re.MULTILINE)
+    kept = {name: value for name, value in os.environ.items() if name not in {*settings, "PYTHONPATH"}}
+    return kept | {"API_KEY": ""}
+
+
+def has_printed(process: subprocess.Popen[bytes], seconds: float) -> bool:
+    """Whether it prints a line, or ends, within this time."""
+    assert process.stdout
+    return bool(select.select([process.stdout], [], [], seconds)[0])
+
+
+def line_of(process: subprocess.Popen[bytes], seconds: float) -> str:
+    """The next line that it prints; empty when none comes in this time, or it ended."""
+    assert process.stdout
+    return process.stdout.readline().decode().strip() if has_printed(process, seconds) else ""
+
+
+@contextmanager
+def running(program: str, *arguments: object) -> Iterator[tuple[subprocess.Popen[bytes], Callable[[], str]]]:
+    """Run one of the programs beside this, away from any `.env`; give it, and what reads its standard error."""
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(
+            [sys.executable, str(HERE / program), *map(str, arguments)],
+            cwd=folder,
+            env=environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            bufsize=0,  # so that what `select` says of standard output holds
+        )
+        try:
+            yield process, partial(printed, errors)
+        finally:
+            process.kill()
+            process.wait()
+            for pipe in (process.stdin, process.stdout):
+                assert pipe
+                pipe.close()
+
+
+def printed(errors: IO[bytes]) -> str:
+    errors.seek(0)
+    return "\n".join(errors.read().decode(errors="replace").splitlines()[-PRINTED_LINES:])
+
+
+@contextmanager
+def serving() -> Iterator[list[Server]]:
+    """A fresh server for each contestant, warm: what is imported or cached with the first streams counts for none."""
+    with ExitStack() as stack:
+        started = {name: stack.enter_context(running("contestants.py", name)) for name in CONTESTANTS}
+        servers = []
+        for name, (process, errors) in started.items():
+            port = line_of(process, START_SECONDS)
+            if not port:
+                raise TroubleError(f"the server of {CONTESTANTS[name]} did not start:\n{errors()}")
+            servers.append(Server(name, int(port)))
+            wait_until_it_answers(servers[-1], process, errors)
+        try:
+            for server in servers:
+                for source in SOURCES:
+                    server.cpu_seconds(source, 20, 50)
+            yield servers
+        except (TroubleError, OSError, HTTPException) as error:
+            lines = [str(error)]
+            for name, (process, errors) in started.items():
+                if process.poll() is not None:
+                    lines.append(f"The server of {CONTESTANTS[name]} ended with {process.returncode}.")
+                if words := errors():
+                    lines.append(f"The server of {CONTESTANTS[name]} printed:\n{words}")
+            raise TroubleError("\n".join(lines)) from error
+
+
+def wait_until_it_answers(server: Server, process: subprocess.Popen[bytes], errors: Callable[[], str]) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            server.usage()
+            return
+        except (OSError, HTTPException, ValueError) as error:
+            if process.poll() is not None or time.monotonic() > deadline:
+                what = f"the server of {server.label} does not answer"
+                raise TroubleError(f"{what}:\n{errors()}") from error
+        time.sleep(0.02)
+
+
+@dataclass
+class Round:
+    """Who is measured, the first of them another in each round, and what of them is known already."""
+
+    number: int
+    servers: list[Server]
+    _measured: dict[tuple[str, str, int, int], float] = field(default_factory=dict)
+
+    def in_turn(self) -> list[Server]:
+        first = self.number % len(self.servers)
+        return self.servers[first:] + self.servers[:first]
+
+    def cpu_seconds(self, server: Server, source: str, streams: int, events: int) -> float:
+        """As the server's own; what two metrics need is measured once."""
+        key = (server.contestant, source, streams, events)
+        if key not in self._measured:
+            self._measured[key] = server.cpu_seconds(source, streams, events)
+        return self._measured[key]
+
+
+def events_each(sizes: Sizes, contestant: str, streams: int) -> int:
+    """How many events each of so many streams has, for all of them to take a while."""
+    return max(2, sizes.events // streams // LESS_EVENTS.get(contestant, 1))
+
+
+def measure_cpu(this: Round, sizes: Sizes, figures: Figures) -> None:
+    """CPU an event of one stream, and of several at once with all that it takes to open them."""
+    for source in SOURCES:
+        for streams in (1, sizes.several):
+            name = f"CPU an event, {source}, {streams:,} x {sizes.events // streams:,} events"
+            for server in this.in_turn():
+                events = events_each(sizes, server.contestant, streams)
+                seconds = this.cpu_seconds(server, source, streams, events)
+                figures.add("cpu", name, "us", server.contestant, seconds / (streams * events) * 1e6)
+
+
+def measure_growth(this: Round, sizes: Sizes, figures: Figures) -> None:
+    """CPU an event by the number of streams, less what as many streams of one event cost, and how much that grows."""
+    few, many = min(sizes.crowds), max(sizes.crowds)
+    for source in SOURCES:
+        costs: dict[tuple[str, int], float] = {}
+        for streams in sizes.crowds:
+            for server in this.in_turn():
+                events = events_each(sizes, server.contestant, streams)
+                opening = server.opening_seconds(source, streams)
+                seconds = this.cpu_seconds(server, source, streams, events) - opening
+                costs[server.contestant, streams] = cost = seconds / (streams * (events - 1)) * 1e6
+                name = f"CPU an event, {source}, {streams:,} at once, less opening"
+                figures.add("growth", name, "us", server.contestant, cost)
+                if streams == many:
+                    name = f"CPU a stream of one event, {source}, {many:,} at once"
+                    figures.add("growth", name, "us", server.contestant, opening / streams * 1e6)
+        for server in this.servers:
+            name = f"growth, {source}, {few:,} to {many:,} at once"
+            growth = costs[server.contestant, many] / costs[server.contestant, few]
+            figures.add("growth", name, "x", server.contestant, growth, compared=False)
+
+
+def measure_idle(this: Round, sizes: Sizes, figures: Figures) -> None:
+    """What an open stream costs that has nothing to say. The streams of all contestants wait at once."""
+    with ExitStack() as stack:
+        waiting = {}
+        before = {}
+        for server in this.servers:
+            before[server.contestant] = server.usage()
+            opened = server.streams("/events/idle/1", sizes.idle_streams, 1)
+            waiting[server.contestant] = stack.enter_context(opened)
+            opened.start()
+            opened.read_first()
+        for opened in waiting.values():
+            opened.read(sizes.settle_seconds / len(waiting))
+        settled = {server.contestant: server.usage() for server in this.servers}
+        began = time.monotonic()
+        while time.monotonic() - began < sizes.idle_seconds:
+            for opened in waiting.values():
+                opened.read(0.02)
+        seconds = time.monotonic() - began
+        for server in this.servers:
+            name, after = server.contestant, server.usage()
+            if waiting[name].ended:
+                raise TroubleError(f"{CONTESTANTS[name]}: {waiting[name].ended} idle streams ended by themselves")
+            memory = (settled[name]["memory"] - before[name]["memory"]) / sizes.idle_streams / 1024
+            figures.add("idle", f"memory an idle stream, of {sizes.idle_streams:,}", "KiB", name, memory)
+            cpu = (after["cpu_before"] - settled[name]["cpu_after"]) / sizes.idle_streams / seconds * 60
+            figures.add("idle", "CPU an idle stream and minute, heartbeats included", "us", name, cpu * 1e6)
+            held = (settled[name]["descriptors"] - before[name]["descriptors"]) / sizes.idle_streams
+            figures.add("idle", "descriptors an idle stream", "", name, held)
+
+
+def measure_first_event(this: Round, sizes: Sizes, figures: Figures) -> None:
+    """How long a new stream takes to its first event, from the connection on, while many others run."""
+    for server in this.in_turn():
+        load = ("/events/paced/" + str(sizes.running_events), sizes.running_streams, sizes.running_events)
+        with running("streaming_client.py", server.label, server.port, *load, sizes.spread_seconds) as (
+            process,
+            errors,
+        ):
+            if line_of(process, START_SECONDS) != "running":
+                raise TroubleError(errors())
+            times: list[float] = []
+            while len(times) < sizes.new_streams and not has_printed(process, sizes.pause_seconds):
+                times.append(seconds_to_first_event(server.label, server.port, "/events/ready/1") * 1e3)
+            try:
+                failed = process.wait(START_SECONDS) != 0
+            except subprocess.TimeoutExpired:
+                failed = True
+            if failed or len(times) < 2:
+                raise TroubleError(f"{server.label}, {len(times)} streams opened: {errors()}")
+        if len(times) < sizes.new_streams:
+            say(f"  {server.label}: {len(times)} new streams, before the first of the others ended")
+        cuts = statistics.quantiles(times, n=100, method="inclusive")
+        beside = f"beside {sizes.running_streams:,} streams"
+        figures.add("first-event", f"time to the first event {beside}, p50", "ms", server.contestant, cuts[49])
+        figures.add("first-event", f"time to the first event {beside}, p99", "ms", server.contestant, cuts[98])
+
+
+METRICS = {
+    "idle": measure_idle,
+    "cpu": measure_cpu,
+    "growth": measure_growth,
+    "first-event": measure_first_event,
+}
+ONCE = {"idle"}  # a second time, memory would come from what the first has left
+
+
+def measure(sizes: Sizes, metrics: list[str], limit_seconds: float) -> Figures:
+    """Begins no further round that would end behind the limit, on a machine that is slow or busy."""
+    figures = Figures()
+    groups = [[metric for metric in metrics if (metric in ONCE) == once] for once in (True, False)]
+    for group in filter(None, groups if sizes.fresh else [metrics]):
+        with serving() as servers:
+            for number in range(sizes.rounds):
+                began = time.monotonic()
+                this = Round(number, servers)
+                for metric in group:
+                    if metric not in ONCE or number == 0:
+                        say(f"{metric}: round {number + 1} of {1 if metric in ONCE else sizes.rounds}")
+                        METRICS[metric](this, sizes, figures)
+                if number + 1 < sizes.rounds and 2 * time.monotonic() - began - BEGAN > limit_seconds:
+                    say(f"no round after this one: it would end after {limit_seconds:.0f} s (--rounds N insists)")
+                    break
+    return figures
+
+
+def say(line: str) -> None:
+    print(f"{time.monotonic() - BEGAN:5.1f} s  {line}", file=sys.stderr, flush=True)
+
+
+def machine() -> dict[str, Any]:
+    cpu = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        found = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text("utf-8"))
+        cpu = found[1] if found else cpu
+    versions = {"Python": platform.python_version()} | {name: importlib.metadata.version(name) for name in LIBRARIES}
+    return {"cpu": cpu, "cores": os.cpu_count(), "system": platform.system(), "versions": versions}
+
+
+def as_json(figures: Figures, sizes: Sizes) -> str:
+    rows = [
+        {
+            "metric": figure.metric,
+            "figure": figure.name,
+            "unit": figure.unit,
+            "values": {name: figure.value(name) for name in CONTESTANTS},
+            f"ratios_to_{BASELINE}": {name: figure.ratio(name) for name in CONTESTANTS},
+            "ratios_of_ours_to": {name: figure.ratio("ours", name) for name in CONTESTANTS},
+            "rounds": figure.rounds,
+        }
+        for figure in figures.values()
+    ]
+    return json.dumps(
+        {"machine": machine(), "sizes": asdict(sizes), "less_events": LESS_EVENTS, "figures": rows}, indent=2
+    )
+
+
+def as_markdown(figures: Figures) -> str:
+    about = machine()
+    most = max(len(figure.rounds["ours"]) for figure in figures.values())
+    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
+    fewer = ", ".join(f"{CONTESTANTS[name]} 1/{part}" for name, part in LESS_EVENTS.items())
+    lines = [
+        f"{about['cpu']}, {about['cores']} cores, {about['system']}; {versions}.",
+        f"Medians of {most} round{'s' * (most > 1)} (idle streams: one); in brackets, multiples of StreamingResponse.",
+        f"Given fewer events, as they take so much longer: {fewer}.",
+        "",
+        f"| | {' | '.join(CONTESTANTS.values())} |",
+        f"|---|{'---:|' * len(CONTESTANTS)}",
+    ]
+    for figure in figures.values():
+        cells = []
+        for name in CONTESTANTS:
+            ratio = figure.ratio(name)
+            cells.append(short(figure.value(name)) + (f" ({ratio:.2f}x)" if ratio is not None else ""))
+        unit = f" ({figure.unit})" if figure.unit else ""
+        lines.append(f"| {figure.name}{unit} | {' | '.join(cells)} |")
+    others = [name for name in CONTESTANTS if name != "ours"]
+    lines += ["", f"| this template as a multiple of | {' | '.join(CONTESTANTS[name] for name in others)} |"]
+    lines.append(f"|---|{'---:|' * len(others)}")
+    for figure in figures.values():
+        ratios = [figure.ratio("ours", name) for name in others]
+        if figure.compared:
+            lines.append(
+                f"| {figure.name} | {' | '.join('-' if each is None else f'{each:.2f}x' for each in ratios)} |"
+            )
+    return "\n".join(lines)
+
+
+def short(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def plot(figures: Figures, target: Path) -> None:
+    """One picture: each figure a line, each contestant a dot on it, as a multiple of StreamingResponse."""
+    matplotlib = importlib.import_module("matplotlib")  # absent from the environment of the tests, and of their types
+    matplotlib.use("agg")
+    pyplot = importlib.import_module("matplotlib.pyplot")
+    rows = [figure for figure in figures.values() if figure.compared and figure.unit]
+    canvas, axes = pyplot.subplots(figsize=(11, 1.6 + 0.36 * len(rows)))
+    for (name, label), (colour, size) in zip(CONTESTANTS.items(), DOTS, strict=True):
+        ratios = [figure.ratio(name) for figure in rows]
+        axes.scatter(ratios, range(len(rows)), size, colour, label=label, zorder=3)
+    axes.axvline(1, color=DOTS[1][0], linewidth=1)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}x")
+    axes.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
+    axes.set_yticks(range(len(rows)), [row.name for row in rows], fontsize=9)
+    axes.invert_yaxis()
+    axes.grid(color="#e5e5e5")
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(length=0)
+    axes.legend(ncols=len(CONTESTANTS), loc="lower center", bbox_to_anchor=(0.3, 1), frameon=False)
+    about = machine()
+    axes.set_xlabel(f"times StreamingResponse (less is better)\n{about['cpu']}, {about['cores']} cores", fontsize=9)
+    canvas.savefig(target, dpi=150, bbox_inches="tight")
+
+
+DOTS = (("#999999", 45), ("#4c78a8", 45), ("#e45756", 45), ("#f2a541", 45), ("#2f8f4e", 95))
+
+
+def allow_descriptors(sizes: Sizes, metrics: list[str]) -> None:
+    """Raise this process's own limit, which its servers inherit; raises TroubleError where that is not allowed."""
+    import resource
+
+    needed = SPARE_DESCRIPTORS + max(sizes.crowds)
+    if "idle" in metrics:
+        needed = max(needed, SPARE_DESCRIPTORS + sizes.idle_streams * len(CONTESTANTS))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise TroubleError(
+            f"{needed:,} open files are needed, and {hard:,} allowed: raise `ulimit -Hn`, or use --quick"
+        )
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+
+
+def positive(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 100:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 to 100, not {text!r}")
+    return int(text)
+
+
+def picture(text: str) -> Path:
+    target = Path(text)
+    if target.suffix != ".png" or not target.absolute().parent.is_dir():
+        raise argparse.ArgumentTypeError(f"must be a .png file in a folder that exists, not {text!r}")
+    if importlib.util.find_spec("matplotlib") is None:
+        raise argparse.ArgumentTypeError("needs matplotlib, which `uv run --group bench` brings")
+    return target
+
+
+def interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="streaming.py", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON, and nothing else, on stdout")
+    parser.add_argument("--plot", type=picture, metavar="FILE.png", help="draw the figures into this file")
+    parser.add_argument("--quick", action="store_true", help="much smaller numbers of all: to see that it works")
+    parser.add_argument("--only", choices=METRICS, help="measure this alone")
+    parser.add_argument("--rounds", type=positive, metavar="N", help=f"default: {Sizes.rounds}, with --quick 1")
+    options = parser.parse_args(arguments)
+    if sys.platform == "win32":
+        parser.error("Linux or macOS is needed: there is no uvloop for Windows")
+    lacking = [name for name in LIBRARIES if importlib.util.find_spec(name.replace("-", "_")) is None]
+    if lacking:
+        parser.error(f"{', '.join(lacking)} cannot be imported: run it with `uv run --group bench`")
+    sizes = QUICK if options.quick else Sizes()
+    sizes = replace(sizes, rounds=options.rounds or sizes.rounds)
+    metrics = [options.only] if options.only else list(METRICS)
+    signal.signal(signal.SIGTERM, interrupt)  # so that the servers are stopped then, too
+    try:
+        allow_descriptors(sizes, metrics)
+        figures = measure(sizes, metrics, math.inf if options.rounds else LIMIT_SECONDS)
+        print(as_json(figures, sizes) if options.json else as_markdown(figures))
+        if options.plot:
+            plot(figures, options.plot)
+    except (TroubleError, OSError, HTTPException) as trouble:
+        say(f"streaming.py: {trouble}")
+        return 1
+    except KeyboardInterrupt:
+        say("streaming.py: stopped")
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,183 @@
+"""Very many streams at once, and readers that take nothing: all are served, and nothing of them stays behind."""
+
+import asyncio
+import io
+import json
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from http.client import HTTPResponse
+from typing import Any
+
+import httpx
+import httpx_sse
+import pytest
+from running import START_SECONDS, Server, serving_base
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+STREAMS = 5_000
+ROUNDS = (20, 2, 2)  # of the first wave and of those that show whether it has left something behind
+AT_ONCE = 500  # new connections, which a server's backlog holds
+STALLED = 50
+STALLED_WAVES = 3
+MORE = 1.05  # as much memory as in the first wave
+AHEAD_BYTES = 64 * 1024
+SETTLE_SECONDS = 20.0
+
+
+@pytest.fixture
+def descriptors() -> Iterator[None]:
+    """Let this process and those that it starts open as many as the tests want."""
+    import resource  # there is none on Windows
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = STREAMS + 500
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        pytest.fail(f"no more than {hard} descriptors may be open here, and {wanted} are wanted: raise `ulimit -Hn`")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.fixture
+def server(descriptors: None) -> Iterator[Server]:
+    """One worker. Nobody here waits for a keep-alive."""
+    with serving_base("streaming_app:app", HEARTBEAT_SECONDS="600", SEND_TIMEOUT_SECONDS="1") as server:
+        yield server
+
+
+def ask(server: Server, path: str) -> Any:
+    return json.load(server.request("GET", path))
+
+
+def settles(state: Callable[[], Any], expected: Any) -> None:
+    """Wait until it is so."""
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while (found := state()) != expected and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert found == expected
+
+
+class Crowd:
+    """Very many readers of one path, and how many frames they have read, and how many responses."""
+
+    def __init__(self, port: int, path: str) -> None:
+        self.port = port
+        self.request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode()
+        self.readers: list[Reader] = []
+        self.frames = 0
+        self.ended = 0
+        self.news = asyncio.Event()
+
+    async def join(self, count: int) -> None:
+        loop = asyncio.get_running_loop()
+        opening = (loop.create_connection(lambda: Reader(self), "127.0.0.1", self.port) for _ in range(count))
+        self.readers += [reader for _, reader in await asyncio.gather(*opening)]
+
+    async def until(self, come: Callable[[], bool]) -> None:
+        async with asyncio.timeout(START_SECONDS):
+            while not come():
+                self.news.clear()
+                await self.news.wait()
+
+
+class Reader(asyncio.Protocol):
+    def __init__(self, crowd: Crowd) -> None:
+        self.crowd = crowd
+        self.received = bytearray()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.WriteTransport)
+        transport.write(self.crowd.request)
+
+    def data_received(self, data: bytes) -> None:
+        new = max(0, len(self.received) - 1)  # the first half of a frame's end may have come before
+        self.received += data
+        self.crowd.frames += self.received.count(b"\n\n", new)
+        self.crowd.news.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.crowd.ended += 1
+        self.crowd.news.set()
+
+    def makefile(self, mode: str) -> io.BytesIO:
+        """What HTTPResponse asks of a socket."""
+        return io.BytesIO(self.received)
+
+    def body(self) -> bytes:
+        """Raises where it is not a whole response, up to the last chunk."""
+        response = HTTPResponse(self)  # type: ignore[arg-type]
+        response.begin()
+        assert response.status == 200
+        assert response.chunked
+        return response.read()
+
+
+async def wave(server: Server, rounds: int) -> tuple[set[bytes], int]:
+    """Open all streams, then begin round by round when each has read all that came before.
+
+    Give what was read, and the memory that the server held with all of them open.
+    """
+    crowd = Crowd(server.port, f"/rounds?count={rounds}")
+    while (count := len(crowd.readers)) < STREAMS:
+        await crowd.join(min(AT_ONCE, STREAMS - count))
+        await crowd.until(lambda: crowd.frames == len(crowd.readers))
+    memory = (await asyncio.to_thread(ask, server, "/usage"))["memory"]
+    for number in range(1, rounds + 1):
+        await asyncio.to_thread(server.request, "POST", "/rounds")
+        frames = (number + 1) * STREAMS + (number == rounds) * STREAMS
+        await crowd.until(lambda: crowd.frames >= frames)  # noqa: B023
+    await crowd.until(lambda: crowd.ended == STREAMS)
+    return {reader.body() for reader in crowd.readers}, memory
+
+
+def events(body: bytes) -> list[tuple[str, str, Any]]:
+    response = httpx.Response(200, headers={"Content-Type": "text/event-stream"}, content=body)
+    return [(event.id, event.event, event.json()) for event in httpx_sse.EventSource(response).iter_sse()]
+
+
+def test_thousands_of_streams_at_once_are_all_served_and_leave_nothing_behind(server: Server) -> None:
+    """Each gets every event, numbered without a gap, and one `done`. Then again, in no more memory.
+
+    Memory is compared with all streams open, when what the allocators have kept is used again: with none open, it
+    grows from wave to wave under a bare ASGI application too. What is left of the streams is counted in blocks.
+    """
+    before = ask(server, "/usage")["descriptors"]
+    memory, blocks = [], []
+    for rounds in ROUNDS:
+        (body,), held = asyncio.run(wave(server, rounds))
+        expected: list[tuple[str, Any]] = [("status", {"state": "thinking", "stream_id": "-"})]
+        expected += [("token", {"text": str(number)}) for number in range(1, rounds + 1)]
+        expected += [("done", {"reason": "end"})]
+        assert events(body) == [(str(number), *event) for number, event in enumerate(expected, start=1)]
+        settles(lambda: ask(server, "/usage")["descriptors"], before)
+        memory.append(held)
+        blocks.append(ask(server, "/usage")["blocks"])
+    assert memory[-1] < memory[0] * MORE, memory
+    assert blocks[-1] - blocks[0] < STREAMS, blocks  # not one for every second stream of the later waves
+
+
+def stalled(server: Server, name: str) -> socket.socket:
+    """A reader with little room that never reads."""
+    reader = socket.socket()
+    reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    reader.connect(("127.0.0.1", server.port))
+    reader.sendall(f"GET /endless/{name} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+    return reader
+
+
+def test_a_reader_that_takes_nothing_is_given_up_and_leaves_nothing_behind(server: Server) -> None:
+    """While it stalls, its endless source is asked for little more than the server has accepted. After the send
+    timeout the source is closed, and so is the connection, though the reader still holds its end."""
+    before = ask(server, "/usage")["descriptors"]
+    memory = []
+    for number in range(1, STALLED_WAVES + 1):
+        readers = [stalled(server, f"{number}-{name}") for name in range(STALLED)]
+        settles(lambda: [flow["closed"] for flow in ask(server, "/flows")], [True] * number * STALLED)
+        assert max(flow["ahead"] for flow in ask(server, "/flows")) <= AHEAD_BYTES
+        settles(lambda: ask(server, "/usage")["descriptors"], before)
+        memory.append(ask(server, "/usage")["memory"])
+        for reader in readers:
+            reader.close()
+    assert memory[-1] < memory[0] * MORE, memory
