@@ -18,6 +18,7 @@ DEPENDENCIES = frozenset(
     {
         "fastapi",
         "httpx2",
+        "hypothesis",
         "mypy",
         "pydantic",
         "pydantic-settings",

@@ -134,7 +134,7 @@ async def _watch(wire: Wire, tasks: "set[asyncio.Task[None]]", limits: StreamLim
             log.warning("the client has taken nothing for %g s", limits.send_timeout)
             return
         if not wire.sending and quiet >= limits.heartbeat:
-            wire.beat()
+            wire.beat(limits.heartbeat)
             quiet = 0.0
         wait = min((limits.send_timeout if wire.sending else limits.heartbeat) - quiet, soonest)
 

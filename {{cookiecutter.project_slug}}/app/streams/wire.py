@@ -101,10 +101,13 @@ class Wire:
             self.add(event, numbered)
         await self._flush(more=False)
 
-    def beat(self) -> None:
-        """Sends a keep-alive, where nothing is being sent. None follows a `Done`."""
-        if not self.done:
-            self.beating = asyncio.create_task(self._put(self._encoder(KeepAlive(), None)))
+    def beat(self, silence: float) -> None:
+        """Sends a keep-alive, unless something else goes out first. None follows a `Done`."""
+        self.beating = asyncio.create_task(self._beat(silence))
+
+    async def _beat(self, silence: float) -> None:
+        if not (self.sending or self.done) and monotonic() - self.since >= silence:
+            await self._put(self._encoder(KeepAlive(), None))
 
     def close(self, writing: "asyncio.Task[None]", grace: float = 0.0) -> None:
         """Cancels `writing`, once; a piece that it is sending may take another `grace` seconds."""
