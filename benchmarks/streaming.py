@@ -446,7 +446,7 @@ def plot(figures: Figures, target: Path) -> None:
     for (name, label), (colour, size) in zip(CONTESTANTS.items(), DOTS, strict=True):
         ratios = [figure.ratio(name) for figure in rows]
         axes.scatter(ratios, range(len(rows)), size, colour, label=label, zorder=3)
-    axes.axvline(1, color=DOTS[1][0], linewidth=1)
+    axes.axvline(1, color=DOTS[list(CONTESTANTS).index(BASELINE)][0], linewidth=1)
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:g}x")
@@ -462,7 +462,7 @@ def plot(figures: Figures, target: Path) -> None:
     canvas.savefig(target, dpi=150, bbox_inches="tight")
 
 
-DOTS = (("#999999", 45), ("#4c78a8", 45), ("#e45756", 45), ("#f2a541", 45), ("#2f8f4e", 95))
+DOTS = (("#999999", 45), ("#9ecae9", 45), ("#4c78a8", 45), ("#e45756", 45), ("#f2a541", 45), ("#2f8f4e", 95))
 
 
 def allow_descriptors(sizes: Sizes, metrics: list[str]) -> None:

@@ -7,6 +7,7 @@ from json.encoder import encode_basestring_ascii as quote
 from typing import ClassVar
 
 _json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+TEXT, END = '{"text":', "}\n\n"
 
 
 @dataclass
@@ -72,9 +73,10 @@ Encoder = Callable[[Event, int | None], bytes]
 
 def encode(event: Event, id: int | None) -> bytes:  # noqa: A002
     """The contract's own dialect. JSON escapes every line break, so the data is always one line."""
-    if isinstance(event, Token) and id is not None:  # nearly all are, and this is ten times as fast as what follows
-        data = '{"text":' + quote(event.text) + "}"
-        return f"event: token\nid: {id:d}\ndata: {data}\n\n".encode()
+    if isinstance(event, Token) and isinstance(
+        id, int
+    ):  # nearly all are, and this is ten times as fast as what follows
+        return f"event: token\nid: {id}\ndata: {TEXT}{quote(event.text)}{END}".encode()
     if isinstance(event, KeepAlive):
         return b": keep-alive\n\n"
     number = "" if id is None else f"id: {id:d}\n"
