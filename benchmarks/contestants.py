@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 T = TypeVar("T")
 PROJECT = Path(__file__).resolve().parent.parent / "{{cookiecutter.project_slug}}"
-PACE_SECONDS = 0.1
+PACE_SECONDS = 0.5
 WORD = "word "
 
 
