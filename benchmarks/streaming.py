@@ -71,7 +71,7 @@ class Sizes:
     settle_seconds: float = 1.0
     idle_seconds: float = 30.0  # a whole number of each contestant's heartbeats: 10 s and 15 s
     running_streams: int = 1_000
-    running_events: int = 14  # two a second, for FastAPI's SSE keeps up with no more: the streams run while the new ones are opened
+    running_events: int = 14  # two a second, for FastAPI's SSE keeps up with no more
     spread_seconds: float = 0.5
     new_streams: int = 200
     pause_seconds: float = 0.01  # between two of the new ones

@@ -33,6 +33,7 @@ NEEDS = {
     "nginx": Need("nginx", "proxy tests", ("nginx",)),
     "rabbitmq": Need("RabbitMQ", "broker tests", ("rabbitmq-server",)),
     "node": Need("Node", "front-end tests", ("node",)),
+    "npm": Need("npm", "front-end tests", ("npm",)),
 }
 LEFT_OUT = "left out for want of"  # a key of a report's user_properties, which travel from xdist's workers
 
