@@ -39,9 +39,10 @@ class App(FastAPI):
         return stack
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if transport := getattr(getattr(send, "__self__", None), "transport", None):
+        connection = getattr(send, "__self__", None)
+        if transport := getattr(connection, "transport", None):
             scope["state"]["transport"] = transport
-            scope["state"]["shutdown"].transports.add(transport)
+            scope["state"]["shutdown"].connections.add(connection)  # not the transport: uvloop's can't be held weakly
         await super().__call__(scope, receive, send)
 
 

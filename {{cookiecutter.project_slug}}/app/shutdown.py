@@ -25,7 +25,7 @@ class Shutdown:
         self.drain_seconds = drain_seconds
         self.draining = False
         self.expired = False
-        self.transports: WeakSet[asyncio.WriteTransport] = WeakSet()
+        self.connections: WeakSet[Any] = WeakSet()  # with the `transport` of each
         self._endings: dict[object, Callable[[], object]] = {}
 
     @contextmanager
@@ -68,10 +68,11 @@ class Shutdown:
         asyncio.get_running_loop().call_later(GRACE_SECONDS, self._cut)
 
     def _cut(self) -> None:
-        """uvicorn waits for ever for a client that does not take what was written before its response ended."""
-        for transport in self.transports:
-            if transport.get_write_buffer_size():
-                transport.abort()
+        """uvicorn waits for ever for a client that does not take what was written, or that does not end its TLS."""
+        for connection in self.connections:
+            if connection.transport.get_write_buffer_size() or connection.transport.is_closing():
+                connection.transport.abort()
+        asyncio.get_running_loop().call_later(GRACE_SECONDS, self._cut)
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:

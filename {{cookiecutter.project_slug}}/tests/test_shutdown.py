@@ -74,12 +74,20 @@ async def test_after_the_limit_a_client_that_takes_nothing_is_cut_off_and_others
         def get_write_buffer_size(self) -> int:
             return self.unsent
 
+        def is_closing(self) -> bool:
+            return False
+
         def abort(self) -> None:
             self.aborted.set()
 
+    class Connection:
+        def __init__(self, transport: Transport) -> None:
+            self.transport = transport
+
     shutdown, idle, stuck = Shutdown(0), Transport(0), Transport(1)
-    for transport in (idle, stuck):
-        shutdown.transports.add(transport)  # type: ignore[arg-type]
+    connections = [Connection(idle), Connection(stuck)]
+    for connection in connections:
+        shutdown.connections.add(connection)
     shutdown.begin()
     await asyncio.wait_for(stuck.aborted.wait(), 5)
     assert not idle.aborted.is_set()

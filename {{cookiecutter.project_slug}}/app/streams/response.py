@@ -13,7 +13,6 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -71,32 +70,40 @@ class EventStream(Response):
                 await self._stream(Wire(send, self.encoder, self.first_id), receive, scope["state"])
         finally:
             if self.background is not None:
-                await shutdown.limit(self.background(), "the background tasks of a stream")
+                with anyio.CancelScope(shield=True):
+                    await shutdown.limit(self.background(), "the background tasks of a stream")
 
     async def _stream(self, wire: Wire, receive: Receive, state: Mapping[str, Any]) -> None:
         shutdown: Shutdown = state["shutdown"]
+        limit: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         writing, leaving = asyncio.create_task(self._write(wire)), asyncio.create_task(_left(receive))
         try:
             try:
-                with shutdown.at_limit(partial(wire.close, writing, FAREWELL_SECONDS)):
-                    await _watch(wire, {writing, leaving}, state["stream_limits"])
+                with shutdown.at_limit(limit.cancel):
+                    await _watch(wire, {writing, leaving, limit}, state["stream_limits"])
+                if limit.done() and wire.sending:
+                    wire.closing = True
+                    await asyncio.wait({writing, leaving}, timeout=FAREWELL_SECONDS)
             finally:
                 wire.close(writing)
                 with anyio.CancelScope(shield=True):
                     await asyncio.wait({writing}, timeout=CLEANUP_SECONDS)
-            if not writing.done():
-                log.error("a source of events has not closed in %g s", CLEANUP_SECONDS)
-                writing.cancel()  # it may have swallowed the first
-            elif not writing.cancelled():
+                if not writing.done():
+                    log.error("a source of events has not closed in %g s", CLEANUP_SECONDS)
+                    writing.cancel()  # it may have swallowed the first
+            if writing.done() and not writing.cancelled():
                 writing.result()
-            elif shutdown.expired and not wire.torn and not leaving.done():
+            if writing.cancelled() and limit.done() and not wire.torn and not leaving.done():
                 with anyio.move_on_after(FAREWELL_SECONDS):
                     error = Error("server_shutdown", "The server is restarting.", True, request_id.get())
                     await wire.end(error, Done("shutdown"), numbered=False)
+            if not (wire.ended or leaving.done() or state.get("transport")):
+                raise ConnectionError("a stream that can't be ended properly")  # all that another server may understand
+        finally:
             if not wire.ended and not leaving.done() and (transport := state.get("transport")):
                 transport.abort()
-                await asyncio.wait({leaving}, timeout=FAREWELL_SECONDS)  # uvicorn complains unless it knows
-        finally:
+                with anyio.CancelScope(shield=True):
+                    await asyncio.wait({leaving}, timeout=FAREWELL_SECONDS)  # uvicorn complains unless it knows
             leaving.cancel()
             if wire.beating:
                 wire.beating.cancel()
@@ -106,9 +113,10 @@ class EventStream(Response):
         try:
             try:
                 await wire.carry(self.events)
-                async with asyncio.timeout(CLEANUP_SECONDS):
-                    async for _ in self.events:
-                        pass
+                if wire.done:
+                    async with asyncio.timeout(CLEANUP_SECONDS):
+                        async for _ in self.events:
+                            await asyncio.sleep(0)
             finally:
                 if isinstance(self.events, AsyncGenerator):
                     await self.events.aclose()
@@ -120,15 +128,17 @@ class EventStream(Response):
                 raise
             log.exception("stream failed")
             last = (Error("internal_error", "Something went wrong on our side.", True, request_id.get()), Done("error"))
-        if wire.closing or wire.torn:
+        if wire.closing:
             raise asyncio.CancelledError
         await wire.end(*last)
 
 
-async def _watch(wire: Wire, tasks: "set[asyncio.Task[None]]", limits: StreamLimits) -> None:
+async def _watch(wire: Wire, tasks: "set[asyncio.Future[None]]", limits: StreamLimits) -> None:
     """Fills silence until one of `tasks` has ended, or the client has taken nothing for too long."""
     soonest = wait = min(limits.heartbeat, limits.send_timeout)
     while not (await asyncio.wait(tasks, timeout=wait, return_when=asyncio.FIRST_COMPLETED))[0]:
+        if wire.torn:
+            return
         quiet = monotonic() - wire.since
         if wire.sending and quiet >= limits.send_timeout:
             log.warning("the client has taken nothing for %g s", limits.send_timeout)

@@ -33,6 +33,7 @@ class Wire:
         self.done = False
         self.ended = False
         self.closing = False
+        self.told = False  # the source has been cancelled
         self.beating: asyncio.Task[None] | None = None
         self._send = send
         self._encoder = encoder
@@ -64,7 +65,7 @@ class Wire:
                 frame = encoder(event, self._next_id)
                 self._next_id += 1
                 self.done = isinstance(event, Done)
-                if self.beating is not None:
+                if self.beating is not None or self.torn:
                     self._frames.append(frame)
                     await self._flush()
                     continue
@@ -73,10 +74,12 @@ class Wire:
                 try:
                     await send({"type": "http.response.body", "body": frame, "more_body": True})
                 except (Exception, asyncio.CancelledError) as error:
+                    self.told = True
                     self._tear(error)
                 self.sending = False
                 self.since = monotonic()
                 if self.closing:
+                    self.told = True
                     raise asyncio.CancelledError
         except StopAsyncIteration:
             pass
@@ -103,23 +106,18 @@ class Wire:
 
     def beat(self, silence: float) -> None:
         """Sends a keep-alive, unless something else goes out first. None follows a `Done`."""
-        self.beating = asyncio.create_task(self._beat(silence))
+        self.beating = asyncio.create_task(self._beat(silence, self._encoder(KeepAlive(), None)))
 
-    async def _beat(self, silence: float) -> None:
+    async def _beat(self, silence: float, frame: bytes) -> None:
         if not (self.sending or self.done) and monotonic() - self.since >= silence:
-            await self._put(self._encoder(KeepAlive(), None))
+            await self._put(frame)
 
-    def close(self, writing: "asyncio.Task[None]", grace: float = 0.0) -> None:
-        """Cancels `writing`, once; a piece that it is sending may take another `grace` seconds."""
+    def close(self, writing: "asyncio.Task[None]") -> None:
+        """Cancels `writing`, once."""
         self.closing = True
-        if grace and self.sending and (self.beating is None or self.beating.done()):
-            asyncio.get_running_loop().call_later(grace, self._give_up, writing)
-        elif not writing.cancelling():
+        if not self.told:
+            self.told = True
             writing.cancel()
-
-    def _give_up(self, writing: "asyncio.Task[None]") -> None:
-        if self.sending:
-            self.close(writing)
 
     @coroutine
     def _step(self, source: AsyncIterator[Event]) -> Generator[Any, None, Event]:
@@ -129,16 +127,26 @@ class Wire:
         try:
             waits_for = step.send(None)
             self._waited = True
-            flushing: Any = self._flush() if self._frames else ()
+            if self._frames:
+                # Others may wait for the same future, and asyncio tells its waiters apart by this flag.
+                if shared := getattr(waits_for, "_asyncio_future_blocking", False):
+                    waits_for._asyncio_future_blocking = False
+                try:
+                    yield from self._flush()
+                except BaseException as error:
+                    # As a task does it: what is waited for is cancelled first, where there is such a thing.
+                    if not (shared and isinstance(error, asyncio.CancelledError) and waits_for.cancel()):
+                        shared = False
+                        waits_for = step.throw(error)
+                if shared:
+                    waits_for._asyncio_future_blocking = True
             while True:
                 try:
-                    yield from flushing
                     yield waits_for
                 except BaseException as error:
                     waits_for = step.throw(error)
                 else:
                     waits_for = step.send(None)
-                flushing = ()
         except StopIteration as stepped:
             event: Event = stepped.value
             return event
@@ -150,9 +158,18 @@ class Wire:
         piece = b"".join(self._frames)
         self._frames.clear()
         self._bytes = 0
-        await self._put(piece, more)
+        try:
+            await self._put(piece, more)
+        except asyncio.CancelledError:
+            self.told = True
+            raise
+        if self.closing and more:
+            self.told = True
+            raise asyncio.CancelledError
 
     async def _put(self, piece: bytes, more: bool = True) -> None:
+        if self.torn:
+            raise asyncio.CancelledError
         self.sending = True
         self.since = monotonic()
         try:
@@ -162,8 +179,6 @@ class Wire:
         self.sending = False
         self.ended = not more
         self.since = monotonic()
-        if self.closing and more:
-            raise asyncio.CancelledError
 
     def _tear(self, error: BaseException) -> NoReturn:
         self.torn = self.closing = True

@@ -117,9 +117,12 @@ async def test_the_contract_holds(steps: list[str], at: int, ending: str, dialec
         source = script.source(scope["state"]["transport"], shared["shutdown"])
         await EventStream(source, DIALECTS[dialect].encode)(scope, receive, send)
 
+    others = asyncio.all_tasks()
     async with exchange(app, **shared) as stream:
         text = await stream.rest()
         finished, aborted, gone = stream.finished, stream.aborted, stream.gone.is_set()
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() <= others
 
     names = DIALECTS[dialect].names(text)
     assert script.closed

@@ -1,12 +1,15 @@
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from time import monotonic
 from typing import Any
 
 import anyio
 import pytest
 from starlette.background import BackgroundTask
+from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from app.streams.events import Done, Error, Event, KeepAlive, StreamFault, Token
@@ -366,6 +369,142 @@ async def test_under_a_cancel_scope_the_sources_cleanup_runs_to_its_end() -> Non
         assert source.cleaned_up.is_set()
 
 
+async def test_a_source_that_can_be_asked_for_its_end_only_once_ends_well() -> None:
+    class Queued:
+        def __init__(self) -> None:
+            self.items: asyncio.Queue[Event | None] = asyncio.Queue()
+
+        def __aiter__(self) -> AsyncIterator[Event]:
+            return self
+
+        async def __anext__(self) -> Event:
+            if (item := await self.items.get()) is None:
+                raise StopAsyncIteration
+            return item
+
+    source = Queued()
+    for item in (Token("a"), None):
+        source.items.put_nowait(item)
+    async with exchange(EventStream(source), **state()) as stream:
+        assert [event.name for event in parse(await stream.rest())] == ["token", "done"]
+
+
+async def test_a_source_that_goes_on_after_its_done_is_stopped_and_starves_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("app.streams.response.CLEANUP_SECONDS", SOON)
+
+    async def endless() -> AsyncGenerator[Event, None]:
+        yield Done()
+        while True:
+            yield Token("too late")
+
+    async with exchange(EventStream(endless()), **state()) as stream:
+        assert [event.name for event in parse(await stream.rest())] == ["done"]
+
+
+async def test_no_keep_alive_follows_a_done() -> None:
+    async def source() -> AsyncGenerator[Event, None]:
+        yield Done()
+        await asyncio.sleep(5 * SOON)
+
+    async with exchange(EventStream(source()), **state(heartbeat=SOON)) as stream:
+        assert "keep-alive" not in await stream.rest()
+
+
+async def test_a_piece_after_a_long_silence_has_the_whole_send_timeout() -> None:
+    source = Source()
+    async with exchange(EventStream(source()), **state(heartbeat=0.2, send_timeout=0.2)) as stream:
+        await asyncio.sleep(0.15)
+        stream.taking.clear()
+        source.tokens.put_nowait("slow")
+        await asyncio.sleep(0.1)
+        stream.taking.set()
+        assert "slow" in await stream.text()
+        assert not stream.aborted
+
+
+async def test_a_source_is_cancelled_once_at_the_drain_limit_and_when_its_client_leaves_meanwhile() -> None:
+    told, cleaning, shared = [], asyncio.Event(), state(drain=0)
+
+    async def source() -> AsyncGenerator[Event, None]:
+        try:
+            while True:
+                yield Token("word")
+                await asyncio.sleep(0)
+        finally:
+            cleaning.set()
+            await asyncio.sleep(SOON)
+            told.append("cleaned up")
+
+    async with exchange(EventStream(source()), **shared) as stream:
+        await stream.text()
+        stream.taking.clear()
+        await asyncio.sleep(0)
+        shared["shutdown"].begin()
+        while not shared["shutdown"].expired:
+            await asyncio.sleep(0)
+        stream.taking.set()
+        await asyncio.wait_for(cleaning.wait(), 5)
+        stream.gone.set()
+        await stream.until_ended()
+    assert told == ["cleaned up"]
+
+
+async def test_a_source_that_will_not_close_at_the_drain_limit_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.streams.response.CLEANUP_SECONDS", SOON)
+
+    async def stubborn() -> AsyncGenerator[Event, None]:
+        try:
+            yield Token("a")
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(60)
+
+    shared = state(drain=0)
+    async with exchange(EventStream(stubborn()), **shared) as stream:
+        await stream.text()
+        shared["shutdown"].begin()
+        await stream.until_ended()
+        assert stream.aborted
+
+
+async def test_cut_short_from_outside_it_does_not_look_whole_behind_a_middleware_of_starlettes() -> None:
+    """`BaseHTTPMiddleware` ends a body for an application that has returned."""
+    ended_by = anyio.CancelScope()
+
+    async def inner(scope: Scope, receive: Receive, send: Send) -> None:
+        with ended_by:
+            await EventStream(Source()())(scope, receive, send)
+
+    async def pass_on(request: Request, call_next: RequestResponseEndpoint) -> Response:
+        return await call_next(request)
+
+    async with exchange(BaseHTTPMiddleware(inner, dispatch=pass_on), **state()) as stream:
+        ended_by.cancel()
+        await stream.until_ended()
+        assert stream.aborted
+
+
+async def test_without_a_transport_to_abort_what_can_not_end_properly_is_raised() -> None:
+    async with exchange(EventStream(Source()()), **state(heartbeat=SOON, send_timeout=SOON), transport=None) as stream:
+        stream.taking.clear()
+        await stream.until_ended()
+        assert isinstance(stream.call.exception(), ConnectionError)
+
+
+async def test_an_encoder_that_fails_at_a_keep_alive_ends_the_stream() -> None:
+    def failing(event: Event, id: int | None) -> bytes:  # noqa: A002
+        raise ValueError("no keep-alive in this dialect")
+
+    source = Source()
+    async with exchange(EventStream(source(), failing), **state(heartbeat=SOON)) as stream:
+        await stream.until_ended()
+        assert isinstance(stream.call.exception(), ValueError)
+        assert source.cleaned_up.is_set()
+        assert stream.aborted
+
+
 async def test_a_source_that_cancels_itself_is_an_error_and_not_our_end() -> None:
     async with exchange(EventStream(made_of(Token("a"), asyncio.CancelledError())), **state()) as stream:
         assert [event.name for event in parse(await stream.rest())] == ["token", "error", "done"]
@@ -388,6 +527,25 @@ async def test_a_source_that_will_not_close_is_left_behind_with_a_word(
         stream.gone.set()
         await stream.until_ended()
     assert "has not closed" in caplog.text
+
+
+async def test_background_tasks_run_when_a_cancel_scope_ends_the_response() -> None:
+    ran, ended_by = asyncio.Event(), anyio.CancelScope()
+
+    async def task() -> None:
+        await asyncio.sleep(0.001)
+        ran.set()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        response = EventStream(Source()())
+        response.background = BackgroundTask(task)
+        with ended_by:
+            await response(scope, receive, send)
+
+    async with exchange(app, **state()) as stream:
+        ended_by.cancel()
+        await stream.until_ended()
+    assert ran.is_set()
 
 
 @pytest.mark.parametrize("leaves", [True, False])

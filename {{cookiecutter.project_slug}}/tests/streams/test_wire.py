@@ -100,8 +100,9 @@ async def test_a_source_that_never_waits_leaves_the_loop_its_turns() -> None:
     assert carrying.cancelled()
 
 
+@pytest.mark.parametrize("size", [10, 1000, 10_000])
 @pytest.mark.parametrize("waits", [True, False])
-async def test_nothing_is_asked_of_the_source_while_the_client_takes_nothing(waits: bool) -> None:
+async def test_nothing_is_asked_of_the_source_while_the_client_takes_nothing(waits: bool, size: int) -> None:
     client = Client()
     asked = 0
 
@@ -111,7 +112,7 @@ async def test_nothing_is_asked_of_the_source_while_the_client_takes_nothing(wai
             asked += 1
             if waits:
                 await asyncio.sleep(0)
-            yield Token("x" * 1000)
+            yield Token("x" * size)
 
     carrying = asyncio.create_task(client.wire.carry(source()))
     while not client.pieces:
@@ -123,7 +124,7 @@ async def test_nothing_is_asked_of_the_source_while_the_client_takes_nothing(wai
     for _ in range(100):
         await asyncio.sleep(0)
     assert asked == before
-    assert asked * 1000 - taken <= MOST_AHEAD
+    assert asked * size - taken <= MOST_AHEAD
     carrying.cancel()
     await asyncio.wait({carrying}, timeout=5)
 
@@ -158,6 +159,83 @@ async def test_cancelled_while_a_piece_is_not_taken_the_source_is_cancelled_wher
     assert carrying.cancelled()
     assert told == ["cancelled", "cleaned up"]
     assert client.wire.torn
+
+
+async def test_what_the_source_waits_for_is_cancelled_first_and_may_have_others_who_wait_for_it() -> None:
+    """As it would be where a task waits for it; while the client takes nothing, too."""
+    client = Client()
+    child = asyncio.create_task(asyncio.sleep(60))
+
+    async def source() -> AsyncGenerator[Event, None]:
+        for word in "abc":
+            yield Token(word)
+        client.taking.clear()
+        yield Token("not taken")
+        await child
+
+    async def other() -> None:
+        await child
+
+    carrying = asyncio.create_task(client.wire.carry(source()))
+    while not client.wire.sending:
+        await asyncio.sleep(0)
+    waiting = asyncio.create_task(other())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    carrying.cancel()
+    await asyncio.wait({carrying, child, waiting}, timeout=5)
+    assert carrying.cancelled()
+    assert child.cancelled()
+
+
+async def test_a_future_that_others_wait_for_gives_its_result_to_a_stream_whose_client_was_slow() -> None:
+    client = Client()
+    shared: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async def source() -> AsyncGenerator[Event, None]:
+        for word in "abc":
+            yield Token(word)
+        client.taking.clear()
+        yield Token("slow")
+        yield Token(await shared)
+
+    async def other() -> str:
+        return await shared
+
+    carrying = asyncio.create_task(client.wire.carry(source()))
+    while not client.wire.sending:
+        await asyncio.sleep(0)
+    waiting = asyncio.create_task(other())
+    await asyncio.sleep(0)
+    client.taking.set()
+    await asyncio.sleep(0)
+    shared.set_result("shared")
+    assert await asyncio.wait_for(waiting, 5) == "shared"
+    await asyncio.wait_for(carrying, 5)
+    assert client.words[-1] == ["shared"]
+
+
+async def test_nothing_is_sent_after_a_piece_that_was_interrupted() -> None:
+    """Whatever the source makes of its cancellation: the piece may be out or not, so an id might be missing."""
+    client = Client()
+
+    async def source() -> AsyncGenerator[Event, None]:
+        yield Token("a")
+        await asyncio.sleep(0)
+        client.taking.clear()
+        yield Token("not taken")
+        yield Token("too late")
+
+    carrying = asyncio.create_task(client.wire.carry(source()))
+    while not client.wire.sending:
+        await asyncio.sleep(0)
+    carrying.cancel()
+    await asyncio.wait({carrying}, timeout=5)
+    client.taking.set()
+    assert client.wire.torn
+    with pytest.raises(asyncio.CancelledError):
+        await client.wire.end(Done())
+    assert client.words == [["a"]]
 
 
 async def test_an_error_comes_after_the_events_before_it() -> None:
