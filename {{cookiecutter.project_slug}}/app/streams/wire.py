@@ -3,8 +3,9 @@
 Events that are ready together go out in one piece, and none waits for another. So:
 - a source is stepped by hand, for only that shows whether its next event is there or has to be waited for. A step
   costs a tenth of an event, so a source whose events come one by one is asked straight for most of them;
-- a cancellation in the middle of a step belongs to the source, wherever it arrives;
-- a source that never waits gives the loop a turn after each piece, or it would starve the process.
+- a cancellation in the middle of a step belongs to the source, also where it arrives while a piece is being sent, and
+  goes the way it would go in a task;
+- a source that never waits gives the loop a turn after a few pieces, or it would starve the process.
 """
 
 import asyncio
