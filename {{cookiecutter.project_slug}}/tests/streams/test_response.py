@@ -451,24 +451,6 @@ async def test_a_source_is_cancelled_once_at_the_drain_limit_and_when_its_client
     assert told == ["cleaned up"]
 
 
-async def test_a_source_that_will_not_close_at_the_drain_limit_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.streams.response.CLEANUP_SECONDS", SOON)
-
-    async def stubborn() -> AsyncGenerator[Event, None]:
-        try:
-            yield Token("a")
-            await asyncio.sleep(60)
-        finally:
-            await asyncio.sleep(60)
-
-    shared = state(drain=0)
-    async with exchange(EventStream(stubborn()), **shared) as stream:
-        await stream.text()
-        shared["shutdown"].begin()
-        await stream.until_ended()
-        assert stream.aborted
-
-
 async def test_cut_short_from_outside_it_does_not_look_whole_behind_a_middleware_of_starlettes() -> None:
     """`BaseHTTPMiddleware` ends a body for an application that has returned."""
     ended_by = anyio.CancelScope()
@@ -510,8 +492,9 @@ async def test_a_source_that_cancels_itself_is_an_error_and_not_our_end() -> Non
         assert [event.name for event in parse(await stream.rest())] == ["token", "error", "done"]
 
 
+@pytest.mark.parametrize("ending", ["client leaves", "drain"])
 async def test_a_source_that_will_not_close_is_left_behind_with_a_word(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ending: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.streams.response.CLEANUP_SECONDS", SOON)
 
@@ -522,10 +505,15 @@ async def test_a_source_that_will_not_close_is_left_behind_with_a_word(
         finally:
             await asyncio.sleep(60)
 
-    async with exchange(EventStream(stubborn()), **state()) as stream:
+    shared = state(drain=0)
+    async with exchange(EventStream(stubborn()), **shared) as stream:
         await stream.text()
-        stream.gone.set()
+        if ending == "drain":
+            shared["shutdown"].begin()
+        else:
+            stream.gone.set()
         await stream.until_ended()
+        assert stream.aborted is (ending == "drain")
     assert "has not closed" in caplog.text
 
 
