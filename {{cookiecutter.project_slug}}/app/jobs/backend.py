@@ -3,9 +3,10 @@
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 
+from app.jobs.job import Job
 from app.jobs.queue import JobQueue
 from app.jobs.runner import run
 from app.jobs.settings import JobSettings
@@ -16,37 +17,47 @@ log = logging.getLogger(__name__)
 AT_ONCE = 4
 
 
+class InProcess:
+    def __init__(self, store: Store, settings: JobSettings, shutdown: Shutdown) -> None:
+        self.queue = JobQueue(store, self)
+        self.running: set[asyncio.Task[None]] = set()
+        self._settings = settings
+        self._shutdown = shutdown
+
+    async def room(self) -> int:
+        return 0 if self._shutdown.draining else AT_ONCE - len(self.running)
+
+    async def dispatch(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            self.running.add(task := asyncio.create_task(self._attempt(job.id)))
+            task.add_done_callback(self._ended)
+
+    async def checks(self) -> dict[str, str]:
+        return {}
+
+    def end(self) -> None:
+        for task in self.running:
+            task.cancel()
+
+    async def _attempt(self, job_id: str) -> None:
+        with suppress(Exception):  # the runner has logged it and written it down
+            await run(self.queue.store, job_id, self._settings)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self.running.discard(task)
+        self.queue.wake()
+
+
 @asynccontextmanager
 async def open(settings: JobSettings, shutdown: Shutdown) -> AsyncIterator[JobQueue]:  # noqa: A001
     if os.environ.get("WEB_CONCURRENCY", "1") not in ("", "0", "1"):
         log.warning("WEB_CONCURRENCY is above 1, but each process knows its own jobs only: others answer 404")
     store = Store(settings.job_retention_seconds)
-    free = asyncio.Semaphore(AT_ONCE)
-    running: set[asyncio.Task[None]] = set()
-
-    async def attempt(job_id: str) -> None:
-        async with free:
-            with suppress(Exception):  # the runner has logged it and written it down
-                await run(store, job_id, settings)
-
-    async def dispatch(job_id: str) -> None:
-        if not shutdown.draining:
-            task = asyncio.create_task(attempt(job_id))
-            running.add(task)
-            task.add_done_callback(running.discard)
-
-    async def checks() -> dict[str, str]:
-        return {}
-
-    def end() -> None:
-        for task in running:
-            task.cancel()
-
-    queue = JobQueue(store, dispatch, checks)
-    with shutdown.at_limit(end):
-        async with queue.relaying():
-            yield queue
-        if running:
-            await asyncio.wait(running)
-    for job_id in await store.due(float("inf")):
+    backend = InProcess(store, settings, shutdown)
+    with shutdown.at_limit(backend.end):
+        async with backend.queue.relaying():
+            yield backend.queue
+        if backend.running:
+            await asyncio.wait(backend.running)
+    for job_id in await store.due(float("inf"), limit=1_000_000):
         log.error("job %s is lost: it had not ended when the server did", job_id)

@@ -11,7 +11,7 @@ from app.jobs.job import Status
 from app.jobs.store import Store
 from app.streams.events import Done, Event
 
-FOLLOW_SECONDS = 0.25  # as often as progress is written
+AGAIN_SECONDS = 1.0
 DONE_REASONS: dict[Status, str] = {"succeeded": "end", "failed": "error", "cancelled": "cancelled"}
 
 
@@ -24,21 +24,29 @@ class JobStatus(Event):
 
 async def follow(store: Store, job_id: str, after: int = 0) -> AsyncGenerator[Event, None]:
     """The job's events from the one behind the first `after`, as they happen, and `done` when it has ended."""
-    while True:
-        with suppress(Unavailable):  # the store may come back, and the stream is kept alive meanwhile
-            job = await store.get(job_id)
-            for event in await store.events(job_id, after):
-                after += 1
-                yield JobStatus(**event)
-            if job.ended:
-                yield Done(DONE_REASONS[job.status])
-                return
-        await asyncio.sleep(FOLLOW_SECONDS)
+    with store.watch(job_id) as news:
+        while True:
+            news.clear()  # before the look: what happens during it is for the next one
+            wait = None
+            try:
+                job, events = await store.news(job_id, after)
+            except Unavailable:  # it may come back, and the stream is kept alive meanwhile
+                wait = AGAIN_SECONDS
+            else:
+                for event in events:
+                    after += 1
+                    yield JobStatus(**event)
+                if job.ended:
+                    yield Done(DONE_REASONS[job.status])
+                    return
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await news.wait()
 
 
 async def resume(store: Store, job_id: str, last_id: int) -> int | None:
     """Where a follower whose last event was `last_id` continues; None when that was the job's `done`."""
-    job = await store.get(job_id)
-    if last_id == 0 or await store.events(job_id, last_id - 1):
+    job, events = await store.news(job_id, max(0, last_id - 1))
+    if last_id == 0 or events:
         return last_id
     return None if job.ended else 0

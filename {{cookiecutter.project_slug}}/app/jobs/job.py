@@ -2,11 +2,11 @@
 
     queued ──> running ──> succeeded
                  │  ├────> failed       after the last attempt; `again` makes it queued
-                 │  └────> retrying ──> running
+                 │  └────> retrying ──> running      after a failure, or when the lease has run out
     queued, running, retrying ──> cancelled
 
-One time, `due`, says when somebody must look at the job again: the end of its lease, the pause before a retry,
-or the repeat of a message that the broker may have lost. Whichever it is, the job is dispatched once more.
+One time, `due`, says when somebody must look at the job next: when it was asked for, the end of its lease, the pause
+before a retry, or the repeat of a message that the broker may have lost. Whichever it is, the job is dispatched then.
 """
 
 from typing import Any, Literal, Self
@@ -17,11 +17,11 @@ from app.errors import Conflict
 
 Status = Literal["queued", "running", "retrying", "succeeded", "failed", "cancelled"]
 ENDED: frozenset[Status] = frozenset({"succeeded", "failed", "cancelled"})
-MAX_PAUSE_SECONDS = 3600.0
+MAX_PAUSE_SECONDS = 600.0
 
 
 class NotYours(Exception):
-    """Somebody else runs the job, or nobody should: it was cancelled or has ended."""
+    """Somebody else runs the job, or nobody should: it is not due, was cancelled or has ended."""
 
 
 class Progress(BaseModel, frozen=True):
@@ -32,12 +32,14 @@ class Progress(BaseModel, frozen=True):
 class JobError(BaseModel, frozen=True):
     """For the caller: `message` never carries the text of an exception. The log has that, under `request_id`."""
 
-    code: Literal["job_failed", "job_timeout", "job_refused", "attempts_lost"]
+    code: str = Field(description="job_failed, job_timeout, job_refused or attempts_lost")
     message: str
     request_id: str
 
 
-class Job(BaseModel, frozen=True):
+class Job(BaseModel, frozen=True, extra="allow"):
+    """Fields of a later version are ignored, and kept: both run side by side while that one is deployed."""
+
     id: str
     task: str
     fingerprint: str  # of the payload: the same idempotency key with another one is a conflict
@@ -62,12 +64,17 @@ class Job(BaseModel, frozen=True):
         that a long queue gets few repeats."""
         if self.due is None or self.due > now:
             raise NotYours(self.id)
-        again = now + min(pause * 2**self.dispatches, MAX_PAUSE_SECONDS)
-        return self._with(holder=None, due=again, dispatches=self.dispatches + 1)
+        return self._with(
+            status="retrying" if self.status == "running" else self.status,
+            holder=None,
+            due=now + min(pause * 2**self.dispatches, MAX_PAUSE_SECONDS),
+            dispatches=self.dispatches + 1,
+        )
 
     def begin(self, holder: str, now: float, lease: float, max_attempts: int) -> Self:
         """Counts the attempt before it is made: a job that kills its process ends as failed, not as an endless loop."""
-        if self.ended or (self.holder and self.due and self.due > now):
+        # Without a dispatch since the last attempt, this message is an old one: somebody holds the job, or it pauses.
+        if self.due is None or (self.due > now and not self.dispatches):
             raise NotYours(self.id)
         if self.attempts >= max_attempts:
             error = JobError(

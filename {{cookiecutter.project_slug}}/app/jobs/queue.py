@@ -1,8 +1,7 @@
 """JobQueue: what routes see of jobs.
 
-Accepting a job only writes its record; a relay hands the ids of jobs that are due to the backend. So a request
-never waits for a broker, and a message that a broker loses, repeats or reorders does no harm: all it says is
-"look at this job".
+Accepting a job only writes its record; a relay hands jobs that are due to the backend. So a request never waits for
+a broker, and a message that a broker loses, repeats or reorders does no harm: all it says is "look at this job".
 """
 
 import asyncio
@@ -10,53 +9,68 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 from uuid import uuid4
 
-from pydantic import BaseModel
-
 from app.errors import Conflict, NotFound
-from app.jobs.job import Job, NotYours
+from app.jobs.job import Job, NotYours, Status
 from app.jobs.store import Store
+from app.jobs.task import P, Task
 from app.logging import request_id
 
 log = logging.getLogger(__name__)
 RELAY_SECONDS = 1.0  # how late a retry or an orphan may be noticed
 REPEAT_SECONDS = 15.0  # a dispatched job that nobody has begun by then is dispatched again
+BATCH = 100
+
+
+class Backend(Protocol):
+    """What carries jobs to where they run."""
+
+    async def room(self) -> int:
+        """How many more it takes for now. Raises when it is away."""
+
+    async def dispatch(self, jobs: Sequence[Job]) -> None:
+        """Has somebody look at each of them."""
+
+    async def checks(self) -> dict[str, str]:
+        """Of each service that jobs need, whether it is `ok`, or why it is not. Never raises."""
 
 
 class JobQueue:
-    def __init__(
-        self,
-        store: Store,
-        dispatch: Callable[[str], Awaitable[None]],
-        checks: Callable[[], Awaitable[dict[str, str]]],
-    ) -> None:
-        """`dispatch` has somebody look at the job of an id. `checks` tells of each service that jobs need whether it
-        is `ok`, or why it is not."""
+    def __init__(self, store: Store, backend: Backend, clock: Callable[[], float] = time.time) -> None:
         self.store = store
-        self.checks = checks
-        self._dispatch = dispatch
+        self.backend = backend
+        self._clock = clock
         self._wake = asyncio.Event()
 
-    async def enqueue(self, task: str, payload: BaseModel, *, caller: str, key: str | None = None) -> Job:
-        """The same `key` of the same caller gives the same job; with another payload it is a Conflict."""
-        text = payload.model_dump_json()
+    async def enqueue(
+        self, task: Task[P, Any], payload: P, *, caller: str, key: str | None = None, due: datetime | None = None
+    ) -> Job:
+        """The same `key` of the same caller gives the same job, and runs it again when it had failed; with another
+        payload it is a Conflict. `due` is when to run it at the earliest, with its time zone: now, if not given."""
+        if due is not None and due.tzinfo is None:
+            raise ValueError("due: a datetime with a time zone is needed")
+        text, now = payload.model_dump_json(), self._clock()
         job = Job(
-            id=_digest(caller, task, key)[:32] if key else uuid4().hex,
-            task=task,
+            id=_digest(caller, task.name, key)[:32] if key else uuid4().hex,
+            task=task.name,
             fingerprint=_digest(text),
             request_id=request_id.get(),
-            created_at=(now := time.time()),
-            due=now,
+            created_at=now,
+            due=max(now, due.timestamp()) if due else now,
         )
         stored = await self.store.create(job, text)
         if stored.fingerprint != job.fingerprint:
             raise Conflict("this Idempotency-Key was used with another body")
-        self._wake.set()
+        if stored.status == "failed":
+            with suppress(Conflict):  # another request with this key was faster
+                return await self.retry(stored.id)
+        self.wake()
         return stored
 
     async def get(self, job_id: str) -> Job:
@@ -67,14 +81,23 @@ class JobQueue:
         text = await self.store.result(job_id)
         return None if text is None else json.loads(text)
 
+    async def latest(self, status: Status | None, limit: int) -> list[Job]:
+        """Those whose status changed last, of that status or of all."""
+        return await self.store.latest(status, limit)
+
     async def cancel(self, job_id: str) -> Job:
         """A queued job never starts; a running one is stopped at its next lease renewal."""
-        return await self.store.update(job_id, lambda job: job.cancel(time.time()))
+        return await self.store.update(job_id, lambda job: job.cancel(self._clock()))
 
     async def retry(self, job_id: str) -> Job:
-        job = await self.store.update(job_id, lambda job: job.again(time.time()))
-        self._wake.set()
+        """Starts a failed job over; of another it is a Conflict."""
+        job = await self.store.update(job_id, lambda job: job.again(self._clock()))
+        self.wake()
         return job
+
+    def wake(self) -> None:
+        """Has the relay look now: something is due, or there is room."""
+        self._wake.set()
 
     @asynccontextmanager
     async def relaying(self) -> AsyncIterator[None]:
@@ -90,8 +113,8 @@ class JobQueue:
         while True:
             self._wake.clear()
             try:
-                if await self._dispatch_due():
-                    self._wake.set()  # there may be more than one look brings
+                if await self.dispatch_due():
+                    self.wake()  # there may be more than one look brings
                 if failing:
                     log.info("jobs are dispatched again")
                 failing = False
@@ -103,14 +126,18 @@ class JobQueue:
                 async with asyncio.timeout(RELAY_SECONDS):
                     await self._wake.wait()
 
-    async def _dispatch_due(self) -> int:
-        now, dispatched = time.time(), 0
-        for job_id in await self.store.due(now):
+    async def dispatch_due(self) -> int:
+        """One look of the relay: how many jobs it has handed to the backend."""
+        due = await self.store.due(now := self._clock(), BATCH)
+        if not due:
+            return 0
+        claimed = []
+        for job_id in due[: await self.backend.room()]:
             with suppress(NotYours, NotFound):  # another process was faster, or its time has passed
-                await self.store.update(job_id, partial(Job.dispatched, now=now, pause=REPEAT_SECONDS))
-                await self._dispatch(job_id)
-                dispatched += 1
-        return dispatched
+                claimed.append(await self.store.update(job_id, partial(Job.dispatched, now=now, pause=REPEAT_SECONDS)))
+        if claimed:
+            await self.backend.dispatch(claimed)
+        return len(claimed)
 
 
 def _digest(*parts: str | None) -> str:

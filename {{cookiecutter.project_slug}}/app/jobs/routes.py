@@ -1,29 +1,33 @@
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Response
+from fastapi import APIRouter, Header, Query, Response
 from pydantic import BaseModel
 
 from app.dependencies import CallerDep, JobsDep
 from app.jobs.events import follow, resume
 from app.jobs.job import Job, JobError, Progress, Status
 from app.jobs.queue import JobQueue
-from app.jobs.tasks import Document
+from app.jobs.tasks import Document, index_document
 from app.streams.response import EventStream
 
 router = APIRouter(tags=["jobs"])
 
 
-class JobView(BaseModel, from_attributes=True):
+class JobSummary(BaseModel, from_attributes=True):
     id: str
+    task: str
     status: Status
     attempts: int
     progress: Progress
-    result: Any = None
     error: JobError | None
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
+
+
+class JobView(JobSummary):
+    result: Any = None
 
 
 @router.post("/documents", status_code=202)
@@ -35,9 +39,17 @@ async def add_document(
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
 ) -> JobView:
     """Sent twice with the same `Idempotency-Key`, it is one job."""
-    job = await jobs.enqueue("index_document", document, caller=caller, key=idempotency_key)
+    job = await jobs.enqueue(index_document, document, caller=caller, key=idempotency_key)
     response.headers["Location"] = f"/jobs/{job.id}"
     return await _view(jobs, job)
+
+
+@router.get("/jobs")
+async def list_jobs(
+    jobs: JobsDep, status: Status | None = None, limit: Annotated[int, Query(ge=1, le=100)] = 20
+) -> list[JobSummary]:
+    """The latest first, by when their status changed; without results."""
+    return [JobSummary.model_validate(job) for job in await jobs.latest(status, limit)]
 
 
 @router.get("/jobs/{job_id}")

@@ -5,16 +5,18 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import uuid4
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
+from pydantic_core import to_json
 
 from app.errors import NotFound, Unavailable
+from app.jobs import tasks  # noqa: F401 - they register themselves
 from app.jobs.job import Job, JobError, NotYours
 from app.jobs.settings import JobSettings
 from app.jobs.store import Store
-from app.jobs.tasks import TASKS, JobContext
+from app.jobs.task import TASKS, JobContext, limits
 from app.logging import request_id
 
 T = TypeVar("T")
@@ -29,7 +31,7 @@ BACKOFF_SECONDS = (1.0, 5.0, 30.0)
 
 
 class Refused(Exception):
-    """The job can't be run, however often it is tried."""
+    """The job can't be run, however often it is tried. Its text is shown to the caller."""
 
 
 class OutOfTime(Exception):
@@ -43,7 +45,9 @@ async def run(store: Store, job_id: str, settings: JobSettings) -> None:
     """
     holder, now = uuid4().hex, time.time()
     try:
-        job = await store.update(job_id, lambda job: job.begin(holder, now, LEASE_SECONDS, settings.job_max_attempts))
+        job = await store.update(
+            job_id, lambda job: job.begin(holder, now, LEASE_SECONDS, limits(job.task, settings).max_attempts)
+        )
         request_id.set(job.request_id)
         if job.ended:
             log.error("job %s failed: none of its %d attempts came to an end", job_id, job.attempts)
@@ -52,18 +56,19 @@ async def run(store: Store, job_id: str, settings: JobSettings) -> None:
     except NotFound:
         log.info("job %s is not known (any more)", job_id)
     except NotYours:
-        log.info("job %s is not ours: held by another, cancelled or ended", job_id)
+        log.info("job %s is not ours: held by another, not due, cancelled or ended", job_id)
 
 
 async def _attempt(store: Store, job: Job, holder: str, settings: JobSettings) -> None:
     context = JobContext(job.id, job.attempts)
+    max_attempts, timeout = limits(job.task, settings)
     try:
-        result = (await _held(store, job, holder, context, settings.job_timeout_seconds)).model_dump_json()
+        result = to_json(await _held(store, job, holder, context, timeout)).decode()
     except NotYours:
-        raise
+        log.warning("job %s: attempt %d is given up, for it was cancelled or its lease ran out", job.id, job.attempts)
     except Exception as error:
-        last = isinstance(error, Refused) or job.attempts >= settings.job_max_attempts
-        log.exception("job %s failed, attempt %d of %d", job.id, job.attempts, settings.job_max_attempts)
+        last = isinstance(error, Refused) or job.attempts >= max_attempts
+        log.exception("job %s failed, attempt %d of %d", job.id, job.attempts, max_attempts)
         retry_in = None if last else BACKOFF_SECONDS[min(job.attempts, len(BACKOFF_SECONDS)) - 1]
         shown = _shown(error, job)
         await _answered(
@@ -87,7 +92,7 @@ async def _answered(call: Callable[[], Awaitable[T]]) -> T:
             await asyncio.sleep(AGAIN_SECONDS)
 
 
-async def _held(store: Store, job: Job, holder: str, context: JobContext, limit: float) -> BaseModel:
+async def _held(store: Store, job: Job, holder: str, context: JobContext, limit: float) -> Any:
     """Runs the body while the lease is renewed; ends it when the lease is lost or the time is over."""
     body = asyncio.create_task(_body(store, job, context))
     renewing = asyncio.create_task(_renew(store, job.id, holder, context))
@@ -106,26 +111,29 @@ async def _held(store: Store, job: Job, holder: str, context: JobContext, limit:
         await asyncio.wait({body, renewing}, timeout=CLEANUP_SECONDS)
 
 
-async def _body(store: Store, job: Job, context: JobContext) -> BaseModel:
-    if job.task not in TASKS:
-        raise Refused(f"there is no task {job.task!r}")
-    function, model = TASKS[job.task]
+async def _body(store: Store, job: Job, context: JobContext) -> Any:
+    task = TASKS.get(job.task)
+    if task is None:
+        raise Refused(f"There is no task {job.task!r} in this version of the service.")
     try:
-        payload = await _answered(lambda: store.payload(job.id))
+        text = await _answered(lambda: store.payload(job.id))
     except NotFound as error:
         raise NotYours(job.id) from error
     try:
-        validated = model.model_validate_json(payload)
+        payload = task.payload.model_validate_json(text)
     except ValidationError as error:
-        raise Refused(f"the payload is not a {model.__name__} (any more)") from error
-    return await function(context, validated)
+        raise Refused(f"The payload is not a {task.payload.__name__} of this version of the service.") from error
+    return await task(context, payload)
 
 
 async def _renew(store: Store, job_id: str, holder: str, context: JobContext) -> None:
     """Writes what is new of the progress, and the lease in any case. Raises NotYours once somebody else decides."""
     written, renewed = context.latest, time.monotonic()
     while True:
+        asleep = time.monotonic()
         await asyncio.sleep(PROGRESS_SECONDS)
+        if (blocked := time.monotonic() - asleep) > RENEW_SECONDS:
+            log.warning("job %s has blocked the event loop for %.1f s: use asyncio.to_thread", job_id, blocked)
         latest = context.latest
         if latest == written and time.monotonic() - renewed < RENEW_SECONDS:
             continue
@@ -146,7 +154,5 @@ def _shown(error: Exception, job: Job) -> JobError:
     if isinstance(error, OutOfTime):
         return JobError(code="job_timeout", message="The job took too long.", request_id=job.request_id)
     if isinstance(error, Refused):
-        return JobError(
-            code="job_refused", message="This version of the service can't run the job.", request_id=job.request_id
-        )
+        return JobError(code="job_refused", message=str(error), request_id=job.request_id)
     return JobError(code="job_failed", message="The job failed.", request_id=job.request_id)

@@ -4,16 +4,19 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from heapq import nlargest, nsmallest
 from typing import Any
 
 from app.errors import NotFound
-from app.jobs.job import Job
+from app.jobs.job import Job, Status
+from app.jobs.watchers import Watchers
 
 
 @dataclass
 class _Entry:
     job: Job
     payload: str
+    changed_at: float  # when its status did
     result: str | None = None
     events: list[dict[str, Any]] = field(default_factory=list)
 
@@ -24,12 +27,14 @@ class Store:
         self.retention = retention_seconds
         self._entries: dict[str, _Entry] = {}
         self._ended: deque[tuple[float | None, str]] = deque()
+        self._watchers = Watchers()
+        self.watch = self._watchers.watch
 
     async def create(self, job: Job, payload: str) -> Job:
         """Returns the job of that id that is there already, if there is one."""
         self._forget()
         if job.id not in self._entries:
-            self._entries[job.id] = _Entry(job, payload, events=[job.event()])
+            self._entries[job.id] = _Entry(job, payload, time.time(), events=[job.event()])
         return self._entries[job.id].job
 
     async def get(self, job_id: str) -> Job:
@@ -45,21 +50,32 @@ class Store:
         """Applies `change` to the record atomically; when it raises, the record stays as it was."""
         entry = self._entry(job_id)
         before, entry.job = entry.job, change(entry.job)
+        if entry.job.status != before.status:
+            entry.changed_at = time.time()
         if entry.job.event() != before.event():
             entry.events.append(entry.job.event())
+            self._watchers.tell(job_id)
         if result is not None:
             entry.result = result
         if entry.job.ended:
             self._ended.append((entry.job.ended_at, job_id))
         return entry.job
 
-    async def due(self, now: float) -> list[str]:
-        """The ids of the jobs that somebody must look at by `now`."""
-        return [entry.job.id for entry in self._entries.values() if (due := entry.job.due) is not None and due <= now]
+    async def due(self, now: float, limit: int) -> list[str]:
+        """The ids of jobs that somebody must look at by `now`, those that have waited longest first."""
+        due = [(job.due, job.id) for job in (e.job for e in self._entries.values()) if job.due is not None]
+        return [job_id for at, job_id in nsmallest(limit, due) if at <= now]
 
-    async def events(self, job_id: str, after: int) -> list[dict[str, Any]]:
-        """What has happened to the job, from its first event on; the first `after` of them left out."""
-        return self._entry(job_id).events[after:]
+    async def latest(self, status: Status | None, limit: int) -> list[Job]:
+        """Those whose status changed last, of that status or of all."""
+        self._forget()
+        found = (entry for entry in self._entries.values() if status in (None, entry.job.status))
+        return [entry.job for entry in nlargest(limit, found, key=lambda entry: entry.changed_at)]
+
+    async def news(self, job_id: str, after: int) -> tuple[Job, list[dict[str, Any]]]:
+        """The record, and what has happened to the job from its first event on, the first `after` of them left out."""
+        entry = self._entry(job_id)
+        return entry.job, entry.events[after:]
 
     def _entry(self, job_id: str) -> _Entry:
         self._forget()

@@ -1,7 +1,7 @@
-"""The jobs themselves: yours to change. Each is an async function from a payload to a result, both Pydantic models.
+"""The jobs themselves: yours to change. Each is an async function from a payload, a Pydantic model, to a result.
 
 A job may run more than once: when its process dies, or after a failure. Give `context.key`, the same on each
-attempt, to outside services as their idempotency key.
+attempt, to outside services as their idempotency key, and write it beside what you store, in one transaction.
 
 Work that does not await belongs in a thread (`asyncio.to_thread`): while it blocks the event loop the job's lease is
 not renewed, and after 15 seconds the attempt counts as lost.
@@ -10,28 +10,16 @@ not renewed, and after 15 seconds the attempt counts as lost.
 import asyncio
 import re
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 from pydantic import BaseModel, Field
 
-from app.jobs.job import Progress
+from app.jobs.task import JobContext, task
 
 CHUNK_CHARS = 1000
 OVERLAP_CHARS = 100  # so that a phrase at the end of one chunk is found in the next one as well
 TOP_TERMS = 10
 TERM_CHARS = 64
-
-
-class JobContext:
-    def __init__(self, key: str, attempt: int) -> None:
-        self.key = key
-        self.attempt = attempt  # from 1
-        self.latest = Progress()
-
-    def progress(self, fraction: float, message: str = "") -> None:
-        """`fraction` from 0 to 1. Cheap, callable from any thread: the runner writes it, at most 4 times a second."""
-        self.latest = Progress(fraction=max(0.0, min(1.0, fraction)), message=message)
 
 
 class Document(BaseModel):
@@ -51,6 +39,7 @@ class Summary(BaseModel):
     top_terms: list[Term]
 
 
+@task()
 async def index_document(context: JobContext, document: Document) -> Summary:
     """Counts the terms of each chunk: enough of an index to show where yours goes."""
     text = document.text
@@ -83,8 +72,3 @@ def split(text: str) -> Iterator[tuple[int, int]]:
 
 def count_terms(text: str) -> Counter[str]:
     return Counter(term[:TERM_CHARS] for term in re.findall(r"\w+", text.lower()))
-
-
-TASKS: dict[str, tuple[Callable[[JobContext, Any], Awaitable[BaseModel]], type[BaseModel]]] = {
-    "index_document": (index_document, Document),
-}

@@ -7,7 +7,8 @@ import pytest
 
 from app.jobs.backend import open as open_jobs
 from app.jobs.settings import JobSettings
-from app.jobs.tasks import TASKS, Document, JobContext
+from app.jobs.task import TASKS, JobContext, Task
+from app.jobs.tasks import Document, index_document
 from app.shutdown import Shutdown
 from tests.server import Serve
 
@@ -25,10 +26,11 @@ async def test_what_has_not_ended_at_the_drain_limit_is_reported_as_lost(
         await asyncio.sleep(60)
         return document
 
-    monkeypatch.setitem(TASKS, "endless", (endless, Document))
+    task = Task("endless", endless, Document)
+    monkeypatch.setitem(TASKS, task.name, task)
     shutdown = Shutdown(0.02)
     async with open_jobs(job_settings, shutdown) as jobs:
-        job = await jobs.enqueue("endless", DOCUMENT, caller="c")
+        job = await jobs.enqueue(task, DOCUMENT, caller="c")
         await asyncio.wait_for(begun.wait(), 5)
         shutdown.begin()
     assert f"job {job.id} is lost" in caplog.text
@@ -39,7 +41,7 @@ async def test_what_ends_within_the_drain_time_is_waited_for(
 ) -> None:
     shutdown = Shutdown(5)
     async with open_jobs(job_settings, shutdown) as jobs:
-        job = await jobs.enqueue("index_document", DOCUMENT, caller="c")
+        job = await jobs.enqueue(index_document, DOCUMENT, caller="c")
         while (await jobs.get(job.id)).status == "queued":
             await asyncio.sleep(0)
         shutdown.begin()

@@ -1,9 +1,11 @@
 import time
 from functools import partial
+from typing import Any
 
 import pytest
 
 from app.errors import Unavailable
+from app.jobs import events as events_module
 from app.jobs.events import JobStatus, follow, resume
 from app.jobs.job import Job, Progress
 from app.jobs.store import Store
@@ -28,17 +30,18 @@ async def test_a_follower_sees_each_state_and_one_done(store: Store) -> None:
 
 async def test_a_follower_waits_while_the_store_is_away(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     job = await store.create(JOB, "{}")
-    events, get = follow(store, job.id), store.get
+    monkeypatch.setattr(events_module, "AGAIN_SECONDS", 0.01)
+    events, news = follow(store, job.id), store.news
     await anext(events)
     await store.update(job.id, partial(Job.cancel, now=time.time()))
     away = [True]
 
-    async def unsteady(job_id: str) -> Job:
+    async def unsteady(job_id: str, after: int) -> tuple[Job, list[dict[str, Any]]]:
         if away and away.pop():
             raise Unavailable("away")
-        return await get(job_id)
+        return await news(job_id, after)
 
-    monkeypatch.setattr(store, "get", unsteady)
+    monkeypatch.setattr(store, "news", unsteady)
     assert [event.name async for event in events] == ["status", "done"]
     assert away == []
 

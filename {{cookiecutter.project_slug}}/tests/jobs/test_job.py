@@ -37,18 +37,37 @@ def test_a_job_whose_lease_has_run_out_is_begun_by_another() -> None:
 @pytest.mark.parametrize("status", ["succeeded", "failed", "cancelled"])
 def test_an_ended_job_is_not_begun(status: str) -> None:
     with pytest.raises(NotYours):
-        a_job(status=status).begin("me", now=1, lease=15, max_attempts=3)
+        a_job(status=status, due=None).begin("me", now=1, lease=15, max_attempts=3)
+
+
+def test_a_message_that_comes_twice_does_not_cut_the_pause_before_a_retry_short() -> None:
+    failed = running().fail("me", now=30, progress=HALF, error=ERROR, retry_in=5)
+    with pytest.raises(NotYours):
+        failed.begin("you", now=31, lease=15, max_attempts=3)
+    assert failed.dispatched(now=35, pause=15).begin("you", now=35, lease=15, max_attempts=3).attempts == 2
+
+
+def test_a_dispatched_job_is_begun_by_a_worker_whose_clock_is_behind() -> None:
+    assert a_job(due=100).dispatched(now=100, pause=15).begin("me", now=90, lease=15, max_attempts=3).attempts == 1
+
+
+def test_a_job_for_later_is_neither_dispatched_nor_begun_before() -> None:
+    later = a_job(due=100)
+    with pytest.raises(NotYours):
+        later.dispatched(now=99, pause=15)
+    with pytest.raises(NotYours):
+        later.begin("me", now=99, lease=15, max_attempts=3)
 
 
 def test_a_job_none_of_whose_attempts_came_to_an_end_fails_before_it_is_tried_again() -> None:
-    job = a_job(attempts=3, status="running").begin("me", now=10, lease=15, max_attempts=3)
+    job = a_job(attempts=3, status="retrying").begin("me", now=10, lease=15, max_attempts=3)
     assert job.error is not None
     assert (job.status, job.attempts, job.error.code, job.due, job.ended_at) == ("failed", 3, "attempts_lost", None, 10)
 
 
 def test_dispatching_takes_the_lease_from_a_holder_that_let_it_run_out() -> None:
     job = running().dispatched(now=26, pause=15)
-    assert (job.holder, job.due, job.dispatches) == (None, 41, 1)
+    assert (job.status, job.holder, job.due, job.dispatches) == ("retrying", None, 41, 1)
     with pytest.raises(NotYours):
         job.renewed("me", now=27, lease=15, progress=HALF)
 
@@ -65,7 +84,7 @@ def test_the_pause_between_dispatches_doubles_up_to_a_limit() -> None:
         assert job.due is not None
         pauses.append(job.due - now)
         now = job.due
-    assert pauses[:4] == [15, 30, 60, 120]
+    assert pauses[:6] == [15, 30, 60, 120, 240, 480]
     assert pauses[-1] == MAX_PAUSE_SECONDS
 
 
@@ -119,5 +138,6 @@ def test_no_other_can(status: str) -> None:
         a_job(status=status).again(now=40)
 
 
-def test_a_field_of_a_later_version_is_ignored() -> None:
-    assert Job.model_validate({**a_job().model_dump(), "colour": "red"}) == a_job()
+def test_a_field_of_a_later_version_is_ignored_and_kept() -> None:
+    job = Job.model_validate({**a_job().model_dump(), "colour": "red"})
+    assert job.cancel(now=9).model_dump()["colour"] == "red"

@@ -1,31 +1,49 @@
 import asyncio
 import time
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from pydantic import BaseModel
 
 from app.errors import Conflict
 from app.jobs.job import Job
-from app.jobs.queue import JobQueue
+from app.jobs.queue import RELAY_SECONDS, REPEAT_SECONDS, JobQueue
 from app.jobs.store import Store
+from app.jobs.task import JobContext, Task
 
 
 class Order(BaseModel):
     what: str
 
 
+async def nothing(context: JobContext, order: Order) -> None:
+    """Never run here."""
+
+
+T, U = Task("t", nothing, Order), Task("u", nothing, Order)
+
+
 class Broker:
-    """Takes ids; fails as often as `failures` says."""
+    """Takes as many ids as there is room for; is away, or loses what it is given, as often as is said."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: int = 1000) -> None:
         self.ids: asyncio.Queue[str] = asyncio.Queue()
-        self.failures = 0
+        self.size = size
+        self.away = self.loses = 0
 
-    async def dispatch(self, job_id: str) -> None:
-        if self.failures:
-            self.failures -= 1
+    async def room(self) -> int:
+        if self.away:
+            self.away -= 1
             raise ConnectionError("the broker is away")
-        self.ids.put_nowait(job_id)
+        return self.size - self.ids.qsize()
+
+    async def dispatch(self, jobs: Sequence[Job]) -> None:
+        if self.loses:
+            self.loses -= 1
+            raise ConnectionError("the broker went away")
+        for job in jobs:
+            self.ids.put_nowait(job.id)
 
     async def checks(self) -> dict[str, str]:
         return {}
@@ -38,7 +56,7 @@ def broker() -> Broker:
 
 @pytest.fixture
 def jobs(store: Store, broker: Broker) -> JobQueue:
-    return JobQueue(store, broker.dispatch, broker.checks)
+    return JobQueue(store, broker)
 
 
 async def fail(jobs: JobQueue, job: Job) -> None:
@@ -48,24 +66,24 @@ async def fail(jobs: JobQueue, job: Job) -> None:
 
 
 async def test_accepting_a_job_asks_nothing_of_the_broker(jobs: JobQueue, broker: Broker) -> None:
-    job = await jobs.enqueue("t", Order(what="tea"), caller="c")
+    job = await jobs.enqueue(T, Order(what="tea"), caller="c")
     assert (job.status, broker.ids.qsize()) == ("queued", 0)
     assert await jobs.store.payload(job.id) == '{"what":"tea"}'
 
 
 async def test_the_relay_dispatches_an_accepted_job_at_once_and_only_once(jobs: JobQueue, broker: Broker) -> None:
     async with jobs.relaying():
-        job = await jobs.enqueue("t", Order(what="tea"), caller="c")
+        job = await jobs.enqueue(T, Order(what="tea"), caller="c")
         assert await asyncio.wait_for(broker.ids.get(), 5) == job.id
-        other = await jobs.enqueue("t", Order(what="tea"), caller="c")
+        other = await jobs.enqueue(T, Order(what="tea"), caller="c")
         assert await asyncio.wait_for(broker.ids.get(), 5) == other.id
     assert broker.ids.empty()
 
 
 async def test_two_relays_dispatch_a_job_once(store: Store, broker: Broker) -> None:
-    first, second = (JobQueue(store, broker.dispatch, broker.checks) for _ in range(2))
+    first, second = (JobQueue(store, broker) for _ in range(2))
     async with first.relaying(), second.relaying():
-        sent = {(await first.enqueue("t", Order(what=str(n)), caller="c")).id for n in range(10)}
+        sent = {(await first.enqueue(T, Order(what=str(n)), caller="c")).id for n in range(10)}
         assert {await asyncio.wait_for(broker.ids.get(), 5) for _ in range(10)} == sent
     assert broker.ids.empty()
 
@@ -73,38 +91,101 @@ async def test_two_relays_dispatch_a_job_once(store: Store, broker: Broker) -> N
 async def test_a_broker_that_is_away_delays_jobs_and_refuses_none(
     jobs: JobQueue, broker: Broker, caplog: pytest.LogCaptureFixture
 ) -> None:
-    broker.failures = 1
+    broker.away = 1
     async with jobs.relaying():
-        accepted = {(await jobs.enqueue("t", Order(what=str(n)), caller="c")).id for n in range(2)}
+        accepted = {(await jobs.enqueue(T, Order(what=str(n)), caller="c")).id for n in range(2)}
         assert await asyncio.wait_for(broker.ids.get(), 5) in accepted
     assert "jobs wait: they can't be dispatched" in caplog.text
 
 
+async def test_a_message_that_is_lost_is_sent_again(store: Store, broker: Broker) -> None:
+    now = [time.time()]
+    jobs = JobQueue(store, broker, lambda: now[0])
+    job = await jobs.enqueue(T, Order(what="tea"), caller="c")
+    broker.loses = 1
+    with pytest.raises(ConnectionError):
+        await jobs.dispatch_due()
+    now[0] += REPEAT_SECONDS - 1
+    assert await jobs.dispatch_due() == 0
+    now[0] += 1
+    assert await jobs.dispatch_due() == 1
+    assert broker.ids.get_nowait() == job.id
+
+
 async def test_the_same_key_gives_the_same_job(jobs: JobQueue) -> None:
-    first = await jobs.enqueue("t", Order(what="tea"), caller="c", key="k")
-    assert await jobs.enqueue("t", Order(what="tea"), caller="c", key="k") == first
+    first = await jobs.enqueue(T, Order(what="tea"), caller="c", key="k")
+    assert await jobs.enqueue(T, Order(what="tea"), caller="c", key="k") == first
 
 
-@pytest.mark.parametrize(
-    ("task", "caller", "key"), [("u", "c", "k"), ("t", "d", "k"), ("t", "c", "l"), ("t", "c", None)]
-)
+@pytest.mark.parametrize(("task", "caller", "key"), [(U, "c", "k"), (T, "d", "k"), (T, "c", "l"), (T, "c", None)])
 async def test_another_task_caller_or_key_gives_another_job(
-    jobs: JobQueue, task: str, caller: str, key: str | None
+    jobs: JobQueue, task: Task[Order, None], caller: str, key: str | None
 ) -> None:
-    first = await jobs.enqueue("t", Order(what="tea"), caller="c", key="k")
+    first = await jobs.enqueue(T, Order(what="tea"), caller="c", key="k")
     assert (await jobs.enqueue(task, Order(what="tea"), caller=caller, key=key)).id != first.id
 
 
 async def test_the_same_key_with_another_payload_is_a_conflict(jobs: JobQueue) -> None:
-    await jobs.enqueue("t", Order(what="tea"), caller="c", key="k")
+    await jobs.enqueue(T, Order(what="tea"), caller="c", key="k")
     with pytest.raises(Conflict, match="Idempotency-Key"):
-        await jobs.enqueue("t", Order(what="coffee"), caller="c", key="k")
+        await jobs.enqueue(T, Order(what="coffee"), caller="c", key="k")
 
 
 async def test_a_failed_job_that_is_retried_is_dispatched_again(jobs: JobQueue, broker: Broker) -> None:
     async with jobs.relaying():
-        job = await jobs.enqueue("t", Order(what="tea"), caller="c")
+        job = await jobs.enqueue(T, Order(what="tea"), caller="c")
         await asyncio.wait_for(broker.ids.get(), 5)
         await fail(jobs, job)
         assert (await jobs.retry(job.id)).status == "queued"
         assert await asyncio.wait_for(broker.ids.get(), 5) == job.id
+
+
+async def test_a_key_whose_job_failed_can_be_tried_again(jobs: JobQueue) -> None:
+    job = await jobs.enqueue(T, Order(what="tea"), caller="c", key="k")
+    await fail(jobs, job)
+    again = await asyncio.gather(*(jobs.enqueue(T, Order(what="tea"), caller="c", key="k") for _ in range(5)))
+    assert {(job.id, job.status, job.attempts) for job in again} == {(job.id, "queued", 0)}
+
+
+async def test_a_job_for_later_waits_for_its_time(store: Store, broker: Broker) -> None:
+    now = [time.time()]
+    jobs = JobQueue(store, broker, lambda: now[0])
+    job = await jobs.enqueue(T, Order(what="tea"), caller="c", due=datetime.now(UTC) + timedelta(hours=1))
+    assert await jobs.dispatch_due() == 0
+    now[0] += 3601
+    assert await jobs.dispatch_due() == 1
+    assert broker.ids.get_nowait() == job.id
+
+
+async def test_a_time_without_a_zone_is_refused(jobs: JobQueue) -> None:
+    with pytest.raises(ValueError, match="due: a datetime with a time zone"):
+        await jobs.enqueue(T, Order(what="tea"), caller="c", due=datetime(2030, 1, 1))
+
+
+async def test_a_long_wait_without_a_worker_makes_few_messages(store: Store) -> None:
+    """Of 300 jobs, with room for 100 messages and two web processes, in an hour."""
+    now, broker = [time.time()], Broker(size=100)
+    first, second = (JobQueue(store, broker, lambda: now[0]) for _ in range(2))
+    for number in range(300):
+        await first.enqueue(T, Order(what=str(number)), caller="c")
+    sent = 0
+    for _ in range(int(3600 / RELAY_SECONDS)):
+        sent += await first.dispatch_due() + await second.dispatch_due()
+        now[0] += RELAY_SECONDS
+    assert sent == broker.ids.qsize() == 100
+
+
+async def test_what_waits_for_room_goes_before_what_is_repeated(store: Store) -> None:
+    now, broker = [time.time()], Broker(size=2)
+    jobs = JobQueue(store, broker, lambda: now[0])
+    accepted = []
+    for number in range(4):
+        accepted.append((await jobs.enqueue(T, Order(what=str(number)), caller="c")).id)
+        now[0] += 1
+    seen = []
+    for _ in range(6):
+        await jobs.dispatch_due()
+        now[0] += 20
+        while not broker.ids.empty():
+            seen.append(broker.ids.get_nowait())
+    assert seen[:4] == accepted

@@ -3,9 +3,11 @@ import logging
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import pytest
 from pydantic import BaseModel
+from pydantic_core import to_json
 
 from app.errors import NotFound, Unavailable
 from app.jobs import runner
@@ -13,7 +15,7 @@ from app.jobs.job import Job
 from app.jobs.runner import run
 from app.jobs.settings import JobSettings
 from app.jobs.store import Store
-from app.jobs.tasks import TASKS, JobContext
+from app.jobs.task import TASKS, JobContext, Task
 
 
 class Order(BaseModel):
@@ -25,7 +27,7 @@ class Receipt(BaseModel):
     attempt: int
 
 
-class Task:
+class Scripted:
     """A task that does as the test says, once for each attempt."""
 
     def __init__(self, *outcomes: BaseException | asyncio.Event | float | None) -> None:
@@ -53,16 +55,28 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "PROGRESS_SECONDS", 0.01)
 
 
-async def accepted(store: Store, task: Task, monkeypatch: pytest.MonkeyPatch, payload: str = '{"what":"tea"}') -> Job:
-    monkeypatch.setitem(TASKS, "order", (task, Order))
+async def accepted(
+    store: Store,
+    script: Scripted,
+    monkeypatch: pytest.MonkeyPatch,
+    max_attempts: int | None = None,
+    timeout: float | None = None,  # noqa: ASYNC109
+) -> None:
+    monkeypatch.setitem(TASKS, "order", Task("order", script, Order, max_attempts, timeout))
     job = Job(id="j", task="order", fingerprint="f", request_id="r-7", created_at=time.time(), due=0)
-    return await store.create(job, payload)
+    await store.create(job, '{"what":"tea"}')
+
+
+async def run_again(store: Store, settings: JobSettings) -> None:
+    """As after the pause."""
+    await store.update("j", lambda job: job.dispatched(now=time.time() + 60, pause=15))
+    await run(store, "j", settings)
 
 
 async def test_a_job_runs_and_its_result_is_kept(
     store: Store, job_settings: JobSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await accepted(store, Task(), monkeypatch)
+    await accepted(store, Scripted(), monkeypatch)
     await run(store, "j", job_settings)
     job = await store.get("j")
     assert (job.status, job.attempts, job.progress.fraction, job.progress.message) == ("succeeded", 1, 1.0, "half")
@@ -72,7 +86,7 @@ async def test_a_job_runs_and_its_result_is_kept(
 async def test_a_job_that_fails_is_retried_and_then_succeeds(
     store: Store, job_settings: JobSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await accepted(store, Task(RuntimeError(), RuntimeError(), None), monkeypatch)
+    await accepted(store, Scripted(RuntimeError(), RuntimeError(), None), monkeypatch)
     for attempt, pause in ((1, 1), (2, 5)):
         before = time.time()
         await run(store, "j", job_settings)
@@ -80,6 +94,7 @@ async def test_a_job_that_fails_is_retried_and_then_succeeds(
         assert (job.status, job.attempts) == ("retrying", attempt)
         assert job.due is not None
         assert before + pause <= job.due <= time.time() + pause
+        await store.update("j", lambda job: job.dispatched(now=time.time() + 60, pause=15))
     await run(store, "j", job_settings)
     job = await store.get("j")
     assert (job.status, job.attempts, job.error) == ("succeeded", 3, None)
@@ -88,11 +103,11 @@ async def test_a_job_that_fails_is_retried_and_then_succeeds(
 async def test_the_last_failure_is_raised_logged_with_the_request_id_and_masked(
     store: Store, job_settings: JobSettings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await accepted(store, Task(*[RuntimeError("the secret")] * 3), monkeypatch)
+    await accepted(store, Scripted(*[RuntimeError("the secret")] * 3), monkeypatch)
     await run(store, "j", job_settings)
-    await run(store, "j", job_settings)
+    await run_again(store, job_settings)
     with pytest.raises(RuntimeError):
-        await run(store, "j", job_settings)
+        await run_again(store, job_settings)
     job = await store.get("j")
     assert job.error is not None
     assert (job.status, job.error.code, job.error.request_id) == ("failed", "job_failed", "r-7")
@@ -103,7 +118,7 @@ async def test_the_last_failure_is_raised_logged_with_the_request_id_and_masked(
 async def test_a_job_that_takes_too_long_is_ended_and_its_cleanup_is_awaited(
     store: Store, job_settings: JobSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    task = Task(60.0)
+    task = Scripted(60.0)
     await accepted(store, task, monkeypatch)
     await run(store, "j", job_settings.model_copy(update={"job_timeout_seconds": 0.02}))
     job = await store.get("j")
@@ -115,7 +130,7 @@ async def test_a_job_that_takes_too_long_is_ended_and_its_cleanup_is_awaited(
 async def test_what_the_body_raises_is_its_own_failure_whatever_it_is(
     store: Store, job_settings: JobSettings, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
-    await accepted(store, Task(error), monkeypatch)
+    await accepted(store, Scripted(error), monkeypatch)
     await run(store, "j", job_settings)
     job = await store.get("j")
     assert job.error is not None
@@ -134,7 +149,7 @@ async def test_what_is_done_is_not_done_again_because_the_store_was_away(
 
     monkeypatch.setattr(runner, "AGAIN_SECONDS", 0)
     monkeypatch.setattr(store, "update", unsteady)
-    await accepted(store, Task(), monkeypatch)
+    await accepted(store, Scripted(), monkeypatch)
     await run(store, "j", job_settings)
     job = await store.get("j")
     assert (job.status, job.attempts, away) == ("succeeded", 1, [])
@@ -144,7 +159,7 @@ async def test_what_is_done_is_not_done_again_because_the_store_was_away(
 async def test_a_running_job_that_is_cancelled_is_stopped(
     store: Store, job_settings: JobSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    task = Task(60.0)
+    task = Scripted(60.0)
     await accepted(store, task, monkeypatch)
     running = asyncio.create_task(run(store, "j", job_settings))
     await asyncio.wait_for(task.begun.wait(), 5)
@@ -159,7 +174,7 @@ async def test_a_running_job_that_is_cancelled_is_stopped(
 async def test_a_running_job_renews_its_lease_and_shows_its_progress(
     store: Store, job_settings: JobSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    task = Task(finish := asyncio.Event())
+    task = Scripted(finish := asyncio.Event())
     await accepted(store, task, monkeypatch)
     running = asyncio.create_task(run(store, "j", job_settings))
     await asyncio.wait_for(task.begun.wait(), 5)
@@ -176,7 +191,7 @@ async def test_a_running_job_renews_its_lease_and_shows_its_progress(
 async def test_a_message_for_a_job_that_is_held_or_ended_or_forgotten_does_nothing(
     store: Store, job_settings: JobSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    task = Task(0.05)
+    task = Scripted(0.05)
     await accepted(store, task, monkeypatch)
     await asyncio.gather(*(run(store, "j", job_settings) for _ in range(3)))
     await run(store, "j", job_settings)
@@ -184,26 +199,82 @@ async def test_a_message_for_a_job_that_is_held_or_ended_or_forgotten_does_nothi
     assert (await store.get("j")).attempts == 1
 
 
-@pytest.mark.parametrize(("task", "payload"), [("unheard of", "{}"), ("order", '{"whatever":1}')])
-async def test_a_job_that_this_version_can_not_run_fails_at_once(
-    store: Store, job_settings: JobSettings, monkeypatch: pytest.MonkeyPatch, task: str, payload: str
+async def test_a_task_has_limits_of_its_own(
+    store: Store, job_settings: JobSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(TASKS, "order", (Task(), Order))
+    await accepted(store, Scripted(60.0), monkeypatch, max_attempts=1, timeout=0.02)
+    with pytest.raises(runner.OutOfTime):
+        await run(store, "j", job_settings)
+    job = await store.get("j")
+    assert job.error is not None
+    assert (job.status, job.attempts, job.error.code) == ("failed", 1, "job_timeout")
+
+
+@pytest.mark.parametrize(
+    ("task", "payload", "why"),
+    [("unheard of", "{}", "There is no task 'unheard of'"), ("order", '{"whatever":1}', "The payload is not a Order")],
+)
+async def test_a_job_that_this_version_can_not_run_fails_at_once_and_says_why(
+    store: Store, job_settings: JobSettings, monkeypatch: pytest.MonkeyPatch, task: str, payload: str, why: str
+) -> None:
+    monkeypatch.setitem(TASKS, "order", Task("order", Scripted(), Order))
     await store.create(Job(id="j", task=task, fingerprint="f", request_id="r", created_at=0, due=0), payload)
     with pytest.raises(runner.Refused):
         await run(store, "j", job_settings)
     job = await store.get("j")
     assert job.error is not None
     assert (job.status, job.error.code) == ("failed", "job_refused")
+    assert why in job.error.message
+
+
+@pytest.mark.parametrize("result", [None, 1.5, ["a"], {"a": Receipt(what="tea", attempt=1)}])
+async def test_a_result_is_whatever_is_json(
+    store: Store, job_settings: JobSettings, monkeypatch: pytest.MonkeyPatch, result: Any
+) -> None:
+    async def give(context: JobContext, order: Order) -> Any:
+        return result
+
+    monkeypatch.setitem(TASKS, "order", Task("order", give, Order))
+    await store.create(Job(id="j", task="order", fingerprint="f", request_id="r", created_at=0, due=0), '{"what":"x"}')
+    await run(store, "j", job_settings)
+    assert await store.result("j") == to_json(result).decode()
+
+
+async def test_a_result_that_is_no_json_is_a_failure(
+    store: Store, job_settings: JobSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def give(context: JobContext, order: Order) -> object:
+        return object()
+
+    monkeypatch.setitem(TASKS, "order", Task("order", give, Order))
+    await store.create(Job(id="j", task="order", fingerprint="f", request_id="r", created_at=0, due=0), '{"what":"x"}')
+    await run(store, "j", job_settings)
+    assert (await store.get("j")).status == "retrying"
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_body_that_blocks_the_event_loop_is_told_of(
+    store: Store, job_settings: JobSettings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def block(context: JobContext, order: Order) -> None:
+        await asyncio.sleep(0.02)
+        time.sleep(0.1)  # noqa: ASYNC251
+        await asyncio.sleep(0.02)
+
+    monkeypatch.setitem(TASKS, "order", Task("order", block, Order))
+    await store.create(Job(id="j", task="order", fingerprint="f", request_id="r", created_at=0, due=0), '{"what":"x"}')
+    await run(store, "j", job_settings)
+    assert "job j has blocked the event loop for 0.1 s: use asyncio.to_thread" in caplog.text
 
 
 async def test_a_job_none_of_whose_attempts_came_to_an_end_fails(
     store: Store, job_settings: JobSettings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.ERROR)
-    await accepted(store, Task(), monkeypatch)
+    await accepted(store, Scripted(), monkeypatch)
     for _ in range(job_settings.job_max_attempts):
         await store.update("j", lambda job: job.begin("dead", now=0, lease=0, max_attempts=99))
+        await store.update("j", lambda job: job.dispatched(now=0, pause=0))
     await run(store, "j", job_settings)
     job = await store.get("j")
     assert job.error is not None

@@ -33,10 +33,10 @@ async def test_the_second_job_of_an_id_is_the_first(store: Store) -> None:
     assert await store.payload("j") == "1"
 
 
-@pytest.mark.parametrize("call", ["get", "payload"])
-async def test_an_unknown_id_is_not_found(store: Store, call: str) -> None:
-    with pytest.raises(NotFound):
-        await getattr(store, call)("nobody")
+async def test_an_unknown_id_is_not_found(store: Store) -> None:
+    for call in (store.get("nobody"), store.payload("nobody"), store.news("nobody", 0)):
+        with pytest.raises(NotFound):
+            await call
     with pytest.raises(NotFound):
         await store.update("nobody", begin)
 
@@ -48,7 +48,7 @@ async def test_a_change_that_raises_leaves_everything_as_it_was(store: Store) ->
         await store.update("j", lambda job: job.succeed("you", 1, Progress()), result="1")
     assert await store.get("j") == before
     assert await store.result("j") is None
-    assert len(await store.events("j", 0)) == 2
+    assert len((await store.news("j", 0))[1]) == 2
 
 
 async def test_changes_at_the_same_time_are_each_applied(store: Store) -> None:
@@ -73,8 +73,9 @@ async def test_who_is_due_follows_the_record(store: Store) -> None:
     await store.update("held", begin)
     await store.create(a_job("ended"), "{}")
     await store.update("ended", partial(Job.cancel, now=time.time()))
-    assert await store.due(time.time()) == ["now"]
-    assert sorted(await store.due(time.time() + 61)) == ["held", "later", "now"]
+    assert await store.due(time.time(), 10) == ["now"]
+    assert await store.due(time.time() + 61, 10) == ["now", "held", "later"]
+    assert await store.due(time.time() + 61, 2) == ["now", "held"]
 
 
 async def test_each_change_that_followers_can_see_is_an_event(store: Store) -> None:
@@ -83,9 +84,40 @@ async def test_each_change_that_followers_can_see_is_an_event(store: Store) -> N
     await store.update("j", partial(Job.renewed, holder="me", now=1, lease=15, progress=Progress()))
     half = Progress(fraction=0.5, message="half")
     await store.update("j", partial(Job.renewed, holder="me", now=1, lease=15, progress=half))
-    states = [(event["state"], event["progress"]["fraction"]) for event in await store.events("j", 0)]
+    job, events = await store.news("j", 0)
+    assert job == await store.get("j")
+    states = [(event["state"], event["progress"]["fraction"]) for event in events]
     assert states == [("queued", 0), ("running", 0), ("running", 0.5)]
-    assert await store.events("j", 2) == [{"state": "running", "progress": half.model_dump()}]
+    assert (await store.news("j", 2))[1] == [{"state": "running", "progress": half.model_dump()}]
+
+
+async def test_who_watches_a_job_is_told_of_its_news_and_of_no_other_job_s(store: Store) -> None:
+    await store.create(a_job(), "{}")
+    await store.create(a_job("other"), "{}")
+    with store.watch("j") as first, store.watch("j") as second, store.watch("other") as others:
+        while not first.is_set():  # the first to watch has to be heard of by those who tell
+            await store.update("j", lambda job: job.model_copy(update={"status": "running"}))
+            await store.update("j", lambda job: job.model_copy(update={"status": "queued"}))
+            await asyncio.sleep(0.01)
+        await asyncio.wait_for(second.wait(), 5)
+        for event in (first, second, others):
+            event.clear()
+        await store.update("j", begin)
+        await asyncio.wait_for(first.wait(), 5)
+        await asyncio.wait_for(second.wait(), 5)
+        assert not others.is_set()
+
+
+async def test_the_latest_are_those_whose_status_changed_last(store: Store) -> None:
+    for name in "abc":
+        await store.create(a_job(name), "{}")
+    await store.update("a", partial(Job.cancel, now=time.time()))
+    await store.update("c", begin)
+    await store.update("b", partial(Job.cancel, now=time.time()))
+    assert [job.id for job in await store.latest(None, 10)] == ["b", "c", "a"]
+    assert [job.id for job in await store.latest("cancelled", 10)] == ["b", "a"]
+    assert [job.id for job in await store.latest("cancelled", 1)] == ["b"]
+    assert await store.latest("failed", 10) == []
 
 
 async def test_an_ended_job_is_forgotten_after_its_retention(store: Store) -> None:
@@ -98,3 +130,4 @@ async def test_an_ended_job_is_forgotten_after_its_retention(store: Store) -> No
         while time.monotonic() < deadline:
             await store.get("j")
             await asyncio.sleep(0.05)
+    assert await store.latest(None, 10) == []

@@ -1,11 +1,11 @@
 import pytest
 
+from app.jobs.task import JobContext
 from app.jobs.tasks import (
     CHUNK_CHARS,
     TERM_CHARS,
     TOP_TERMS,
     Document,
-    JobContext,
     Summary,
     Term,
     index_document,

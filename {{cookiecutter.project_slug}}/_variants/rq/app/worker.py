@@ -1,25 +1,35 @@
-"""`python -m app.worker`: RQ's own worker, on this project's queue."""
+"""`python -m app.worker`: RQ's own worker, on this project's queue.
+
+`python -m app.worker health` says whether one of this host is alive, for a container's probe.
+"""
 
 import asyncio
+import logging
+import socket
 import sys
 
 import redis
 from redis import Redis
-from redis.backoff import ExponentialBackoff
+from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.retry import Retry
 from rq import SpawnWorker, Worker
 from rq.serializers import JSONSerializer
 from rq.worker import BaseWorker
 
 from app import logging as app_logging
-from app.jobs.backend import WORKER_TTL_SECONDS, rq_queue
+from app.jobs.backend import WORKER_TTL_SECONDS, live_workers, rq_queue
+from app.jobs.connection import ANSWER_SECONDS
 from app.jobs.runner import run
 from app.jobs.settings import JobSettings
 from app.jobs.store import Store
 from app.settings import Settings
 
-# About two minutes: a worker that is in the middle of a job outlives a restart of Redis.
-RECONNECT = Retry(ExponentialBackoff(cap=5, base=0.1), 30)
+log = logging.getLogger(__name__)
+RECONNECTS = 30  # about two minutes: a worker that is in the middle of a job outlives a restart of Redis
+ONE_QUEUE = (
+    "app.worker: a worker listens to exactly one queue, the one that QUEUE_NAME names. On several, RQ pops with a "
+    "command that forgets the job of a worker which dies at that moment. Start a worker for each queue instead."
+)
 
 
 def run_job(job_id: str) -> None:
@@ -33,13 +43,21 @@ async def _run_job(job_id: str, settings: JobSettings) -> None:
         await run(store, job_id, settings)
 
 
+class Backoff(ExponentialBackoff):
+    """Says that Redis is away: the worker would wait in silence."""
+
+    def compute(self, failures: int) -> float:
+        if failures > 1:  # after the first, most are there again at once
+            log.warning("Redis does not answer; trying again (%d of %d)", failures, RECONNECTS)
+        return super().compute(failures)
+
+
 def rq_worker(settings: JobSettings, worker_class: type[BaseWorker]) -> BaseWorker:
     connection = Redis.from_url(
         str(settings.redis_url),
-        retry=RECONNECT,
+        retry=Retry(Backoff(cap=5, base=0.1), RECONNECTS),
         retry_on_error=[redis.ConnectionError, redis.TimeoutError],
     )
-    # Exactly one queue: on several, RQ pops with a command that forgets a job whose worker dies at that moment.
     return worker_class(
         [rq_queue(settings, connection)],
         connection=connection,
@@ -48,12 +66,30 @@ def rq_worker(settings: JobSettings, worker_class: type[BaseWorker]) -> BaseWork
     )
 
 
-def main() -> None:
+def health(settings: JobSettings) -> str | None:
+    """What is wrong with this host's workers. Nothing that a restart would cure, if Redis is away."""
+    retry = Retry(NoBackoff(), 0)
+    with Redis.from_url(str(settings.redis_url), socket_timeout=ANSWER_SECONDS, retry=retry) as connection:
+        try:
+            alive = live_workers(rq_queue(settings, connection), socket.gethostname())
+        except redis.RedisError:
+            print("unknown: Redis does not answer")
+            return None
+    return None if alive else f"no worker of {socket.gethostname()} is alive"
+
+
+def main(arguments: list[str]) -> str | None:
+    """What is wrong, if something is."""
+    if arguments == ["health"]:
+        return health(JobSettings.read())
+    if arguments:
+        return ONE_QUEUE
     app_logging.set_up(Settings.read().log_level)
     # macOS forbids much of what its libraries do after a fork.
     worker_class = SpawnWorker if sys.platform == "darwin" else Worker
     rq_worker(JobSettings.read(), worker_class).work()
+    return None
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

@@ -1,6 +1,8 @@
 """What jobs need."""
 
-from pydantic import Field, RedisDsn
+import re
+
+from pydantic import Field, RedisDsn, field_validator
 
 from app.settings import PROJECT, EnvSettings
 
@@ -11,4 +13,11 @@ class JobSettings(EnvSettings):
     job_retention_seconds: int = Field(86_400, gt=0)
 
     redis_url: RedisDsn = RedisDsn("redis://127.0.0.1:6379/0")
-    queue_name: str = Field(PROJECT, min_length=1)
+    queue_name: str = PROJECT
+
+    @field_validator("queue_name")
+    @classmethod
+    def _is_one_name(cls, name: str) -> str:
+        if not re.fullmatch(r"[\w.:-]+", name, re.ASCII):
+            raise ValueError("one name of letters, digits and . : _ -; a worker listens to exactly one queue")
+        return name

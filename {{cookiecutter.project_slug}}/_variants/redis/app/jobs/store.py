@@ -5,44 +5,58 @@ NAME:job:ID:payload    what the job was asked to do, JSON
 NAME:job:ID:result     what it returned, JSON
 NAME:job:ID:events     a list: an event's place in it is its id
 NAME:jobs:due          a sorted set: which job somebody must look at, and when
+NAME:jobs:STATUS       a sorted set for each status: which jobs have it, and since when
+NAME:jobs:news         a channel: the id of a job that has a new event
 
 The four keys of a job expire together, counted from its end; one that has not ended never expires.
-Fields that this version does not know are ignored, so that two versions can run side by side.
+Fields that this version does not know are ignored and kept, so that two versions can run side by side.
 """
 
 import json
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from typing import Any, cast
+from contextlib import asynccontextmanager, suppress
+from heapq import nlargest
+from typing import Any, cast, get_args
 
 from pydantic import ValidationError
 from redis.asyncio import Redis
 
 from app.errors import NotFound
 from app.jobs.connection import answering, connect
-from app.jobs.job import Job
+from app.jobs.job import Job, Status
+from app.jobs.news import News
 from app.jobs.settings import JobSettings
 
 log = logging.getLogger(__name__)
-BATCH = 100  # due jobs at a time
 ASIDE_SECONDS = 60.0
 PARTS = ("", "payload", "result", "events")
 
 # One command, not WATCH and MULTI: those leave a connection to be tidied up when Redis stalls in between, and
 # redis-py waits for that without a limit.
 COMPARE_AND_SET = """
-local record, payload, result, events, due = unpack(KEYS)
-local before, after, new_payload, new_result, event, due_at, expires_in, id = unpack(ARGV)
+local record, payload, result, events, due, was, is = unpack(KEYS)
+local before, after, new_payload, new_result, event, due_at, expires_in, id, now, channel = unpack(ARGV)
 if (redis.call('GET', record) or '') ~= before then return 0 end
 redis.call('SET', record, after)
 if new_payload ~= '' then redis.call('SET', payload, new_payload) end
 if new_result ~= '' then redis.call('SET', result, new_result) end
-if event ~= '' then redis.call('RPUSH', events, event) end
+if event ~= '' then
+    redis.call('RPUSH', events, event)
+    redis.call('PUBLISH', channel, id)
+end
 if due_at == '' then redis.call('ZREM', due, id) else redis.call('ZADD', due, due_at, id) end
+if before == '' or was ~= is then
+    redis.call('ZREM', was, id)
+    redis.call('ZADD', is, now, id)
+end
 for _, key in ipairs({record, payload, result, events}) do
     if expires_in == '' then redis.call('PERSIST', key) else redis.call('EXPIRE', key, expires_in) end
+end
+if expires_in ~= '' then
+    redis.call('ZREMRANGEBYSCORE', is, '-inf', now - expires_in)
+    redis.call('EXPIRE', is, expires_in)
 end
 return 1
 """
@@ -56,24 +70,26 @@ class Store:
     def __init__(self, client: Redis, settings: JobSettings) -> None:
         self.client = client
         self.prefix = settings.queue_name
-        self.due_key = f"{self.prefix}:jobs:due"
+        self.due_key = self._index("due")
         self.retention = settings.job_retention_seconds
         self._compare_and_set = client.register_script(COMPARE_AND_SET)
+        self._news = News(client, self._index("news"))
+        self.watch = self._news.watch
 
     @classmethod
     @asynccontextmanager
     async def open(cls, settings: JobSettings) -> AsyncIterator["Store"]:
         async with connect(settings) as client:
-            yield cls(client, settings)
+            store = cls(client, settings)
+            async with store._news:
+                yield store
 
     async def create(self, job: Job, payload: str) -> Job:
         """Returns the job of that id that is there already, if there is one."""
-        return await self._write(job.id, lambda found: found or job, payload=payload)
+        return await self._write(job.id, None, lambda found: found or job, payload=payload)
 
     async def get(self, job_id: str) -> Job:
-        async with answering():
-            raw = await self.client.get(self._key(job_id, ""))
-        return _found(self._load(job_id, raw))
+        return _found(self._load(await self._read(job_id)))
 
     async def payload(self, job_id: str) -> str | bytes:
         async with answering():
@@ -89,7 +105,8 @@ class Store:
     async def update(self, job_id: str, change: Callable[[Job], Job], result: str | None = None) -> Job:
         """Applies `change` to the record atomically; when it raises, the record stays as it was."""
         try:
-            return await self._write(job_id, lambda found: change(_found(found)), result=result or "")
+            raw = await self._read(job_id)
+            return await self._write(job_id, raw, lambda found: change(_found(found)), result=result or "")
         except Unreadable:
             log.warning("job %s is set aside for %g s: this version can't read its record", job_id, ASIDE_SECONDS)
             async with answering():
@@ -100,30 +117,58 @@ class Store:
                 await self.client.zrem(self.due_key, job_id)
             raise
 
-    async def due(self, now: float) -> list[str]:
-        """The ids of jobs that somebody must look at by `now`, the first of them first."""
+    async def due(self, now: float, limit: int) -> list[str]:
+        """The ids of jobs that somebody must look at by `now`, those that have waited longest first."""
         async with answering():
-            due = await self.client.zrange(self.due_key, "-inf", now, byscore=True, offset=0, num=BATCH)
+            due = await self.client.zrange(self.due_key, "-inf", now, byscore=True, offset=0, num=limit)
         return cast(list[str], due)
 
-    async def events(self, job_id: str, after: int) -> list[dict[str, Any]]:
-        """What has happened to the job, from its first event on; the first `after` of them left out."""
+    async def latest(self, status: Status | None, limit: int) -> list[Job]:
+        """Those whose status changed last, of that status or of all."""
         async with answering():
-            return [json.loads(event) for event in await self.client.lrange(self._key(job_id, "events"), after, -1)]
+            async with self.client.pipeline(transaction=False) as pipe:
+                for each in [status] if status else get_args(Status):
+                    pipe.zrange(self._index(each), 0, limit - 1, desc=True, withscores=True)
+                found = [pair for pairs in await pipe.execute() for pair in pairs]
+            ids = [job_id for job_id, _ in nlargest(limit, found, key=lambda pair: pair[1])]
+            raw = await self.client.mget([self._key(job_id, "") for job_id in ids]) if ids else []
+        jobs = []
+        for record in raw:
+            with suppress(Unreadable):
+                jobs.append(self._load(record))
+        return [job for job in jobs if job]  # a record may be forgotten before its place in the index is
+
+    async def news(self, job_id: str, after: int) -> tuple[Job, list[dict[str, Any]]]:
+        """The record, and what has happened to the job from its first event on, the first `after` of them left out."""
+        async with answering(), self.client.pipeline() as pipe:
+            pipe.get(self._key(job_id, ""))
+            pipe.lrange(self._key(job_id, "events"), after, -1)
+            raw, events = await pipe.execute()
+        return _found(self._load(raw)), [json.loads(event) for event in events]
+
+    async def _read(self, job_id: str) -> str | bytes | None:
+        async with answering():
+            return await self.client.get(self._key(job_id, ""))
+
+    def _load(self, raw: str | bytes | None) -> Job | None:
+        """None when there is no record."""
+        try:
+            return None if raw is None else Job.model_validate_json(raw)
+        except ValidationError as error:
+            raise Unreadable("there is no such job that this version can read") from error
 
     async def _write(
         self,
         job_id: str,
+        raw: str | bytes | None,
         change: Callable[[Job | None], Job],
         payload: str = "",
         result: str = "",
     ) -> Job:
-        """Optimistic locking: looks again from the start when the record was changed in between."""
-        keys = [self._key(job_id, part) for part in PARTS]
+        """Optimistic locking: looks again when the record is not `raw` any more."""
+        keys = [*(self._key(job_id, part) for part in PARTS), self.due_key]
         while True:
-            async with answering():
-                raw = await self.client.get(keys[0])
-            before = self._load(job_id, raw)
+            before = self._load(raw)
             after = change(before)
             if after == before:
                 return after
@@ -137,17 +182,17 @@ class Store:
                 "" if after.due is None else after.due,
                 self.retention if after.ended else "",
                 job_id,
+                time.time(),
+                self._index("news"),
             ]
+            indexes = [self._index((before or after).status), self._index(after.status)]
             async with answering():
-                if await self._compare_and_set([*keys, self.due_key], values):
+                if await self._compare_and_set([*keys, *indexes], values):
                     return after
+            raw = await self._read(job_id)
 
-    def _load(self, job_id: str, raw: str | bytes | None) -> Job | None:
-        """None when there is no record."""
-        try:
-            return None if raw is None else Job.model_validate_json(raw)
-        except ValidationError as error:
-            raise Unreadable("there is no such job that this version can read") from error
+    def _index(self, name: str) -> str:
+        return f"{self.prefix}:jobs:{name}"
 
     def _key(self, job_id: str, part: str) -> str:
         return f"{self.prefix}:job:{job_id}:{part}".rstrip(":")

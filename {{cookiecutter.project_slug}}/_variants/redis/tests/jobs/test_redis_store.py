@@ -6,15 +6,15 @@ from functools import partial
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, RedisDsn
+from pydantic import RedisDsn
 
 from app.errors import Unavailable
-from app.jobs import connection
-from app.jobs import store as store_module
+from app.jobs import connection, queue
 from app.jobs.job import Job
 from app.jobs.queue import JobQueue
 from app.jobs.settings import JobSettings
 from app.jobs.store import Store
+from tests.jobs.test_queue import Broker, Order, T
 
 
 def a_job() -> Job:
@@ -28,14 +28,15 @@ async def lifetimes(store: Store) -> dict[str, Any]:
 
 async def test_a_job_that_has_not_ended_never_expires(store: Store) -> None:
     await store.create(a_job(), "{}")
-    assert await lifetimes(store) == {"job:j": -1, "job:j:payload": -1, "job:j:events": -1, "jobs:due": -1}
+    keys = ["job:j", "job:j:payload", "job:j:events", "jobs:due", "jobs:queued"]
+    assert await lifetimes(store) == dict.fromkeys(keys, -1)
 
 
 async def test_all_of_an_ended_job_expires_together(store: Store) -> None:
     await store.create(a_job(), "{}")
     await store.update("j", partial(Job.cancel, now=time.time()), result="{}")
     ends = await lifetimes(store)
-    assert sorted(ends) == ["job:j", "job:j:events", "job:j:payload", "job:j:result"]
+    assert sorted(ends) == ["job:j", "job:j:events", "job:j:payload", "job:j:result", "jobs:cancelled"]
     assert all(store.retention - 5 < seconds <= store.retention for seconds in ends.values())
 
 
@@ -46,26 +47,18 @@ async def test_a_job_that_runs_again_expires_no_more(store: Store) -> None:
     assert set((await lifetimes(store)).values()) == {-1}
 
 
-class Order(BaseModel):
-    what: str
-
-
 @pytest.mark.parametrize("junk", ['{"status": "of a later version"}', None])
 async def test_records_that_can_not_be_read_or_are_gone_hold_up_no_other_job(store: Store, junk: str | None) -> None:
-    for number in range(store_module.BATCH + 1):
+    for number in range(queue.BATCH + 1):
         await store.client.zadd(store.due_key, {f"junk-{number}": number})
         if junk:
             await store.client.set(f"{store.prefix}:job:junk-{number}", junk)
-    dispatched: asyncio.Queue[str] = asyncio.Queue()
-
-    async def checks() -> dict[str, str]:
-        return {}
-
-    jobs = JobQueue(store, dispatched.put, checks)
+    broker = Broker()
+    jobs = JobQueue(store, broker)
     async with jobs.relaying():
-        job = await jobs.enqueue("t", Order(what="tea"), caller="c")
-        assert await asyncio.wait_for(dispatched.get(), 5) == job.id
-    assert dispatched.empty()
+        job = await jobs.enqueue(T, Order(what="tea"), caller="c")
+        assert await asyncio.wait_for(broker.ids.get(), 5) == job.id
+    assert broker.ids.empty()
 
 
 async def test_a_server_that_is_away_is_unavailable() -> None:
@@ -96,7 +89,7 @@ async def test_a_server_that_stalls_is_unavailable_in_time(
 @pytest.mark.parametrize("turns", range(40))
 async def test_a_call_that_is_cancelled_is_cancelled_at_whatever_moment(job_settings: JobSettings, turns: int) -> None:
     async with Store.open(job_settings) as store:
-        call = asyncio.create_task(store.due(0))
+        call = asyncio.create_task(store.due(0, 1))
         for _ in range(turns):
             await asyncio.sleep(0)
         finished = call.done()

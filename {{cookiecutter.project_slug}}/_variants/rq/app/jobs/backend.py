@@ -2,12 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC
 
-import anyio
 import redis
+from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 from redis import Redis
 from redis.backoff import NoBackoff
@@ -16,11 +16,14 @@ from rq import Queue, Worker
 from rq.serializers import JSONSerializer
 
 from app.jobs.connection import ANSWER_SECONDS
+from app.jobs.job import Job
 from app.jobs.queue import JobQueue
 from app.jobs.settings import JobSettings
 from app.jobs.store import Store
+from app.jobs.task import limits
 from app.shutdown import Shutdown
 
+WAITING = 1000  # messages that wait for a worker; beyond them jobs wait in the store, where a wait costs nothing
 TIMEOUT_MARGIN_SECONDS = 30  # the runner ends a job at its time limit; RQ kills one that does not let it
 WORKER_TTL_SECONDS = 30  # an idle worker shows a sign of life every half of it
 WORKER_SILENT_SECONDS = 90  # a busy one every 30 s
@@ -33,6 +36,55 @@ def rq_queue(settings: JobSettings, connection: Redis) -> Queue:
     return Queue(settings.queue_name, connection=connection, serializer=JSONSerializer)
 
 
+def live_workers(queue: Queue, hostname: str | None = None) -> int:
+    """How many workers of the queue, on that host or on any, have shown a sign of life of late."""
+    workers = [worker for worker in Worker.all(queue=queue) if hostname in (None, worker.hostname)]
+    signs = [worker.last_heartbeat.replace(tzinfo=UTC) for worker in workers if worker.last_heartbeat]
+    return sum(time.time() - sign.timestamp() < WORKER_SILENT_SECONDS for sign in signs)
+
+
+class RQBackend:
+    """RQ is synchronous: it works in threads of its own, so that a stalled Redis takes none from the application."""
+
+    def __init__(self, settings: JobSettings, connection: Redis) -> None:
+        self._settings = settings
+        self._queue = rq_queue(settings, connection)
+        self._dispatching = CapacityLimiter(1)
+        self._looking: set[asyncio.Task[dict[str, str]]] = set()
+
+    async def room(self) -> int:
+        return max(0, WAITING - await run_sync(lambda: self._queue.count, limiter=self._dispatching))
+
+    async def dispatch(self, jobs: Sequence[Job]) -> None:
+        messages = [
+            Queue.prepare_data(
+                "app.worker.run_job",
+                [job.id],
+                timeout=int(limits(job.task, self._settings).timeout) + TIMEOUT_MARGIN_SECONDS,
+                result_ttl=0,
+                failure_ttl=FAILURE_SECONDS,
+            )
+            for job in jobs
+        ]
+        await run_sync(self._queue.enqueue_many, messages, limiter=self._dispatching)
+
+    async def checks(self) -> dict[str, str]:
+        # All who ask share one look: a balancer's probes must not queue up behind a Redis that stalls.
+        if not self._looking:
+            self._looking.add(look := asyncio.create_task(run_sync(self._look, limiter=CapacityLimiter(1))))
+            look.add_done_callback(self._looking.discard)
+        (look,) = self._looking
+        await asyncio.wait({look}, timeout=CHECK_SECONDS)
+        return look.result() if look.done() else _degraded("no answer")
+
+    def _look(self) -> dict[str, str]:
+        try:
+            alive = live_workers(self._queue)
+        except redis.RedisError as error:
+            return _degraded(type(error).__name__)
+        return {"redis": "ok", "worker": "ok" if alive else "degraded: none is alive, accepted jobs wait"}
+
+
 def _degraded(why: str) -> dict[str, str]:
     return {"redis": f"degraded: {why}", "worker": "degraded: unknown without redis"}
 
@@ -40,44 +92,8 @@ def _degraded(why: str) -> dict[str, str]:
 @asynccontextmanager
 async def open(settings: JobSettings, shutdown: Shutdown) -> AsyncIterator[JobQueue]:  # noqa: A001
     retry = Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))
-    connection = Redis.from_url(str(settings.redis_url), socket_timeout=ANSWER_SECONDS, retry=retry)
-    queue = rq_queue(settings, connection)
-    # RQ is synchronous. Its threads are two and their own, so that a stalled Redis takes none from the application.
-    dispatching = anyio.CapacityLimiter(1)
-
-    def enqueue(job_id: str) -> None:
-        queue.enqueue(
-            "app.worker.run_job",
-            job_id,
-            job_timeout=int(settings.job_timeout_seconds) + TIMEOUT_MARGIN_SECONDS,
-            result_ttl=0,
-            failure_ttl=FAILURE_SECONDS,
-        )
-
-    def check() -> dict[str, str]:
-        try:
-            signs = [worker.last_heartbeat for worker in Worker.all(queue=queue)]
-        except redis.RedisError as error:
-            return _degraded(type(error).__name__)
-        alive = [at for at in signs if at and time.time() - at.replace(tzinfo=UTC).timestamp() < WORKER_SILENT_SECONDS]
-        return {"redis": "ok", "worker": "ok" if alive else "degraded: none is alive, accepted jobs wait"}
-
-    async def dispatch(job_id: str) -> None:
-        await run_sync(enqueue, job_id, limiter=dispatching)
-
-    checking: set[asyncio.Task[dict[str, str]]] = set()
-
-    async def checks() -> dict[str, str]:
-        # All who ask share one look: a balancer's probes must not queue up behind a Redis that stalls.
-        if not checking:
-            checking.add(look := asyncio.create_task(run_sync(check, limiter=anyio.CapacityLimiter(1))))
-            look.add_done_callback(checking.discard)
-        (look,) = checking
-        await asyncio.wait({look}, timeout=CHECK_SECONDS)
-        return look.result() if look.done() else _degraded("no answer")
-
-    async with Store.open(settings) as store:
-        jobs = JobQueue(store, dispatch, checks)
-        async with jobs.relaying():
-            yield jobs
-    connection.close()
+    with Redis.from_url(str(settings.redis_url), socket_timeout=ANSWER_SECONDS, retry=retry) as connection:
+        async with Store.open(settings) as store:
+            jobs = JobQueue(store, RQBackend(settings, connection))
+            async with jobs.relaying():
+                yield jobs

@@ -12,7 +12,8 @@ from rq.registry import FailedJobRegistry
 
 from app.jobs import backend
 from app.jobs.settings import JobSettings
-from app.jobs.tasks import TASKS, Document, JobContext
+from app.jobs.task import TASKS, JobContext, Task
+from app.jobs.tasks import Document, index_document
 from app.shutdown import Shutdown
 from app.worker import rq_worker
 
@@ -37,7 +38,7 @@ async def dispatched(queue: Queue) -> None:
 
 async def test_an_accepted_job_becomes_one_rq_job_that_carries_its_id(settings: JobSettings, queue: Queue) -> None:
     async with backend.open(settings, Shutdown(0)) as jobs:
-        job = await jobs.enqueue("index_document", DOCUMENT, caller="c")
+        job = await jobs.enqueue(index_document, DOCUMENT, caller="c")
         await asyncio.wait_for(dispatched(queue), 5)
     (message,) = queue.jobs
     assert (message.func_name, message.args) == ("app.worker.run_job", [job.id])
@@ -60,12 +61,14 @@ def test_the_last_failure_shows_in_rqs_own_tools(
     async def fails(context: JobContext, document: Document) -> Document:
         raise RuntimeError("on purpose")
 
+    task = Task("fails", fails, Document)
+
     async def accept() -> None:
         async with backend.open(settings, Shutdown(0)) as jobs:
-            await jobs.enqueue("fails", DOCUMENT, caller="c")
+            await jobs.enqueue(task, DOCUMENT, caller="c")
             await asyncio.wait_for(dispatched(queue), 5)
 
-    monkeypatch.setitem(TASKS, "fails", (fails, Document))
+    monkeypatch.setitem(TASKS, "fails", task)
     for name in ("queue_name", "redis_url", "job_max_attempts"):
         monkeypatch.setenv(name.upper(), str(getattr(settings, name)))
     asyncio.run(accept())
@@ -80,13 +83,13 @@ def test_the_last_failure_shows_in_rqs_own_tools(
 
 async def test_a_missing_worker_is_degraded(settings: JobSettings) -> None:
     async with backend.open(settings, Shutdown(0)) as jobs:
-        assert await jobs.checks() == {"redis": "ok", "worker": "degraded: none is alive, accepted jobs wait"}
+        assert await jobs.backend.checks() == {"redis": "ok", "worker": "degraded: none is alive, accepted jobs wait"}
 
 
 async def test_a_missing_redis_is_degraded_and_in_time() -> None:
     settings = JobSettings(_env_file=None, redis_url=RedisDsn("redis://127.0.0.1:1/0"))
     began = time.monotonic()
     async with backend.open(settings, Shutdown(0)) as jobs:
-        checks = await jobs.checks()
+        checks = await jobs.backend.checks()
     assert checks["redis"].startswith("degraded: ")
     assert time.monotonic() - began < 5
