@@ -35,6 +35,22 @@ def test_a_follower_goes_on_where_it_was_and_is_told_when_there_is_no_more(clien
     assert client.get(f"/jobs/{job_id}/events", headers=last).status_code == 204
 
 
+def test_jobs_are_listed_by_their_status(client: TestClient, worker: None) -> None:
+    job_id = client.post("/documents", json=DOCUMENT).json()["id"]
+    followed(client, job_id)
+    listed = client.get("/jobs", params={"status": "succeeded", "limit": 1}).json()
+    assert [(job["id"], job["task"], job["status"]) for job in listed] == [(job_id, "index_document", "succeeded")]
+    assert "result" not in listed[0]
+    assert job_id in [job["id"] for job in client.get("/jobs").json()]
+    assert job_id not in [job["id"] for job in client.get("/jobs", params={"status": "failed"}).json()]
+
+
+@pytest.mark.parametrize("wrong", [{"status": "nope"}, {"limit": 0}, {"limit": 101}])
+def test_a_bad_question_for_jobs_is_a_422_that_names_the_field(client: TestClient, wrong: dict[str, str]) -> None:
+    response = client.get("/jobs", params=wrong)
+    assert (response.status_code, response.json()["detail"][0]["loc"]) == (422, ["query", *wrong])
+
+
 def test_the_same_idempotency_key_is_one_job(client: TestClient, worker: None) -> None:
     headers = {"Idempotency-Key": "k-1"}
     ids = {client.post("/documents", json=DOCUMENT, headers=headers).json()["id"] for _ in range(3)}

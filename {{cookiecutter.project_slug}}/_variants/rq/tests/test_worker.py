@@ -1,8 +1,10 @@
 import json
 import time
 
+import pytest
 from fastapi.testclient import TestClient
 
+from app.worker import main
 from tests.server import Serve
 
 
@@ -24,3 +26,39 @@ def test_a_live_worker_shows_in_readiness(client: TestClient, worker: None) -> N
         assert time.monotonic() < deadline, answer.json()
         time.sleep(0.05)
     assert answer.json() == {"status": "ok", "checks": {"redis": "ok", "worker": "ok"}}
+
+
+@pytest.fixture
+def environment(jobs_env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    for name, value in jobs_env.items():
+        monkeypatch.setenv(name, value)
+    return monkeypatch
+
+
+def test_a_worker_of_this_host_is_healthy_while_it_lives(environment: pytest.MonkeyPatch, worker: None) -> None:
+    deadline = time.monotonic() + 30
+    while (wrong := main(["health"])) is not None:
+        assert time.monotonic() < deadline, wrong
+        time.sleep(0.05)
+    environment.setattr("socket.gethostname", lambda: "elsewhere")
+    assert main(["health"]) == "no worker of elsewhere is alive"
+
+
+def test_a_queue_that_no_worker_listens_to_is_not_healthy(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("QUEUE_NAME", "nobody")
+    assert str(main(["health"])).endswith("is alive")
+
+
+def test_a_redis_that_is_away_is_not_the_fault_of_a_worker(
+    environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    environment.setenv("REDIS_URL", "redis://127.0.0.1:1/0")
+    assert main(["health"]) is None
+    assert capsys.readouterr().out == "unknown: Redis does not answer\n"
+
+
+def test_more_than_one_queue_is_refused_and_why_is_said(environment: pytest.MonkeyPatch) -> None:
+    assert "exactly one queue" in str(main(["high", "low"]))
+    environment.setenv("QUEUE_NAME", "high,low")
+    with pytest.raises(SystemExit, match=r"QUEUE_NAME: .* a worker listens to exactly one queue"):
+        main([])

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from pydantic import RedisDsn
 
 from app.errors import Unavailable
-from app.jobs import connection, queue
+from app.jobs import connection, news, queue
 from app.jobs.job import Job
 from app.jobs.queue import JobQueue
 from app.jobs.settings import JobSettings
@@ -17,8 +18,8 @@ from app.jobs.store import Store
 from tests.jobs.test_queue import Broker, Order, T
 
 
-def a_job() -> Job:
-    return Job(id="j", task="t", fingerprint="f", request_id="r", created_at=0.0, due=0.0)
+def a_job(id: str = "j") -> Job:  # noqa: A002
+    return Job(id=id, task="t", fingerprint="f", request_id="r", created_at=0.0, due=0.0)
 
 
 async def lifetimes(store: Store) -> dict[str, Any]:
@@ -103,3 +104,50 @@ async def test_more_requests_than_connections_wait_for_one(store: Store) -> None
     found = await asyncio.gather(*(store.get("j") for _ in range(200)))
     assert len(found) == 200
     assert len(await store.client.client_list()) <= connection.CONNECTIONS + 5
+
+
+async def test_all_who_watch_share_one_connection(store: Store) -> None:
+    await store.create(a_job(), "{}")
+    before = len(await store.client.client_list())
+    with ExitStack() as stack:
+        events = [stack.enter_context(store.watch("j")) for _ in range(50)]
+        await asyncio.wait_for(asyncio.gather(*(event.wait() for event in events)), 5)  # they are told to look first
+        assert len(await store.client.client_list()) == before + 1
+
+
+async def test_after_a_lost_connection_everybody_looks(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(news, "AGAIN_SECONDS", 0.01)
+    await store.create(a_job(), "{}")
+    with store.watch("j") as event:
+        for _ in range(3):
+            await asyncio.wait_for(event.wait(), 5)
+            event.clear()
+            assert await store.client.client_kill_filter(_type="pubsub") == 1
+
+
+async def test_a_connection_that_is_silent_is_replaced(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(news, "SILENCE_SECONDS", 0.05)
+    monkeypatch.setattr(news, "AGAIN_SECONDS", 0.01)
+    with store.watch("j") as event:
+        for _ in range(3):
+            await asyncio.wait_for(event.wait(), 5)
+            event.clear()
+
+
+async def test_who_was_forgotten_leaves_the_index_with_the_next_end(store: Store) -> None:
+    store.retention = 1
+    for name in ("first", "second"):
+        await store.create(a_job(name), "{}")
+    await store.update("first", partial(Job.cancel, now=time.time()))
+    while await store.client.exists(f"{store.prefix}:job:first"):
+        await asyncio.sleep(0.05)
+    await store.update("second", partial(Job.cancel, now=time.time()))
+    assert await store.client.zrange(f"{store.prefix}:jobs:cancelled", 0, -1) == ["second"]
+    assert [job.id for job in await store.latest("cancelled", 10)] == ["second"]
+
+
+async def test_a_record_of_a_later_version_is_not_listed_and_no_obstacle(store: Store) -> None:
+    await store.create(a_job("known"), "{}")
+    await store.create(a_job("unknown"), "{}")
+    await store.client.set(f"{store.prefix}:job:unknown", '{"status": "of a later version"}')
+    assert [job.id for job in await store.latest(None, 10)] == ["known"]

@@ -45,6 +45,34 @@ async def test_an_accepted_job_becomes_one_rq_job_that_carries_its_id(settings: 
     assert message.timeout == settings.job_timeout_seconds + backend.TIMEOUT_MARGIN_SECONDS
 
 
+async def test_rq_gives_a_job_more_time_than_its_task_has(
+    settings: JobSettings, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def slow(context: JobContext, document: Document) -> None: ...
+
+    monkeypatch.setitem(TASKS, "slow", task := Task("slow", slow, Document, timeout=7200))
+    async with backend.open(settings, Shutdown(0)) as jobs:
+        await jobs.enqueue(task, DOCUMENT, caller="c")
+        await asyncio.wait_for(dispatched(queue), 5)
+    assert queue.jobs[0].timeout == 7200 + backend.TIMEOUT_MARGIN_SECONDS
+
+
+async def test_what_waits_for_a_worker_is_bounded_and_the_rest_waits_in_the_store(
+    settings: JobSettings, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backend, "WAITING", 3)
+    async with backend.open(settings, Shutdown(0)) as jobs:
+        for _ in range(5):
+            await jobs.enqueue(index_document, DOCUMENT, caller="c")
+        while queue.count < 3:
+            await asyncio.sleep(0.01)
+        assert await jobs.dispatch_due() == 0
+        assert queue.count == 3
+        queue.connection.delete(queue.key)
+        while queue.count < 2:
+            await asyncio.sleep(0.01)
+
+
 @pytest.fixture
 def signals() -> Iterator[None]:
     """RQ's worker leaves its signal handlers behind."""
