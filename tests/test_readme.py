@@ -4,13 +4,15 @@ import json
 import re
 import shlex
 import shutil
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 from rendering import MADE_BY_TOOLS, Project
-from running import finds_nothing, posix_only, recipe, settings_of
+from running import Process, Server, finds_nothing, posix_only, python_of, recipe, running, services, settings_of
 
 NOT_SETTINGS = {"TEST_REDIS_URL", "WEB_CONCURRENCY"}  # one is the tests', one is uvicorn's
 MADE_LATER = {".env", "uv.lock"}
@@ -152,3 +154,34 @@ def test_jobs_can_be_taken_out_as_the_readme_says(project: Project, shared: Path
     assert {route for route in routes(project) if not re.search("documents|jobs", route)} == routes(reduced)
     assert not re.search("documents|jobs/", reduced.read("app/web/index.html"))
     assert [name for name in reduced.files() if re.match("(app|tests)/jobs/|kept$", name)] == []
+
+
+@posix_only
+def test_periodic_jobs_run_as_the_readme_says(project: Project, shared: Path, tmp_path: Path) -> None:
+    """What stands under `# app/cron.py`, word for word but for the time of day, makes one job of two occasions."""
+    found = re.search(r"^```python\n(# app/cron.py\n.*?)^```", project.read("README.md"), re.MULTILINE | re.DOTALL)
+    if project.answers["queue_backend"] == "none":
+        assert not found
+        return
+    assert found
+    made_by_tools = shutil.ignore_patterns(*MADE_BY_TOOLS)
+    copy = Project(shutil.copytree(project.path, tmp_path / "my-chat", ignore=made_by_tools), project.answers)
+    (copy.path / "app" / "cron.py").write_text(found[1].replace('cron="0 3 * * *"', "interval=1"), "utf-8")
+    for command in recipe(copy, "check")[:2]:
+        finds_nothing(sys.executable, "-m", *command[2:], cwd=copy.path, cache=shared / "mypy")
+    python = python_of(project)
+    with services(project) as env, ExitStack() as stack:
+
+        def start(*command: str) -> Process:
+            return stack.enter_context(running(python, *command, cwd=copy.path, env=env))
+
+        server = Server(start("-m", "uvicorn", "app.main:app", "--port", "0"))
+        worker = start("-m", "app.worker")
+        scheduler = start(str(Path(python).parent / "rq"), "cron", "app.cron", "--url", env["REDIS_URL"])
+        scheduler.printed(r"(?s)(Enqueued job nightly.*){2}")
+        worker.printed(r"(?s)(Successfully completed app\.cron\.nightly.*){2}")
+        (job,) = json.load(server.request("GET", "/jobs"))
+        states = server.request("GET", f"/jobs/{job['id']}/events").read().decode()
+        assert states.count("event: done") == states.count('"succeeded"') == 1
+        scheduler.stop()
+        worker.stop()

@@ -17,7 +17,8 @@ COMMON = {
     "middleware.py settings.py shutdown.py",
     "app/chat/": "__init__.py generation.py routes.py",
     "app/chat/providers/": "__init__.py base.py echo.py settings.py",
-    "app/jobs/": "__init__.py backend.py events.py job.py queue.py routes.py runner.py settings.py store.py tasks.py",
+    "app/jobs/": "__init__.py backend.py events.py job.py queue.py routes.py runner.py settings.py store.py task.py "
+    "tasks.py watchers.py",
     "app/streams/": "__init__.py events.py response.py wire.py",
     "app/web/": "index.html",
     "tests/": "__init__.py apps.py asgi.py conftest.py providers.py server.py sse.py test_background.py test_errors.py "
@@ -25,7 +26,7 @@ COMMON = {
     "tests/chat/": "__init__.py test_generation.py test_routes.py",
     "tests/chat/providers/": "__init__.py test_echo.py",
     "tests/jobs/": "__init__.py backing.py test_backend.py test_events.py test_job.py test_queue.py test_routes.py "
-    "test_runner.py test_store.py test_tasks.py",
+    "test_runner.py test_store.py test_task.py test_tasks.py",
     "tests/streams/": "__init__.py dialects.py test_events.py test_faults.py test_in_fastapi.py test_response.py "
     "test_wire.py",
 }
@@ -33,7 +34,7 @@ ADDED: dict[str, dict[str, str]] = {
     "none": {},
     "rq": {
         "app/": "worker.py",
-        "app/jobs/": "connection.py",
+        "app/jobs/": "connection.py news.py",
         "scripts/": "dev.py",
         "tests/": "test_dev.py test_worker.py",
         "tests/jobs/": "test_redis_store.py",
@@ -43,6 +44,7 @@ ADDED: dict[str, dict[str, str]] = {
 OF_THE_QUEUE = {
     "app/jobs/backend.py",
     "app/jobs/connection.py",
+    "app/jobs/news.py",
     "app/jobs/settings.py",
     "app/jobs/store.py",
     "app/worker.py",

@@ -68,8 +68,10 @@ class JobQueue:
         if stored.fingerprint != job.fingerprint:
             raise Conflict("this Idempotency-Key was used with another body")
         if stored.status == "failed":
-            with suppress(Conflict):  # another request with this key was faster
+            try:
                 return await self.retry(stored.id)
+            except Conflict:  # another request with this key was faster
+                return await self.get(stored.id)
         self.wake()
         return stored
 

@@ -79,5 +79,6 @@ async def retry_job(job_id: str, jobs: JobsDep) -> JobView:
 
 async def _view(jobs: JobQueue, job: Job) -> JobView:
     view = JobView.model_validate(job)
-    view.result = await jobs.result(job.id)
+    if job.status == "succeeded":
+        view.result = await jobs.result(job.id)
     return view

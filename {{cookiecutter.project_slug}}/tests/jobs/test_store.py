@@ -33,6 +33,13 @@ async def test_the_second_job_of_an_id_is_the_first(store: Store) -> None:
     assert await store.payload("j") == "1"
 
 
+@pytest.mark.parametrize("part", ["record", "payload", "result", "events"])
+async def test_an_id_names_nothing_but_a_job(store: Store, part: str) -> None:
+    await store.create(a_job(), "{}")
+    with pytest.raises(NotFound):
+        await store.get(f"j:{part}")
+
+
 async def test_an_unknown_id_is_not_found(store: Store) -> None:
     for call in (store.get("nobody"), store.payload("nobody"), store.news("nobody", 0)):
         with pytest.raises(NotFound):

@@ -1,6 +1,6 @@
 """Job records in Redis. Every key begins with the queue's name:
 
-NAME:job:ID            the record, JSON
+NAME:job:ID:record     the record, JSON
 NAME:job:ID:payload    what the job was asked to do, JSON
 NAME:job:ID:result     what it returned, JSON
 NAME:job:ID:events     a list: an event's place in it is its id
@@ -31,7 +31,7 @@ from app.jobs.settings import JobSettings
 
 log = logging.getLogger(__name__)
 ASIDE_SECONDS = 60.0
-PARTS = ("", "payload", "result", "events")
+PARTS = ("record", "payload", "result", "events")
 
 # One command, not WATCH and MULTI: those leave a connection to be tidied up when Redis stalls in between, and
 # redis-py waits for that without a limit.
@@ -131,24 +131,25 @@ class Store:
                     pipe.zrange(self._index(each), 0, limit - 1, desc=True, withscores=True)
                 found = [pair for pairs in await pipe.execute() for pair in pairs]
             ids = [job_id for job_id, _ in nlargest(limit, found, key=lambda pair: pair[1])]
-            raw = await self.client.mget([self._key(job_id, "") for job_id in ids]) if ids else []
+            records = await self.client.mget([self._key(job_id, "record") for job_id in ids]) if ids else []
         jobs = []
-        for record in raw:
+        for raw in records:
             with suppress(Unreadable):
-                jobs.append(self._load(record))
-        return [job for job in jobs if job]  # a record may be forgotten before its place in the index is
+                jobs.append(self._load(raw))
+        # A record may have changed meanwhile, or be forgotten before its place in the index is.
+        return [job for job in jobs if job and status in (None, job.status)]
 
     async def news(self, job_id: str, after: int) -> tuple[Job, list[dict[str, Any]]]:
         """The record, and what has happened to the job from its first event on, the first `after` of them left out."""
         async with answering(), self.client.pipeline() as pipe:
-            pipe.get(self._key(job_id, ""))
+            pipe.get(self._key(job_id, "record"))
             pipe.lrange(self._key(job_id, "events"), after, -1)
             raw, events = await pipe.execute()
         return _found(self._load(raw)), [json.loads(event) for event in events]
 
     async def _read(self, job_id: str) -> str | bytes | None:
         async with answering():
-            return await self.client.get(self._key(job_id, ""))
+            return await self.client.get(self._key(job_id, "record"))
 
     def _load(self, raw: str | bytes | None) -> Job | None:
         """None when there is no record."""
@@ -195,7 +196,7 @@ class Store:
         return f"{self.prefix}:jobs:{name}"
 
     def _key(self, job_id: str, part: str) -> str:
-        return f"{self.prefix}:job:{job_id}:{part}".rstrip(":")
+        return f"{self.prefix}:job:{job_id}:{part}"
 
 
 def _found(job: Job | None) -> Job:

@@ -29,7 +29,7 @@ async def lifetimes(store: Store) -> dict[str, Any]:
 
 async def test_a_job_that_has_not_ended_never_expires(store: Store) -> None:
     await store.create(a_job(), "{}")
-    keys = ["job:j", "job:j:payload", "job:j:events", "jobs:due", "jobs:queued"]
+    keys = ["job:j:record", "job:j:payload", "job:j:events", "jobs:due", "jobs:queued"]
     assert await lifetimes(store) == dict.fromkeys(keys, -1)
 
 
@@ -37,7 +37,7 @@ async def test_all_of_an_ended_job_expires_together(store: Store) -> None:
     await store.create(a_job(), "{}")
     await store.update("j", partial(Job.cancel, now=time.time()), result="{}")
     ends = await lifetimes(store)
-    assert sorted(ends) == ["job:j", "job:j:events", "job:j:payload", "job:j:result", "jobs:cancelled"]
+    assert sorted(ends) == ["job:j:events", "job:j:payload", "job:j:record", "job:j:result", "jobs:cancelled"]
     assert all(store.retention - 5 < seconds <= store.retention for seconds in ends.values())
 
 
@@ -53,7 +53,7 @@ async def test_records_that_can_not_be_read_or_are_gone_hold_up_no_other_job(sto
     for number in range(queue.BATCH + 1):
         await store.client.zadd(store.due_key, {f"junk-{number}": number})
         if junk:
-            await store.client.set(f"{store.prefix}:job:junk-{number}", junk)
+            await store.client.set(f"{store.prefix}:job:junk-{number}:record", junk)
     broker = Broker()
     jobs = JobQueue(store, broker)
     async with jobs.relaying():
@@ -139,7 +139,7 @@ async def test_who_was_forgotten_leaves_the_index_with_the_next_end(store: Store
     for name in ("first", "second"):
         await store.create(a_job(name), "{}")
     await store.update("first", partial(Job.cancel, now=time.time()))
-    while await store.client.exists(f"{store.prefix}:job:first"):
+    while await store.client.exists(f"{store.prefix}:job:first:record"):
         await asyncio.sleep(0.05)
     await store.update("second", partial(Job.cancel, now=time.time()))
     assert await store.client.zrange(f"{store.prefix}:jobs:cancelled", 0, -1) == ["second"]
@@ -149,5 +149,5 @@ async def test_who_was_forgotten_leaves_the_index_with_the_next_end(store: Store
 async def test_a_record_of_a_later_version_is_not_listed_and_no_obstacle(store: Store) -> None:
     await store.create(a_job("known"), "{}")
     await store.create(a_job("unknown"), "{}")
-    await store.client.set(f"{store.prefix}:job:unknown", '{"status": "of a later version"}')
+    await store.client.set(f"{store.prefix}:job:unknown:record", '{"status": "of a later version"}')
     assert [job.id for job in await store.latest(None, 10)] == ["known"]
