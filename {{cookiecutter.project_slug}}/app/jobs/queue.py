@@ -25,6 +25,7 @@ from app.logging import request_id
 log = logging.getLogger(__name__)
 RELAY_SECONDS = 1.0  # how late a retry or an orphan may be noticed
 REPEAT_SECONDS = 15.0  # a dispatched job that nobody has begun by then is dispatched again
+HOLDERS_SECONDS = 5.0  # a lease is renewed every 3 s, by a call that may take 2
 BATCH = 100
 
 
@@ -111,22 +112,30 @@ class JobQueue:
             await asyncio.wait({relay})
 
     async def _relay(self) -> None:
-        failing = False
         while True:
             self._wake.clear()
             try:
                 if await self.dispatch_due():
                     self.wake()  # there may be more than one look brings
-                if failing:
-                    log.info("jobs are dispatched again")
-                failing = False
             except Exception:
-                if not failing:  # once, not every second
-                    log.exception("jobs wait: they can't be dispatched for now")
-                failing = True
+                log.exception("jobs wait: they can't be dispatched for now")
+                await self._back()
+                log.info("jobs are dispatched again")
+                continue
             with suppress(TimeoutError):
                 async with asyncio.timeout(RELAY_SECONDS):
                     await self._wake.wait()
+
+    async def _back(self) -> None:
+        """Waits until store and backend answer, and then until whoever holds a job has had time to renew its lease:
+        an outage must not cost an attempt."""
+        while True:
+            await asyncio.sleep(RELAY_SECONDS)
+            with suppress(Exception):
+                await self.store.due(self._clock(), 1)
+                await self.backend.room()
+                break
+        await asyncio.sleep(HOLDERS_SECONDS)
 
     async def dispatch_due(self) -> int:
         """One look of the relay: how many jobs it has handed to the backend."""

@@ -7,7 +7,8 @@ import pytest
 from pydantic import BaseModel
 
 from app.errors import Conflict
-from app.jobs.job import Job
+from app.jobs import queue
+from app.jobs.job import Job, Progress
 from app.jobs.queue import RELAY_SECONDS, REPEAT_SECONDS, JobQueue
 from app.jobs.store import Store
 from app.jobs.task import JobContext, Task
@@ -89,13 +90,31 @@ async def test_two_relays_dispatch_a_job_once(store: Store, broker: Broker) -> N
 
 
 async def test_a_broker_that_is_away_delays_jobs_and_refuses_none(
-    jobs: JobQueue, broker: Broker, caplog: pytest.LogCaptureFixture
+    jobs: JobQueue, broker: Broker, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broker.away = 1
+    monkeypatch.setattr(queue, "RELAY_SECONDS", 0.01)
+    monkeypatch.setattr(queue, "HOLDERS_SECONDS", 0.01)
+    broker.away = 3
     async with jobs.relaying():
         accepted = {(await jobs.enqueue(T, Order(what=str(n)), caller="c")).id for n in range(2)}
         assert await asyncio.wait_for(broker.ids.get(), 5) in accepted
-    assert "jobs wait: they can't be dispatched" in caplog.text
+    assert caplog.text.count("jobs wait: they can't be dispatched") == 1
+
+
+async def test_after_an_outage_the_holder_of_a_job_has_time_to_renew_its_lease(
+    jobs: JobQueue, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue, "RELAY_SECONDS", 0.01)
+    job = await jobs.enqueue(T, Order(what="tea"), caller="c")
+    await jobs.dispatch_due()
+    assert broker.ids.get_nowait() == job.id
+    await jobs.store.update(job.id, lambda job: job.begin("me", 0, 15, 3))  # its lease ran out during the outage
+    broker.away = 2
+    async with jobs.relaying():
+        while broker.away:
+            await asyncio.sleep(0)
+        job = await jobs.store.update(job.id, lambda job: job.renewed("me", time.time(), 15, Progress()))
+        assert (job.status, job.holder, broker.ids.qsize()) == ("running", "me", 0)
 
 
 async def test_a_message_that_is_lost_is_sent_again(store: Store, broker: Broker) -> None:
