@@ -290,9 +290,12 @@ def main(arguments: list[str]) -> int:
     demo_parser.add_argument("--queue", choices=choices, default=choices[0], help="default: %(default)s")
     demo_parser.add_argument("--port", type=int, default=0, help="default: a free one")
     demo_parser.add_argument("--output", type=Path, metavar="DIR", help="default: build/demo-QUEUE; replaced")
-    about = "install what the tests need, and run them; --require-all fails where an optional program is missing"
+    about = (
+        "install what the tests need, and run them; --require-all fails where an optional program is missing, "
+        "--slow adds those that take minutes"
+    )
     test_parser = commands.add_parser("test", help=about, description=about, allow_abbrev=False)
-    test_parser.usage = "dev.py test [--require-all] [pytest's own arguments]"
+    test_parser.usage = "dev.py test [--require-all] [--slow] [pytest's own arguments]"
     options, rest = parser.parse_known_args(arguments)
     if rest and options.command != "test":
         parser.error(f"unrecognized arguments: {' '.join(rest)}")

@@ -10,31 +10,40 @@ its ratio to StreamingResponse in the same round: noise of the machine hits all 
 
 import argparse
 import contextlib
-import importlib
-import importlib.metadata
 import importlib.util
 import json
 import math
-import os
-import platform
-import re
-import select
 import signal
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from types import FrameType
-from typing import IO, Any, NoReturn
 
-from streaming_client import Streams, TroubleError, seconds_to_first_event
+from measuring import (
+    BEGAN,
+    Figures,
+    Running,
+    TroubleError,
+    allow_descriptors,
+    environment,
+    has_printed,
+    interrupt,
+    line_of,
+    machine,
+    picture,
+    plot,
+    positive,
+    say,
+    started,
+    table,
+    versions,
+)
+from streaming_client import Streams, seconds_to_first_event
 
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parent / "{{cookiecutter.project_slug}}"
@@ -47,15 +56,13 @@ CONTESTANTS = {
     "ours": "this template",
 }
 BASELINE = "streaming_response"
+DOTS = (("#999999", 45), ("#9ecae9", 45), ("#4c78a8", 45), ("#e45756", 45), ("#f2a541", 45), ("#2f8f4e", 95))
 LIBRARIES = ("fastapi", "starlette", "sse-starlette", "uvicorn", "uvloop", "httptools")
 SOURCES = ("ready", "turn")
 LESS_EVENTS = {"fastapi_sse": 10, "sse_starlette": 4}  # those whose events cost most get this part of them
 LIMIT_SECONDS = 360.0
 START_SECONDS = 60.0
 ANSWER_SECONDS = 30.0
-SPARE_DESCRIPTORS = 200
-PRINTED_LINES = 20
-BEGAN = time.monotonic()
 
 
 @dataclass(frozen=True)
@@ -78,31 +85,6 @@ class Sizes:
 
 
 QUICK = Sizes(1, False, 3_000, 5, (1, 3, 10), 200, 0.2, 0.5, 50, 4, 0.1, 20)
-
-
-@dataclass
-class Figure:
-    """One line of the table: each contestant's value in each round."""
-
-    metric: str
-    name: str
-    unit: str
-    compared: bool = True  # whether a ratio to the baseline says anything
-    rounds: dict[str, list[float]] = field(default_factory=lambda: {contestant: [] for contestant in CONTESTANTS})
-
-    def value(self, contestant: str) -> float:
-        return statistics.median(self.rounds[contestant])
-
-    def ratio(self, contestant: str, other: str = BASELINE) -> float | None:
-        """The median of the rounds' own ratios; None where nothing was to be seen of the other."""
-        pairs = zip(self.rounds[contestant], self.rounds[other], strict=True)
-        return statistics.median([a / b for a, b in pairs]) if self.compared and all(self.rounds[other]) else None
-
-
-class Figures(dict[tuple[str, str], Figure]):
-    def add(self, metric: str, name: str, unit: str, contestant: str, value: float, *, compared: bool = True) -> None:
-        figure = self.setdefault((metric, name), Figure(metric, name, unit, compared))
-        figure.rounds[contestant].append(value)
 
 
 @dataclass(frozen=True)
@@ -138,60 +120,18 @@ class Server:
         return statistics.median(self.cpu_seconds(source, streams, 1) for _ in range(repeats))
 
 
-def environment() -> dict[str, str]:
-    """This process's environment without what it may happen to hold for an application like the emitted one."""
-    settings = re.findall(r"^[# ]*([A-Z_]+)=", (PROJECT / ".env.example").read_text("utf-8"), re.MULTILINE)
-    kept = {name: value for name, value in os.environ.items() if name not in {*settings, "PYTHONPATH"}}
-    return kept | {"API_KEY": ""}
-
-
-def has_printed(process: subprocess.Popen[bytes], seconds: float) -> bool:
-    """Whether it prints a line, or ends, within this time."""
-    assert process.stdout
-    return bool(select.select([process.stdout], [], [], seconds)[0])
-
-
-def line_of(process: subprocess.Popen[bytes], seconds: float) -> str:
-    """The next line that it prints; empty when none comes in this time, or it ended."""
-    assert process.stdout
-    return process.stdout.readline().decode().strip() if has_printed(process, seconds) else ""
-
-
-@contextmanager
-def running(program: str, *arguments: object) -> Iterator[tuple[subprocess.Popen[bytes], Callable[[], str]]]:
-    """Run one of the programs beside this, away from any `.env`; give it, and what reads its standard error."""
-    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(
-            [sys.executable, str(HERE / program), *map(str, arguments)],
-            cwd=folder,
-            env=environment(),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            bufsize=0,  # so that what `select` says of standard output holds
-        )
-        try:
-            yield process, partial(printed, errors)
-        finally:
-            process.kill()
-            process.wait()
-            for pipe in (process.stdin, process.stdout):
-                assert pipe
-                pipe.close()
-
-
-def printed(errors: IO[bytes]) -> str:
-    errors.seek(0)
-    return "\n".join(errors.read().decode(errors="replace").splitlines()[-PRINTED_LINES:])
+def running(program: str, *arguments: object) -> AbstractContextManager[Running]:
+    """Run one of the programs beside this."""
+    return started([sys.executable, HERE / program, *arguments], environment(PROJECT))
 
 
 @contextmanager
 def serving() -> Iterator[list[Server]]:
     """A fresh server for each contestant, warm: what is imported or cached with the first streams counts for none."""
     with ExitStack() as stack:
-        started = {name: stack.enter_context(running("contestants.py", name)) for name in CONTESTANTS}
+        processes = {name: stack.enter_context(running("contestants.py", name)) for name in CONTESTANTS}
         servers = []
-        for name, (process, errors) in started.items():
+        for name, (process, errors) in processes.items():
             port = line_of(process, START_SECONDS)
             if not port:
                 raise TroubleError(f"the server of {CONTESTANTS[name]} did not start:\n{errors()}")
@@ -204,7 +144,7 @@ def serving() -> Iterator[list[Server]]:
             yield servers
         except (TroubleError, OSError, HTTPException) as error:
             lines = [str(error)]
-            for name, (process, errors) in started.items():
+            for name, (process, errors) in processes.items():
                 if process.poll() is not None:
                     lines.append(f"The server of {CONTESTANTS[name]} ended with {process.returncode}.")
                 if words := errors():
@@ -352,7 +292,7 @@ ONCE = {"idle"}  # a second time, memory would come from what the first has left
 
 def measure(sizes: Sizes, metrics: list[str], limit_seconds: float) -> Figures:
     """Begins no further round that would end behind the limit, on a machine that is slow or busy."""
-    figures = Figures()
+    figures = Figures(BASELINE)
     groups = [[metric for metric in metrics if (metric in ONCE) == once] for once in (True, False)]
     for group in filter(None, groups if sizes.fresh else [metrics]):
         with serving() as servers:
@@ -369,19 +309,6 @@ def measure(sizes: Sizes, metrics: list[str], limit_seconds: float) -> Figures:
     return figures
 
 
-def say(line: str) -> None:
-    print(f"{time.monotonic() - BEGAN:5.1f} s  {line}", file=sys.stderr, flush=True)
-
-
-def machine() -> dict[str, Any]:
-    cpu = platform.processor() or platform.machine()
-    with contextlib.suppress(OSError):
-        found = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text("utf-8"))
-        cpu = found[1] if found else cpu
-    versions = {"Python": platform.python_version()} | {name: importlib.metadata.version(name) for name in LIBRARIES}
-    return {"cpu": cpu, "cores": os.cpu_count(), "system": platform.system(), "versions": versions}
-
-
 def as_json(figures: Figures, sizes: Sizes) -> str:
     rows = [
         {
@@ -396,108 +323,39 @@ def as_json(figures: Figures, sizes: Sizes) -> str:
         for figure in figures.values()
     ]
     return json.dumps(
-        {"machine": machine(), "sizes": asdict(sizes), "less_events": LESS_EVENTS, "figures": rows}, indent=2
+        {"machine": machine(versions(LIBRARIES)), "sizes": asdict(sizes), "less_events": LESS_EVENTS, "figures": rows},
+        indent=2,
     )
 
 
 def as_markdown(figures: Figures) -> str:
-    about = machine()
+    about = machine(versions(LIBRARIES))
     most = max(len(figure.rounds["ours"]) for figure in figures.values())
-    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
+    known = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     fewer = ", ".join(f"{CONTESTANTS[name]} 1/{part}" for name, part in LESS_EVENTS.items())
     lines = [
-        f"{about['cpu']}, {about['cores']} cores, {about['system']}; {versions}.",
+        f"{about['cpu']}, {about['cores']} cores, {about['system']}; {known}.",
         f"Medians of {most} round{'s' * (most > 1)} (idle streams: one); in brackets, multiples of StreamingResponse.",
         f"Given fewer events, as they take so much longer: {fewer}.",
         "",
-        f"| | {' | '.join(CONTESTANTS.values())} |",
-        f"|---|{'---:|' * len(CONTESTANTS)}",
+        *table(
+            ["", *CONTESTANTS.values()],
+            ([figure.title, *(figure.cell(name) for name in CONTESTANTS)] for figure in figures.values()),
+        ),
     ]
-    for figure in figures.values():
-        cells = []
-        for name in CONTESTANTS:
-            ratio = figure.ratio(name)
-            cells.append(short(figure.value(name)) + (f" ({ratio:.2f}x)" if ratio is not None else ""))
-        unit = f" ({figure.unit})" if figure.unit else ""
-        lines.append(f"| {figure.name}{unit} | {' | '.join(cells)} |")
     others = [name for name in CONTESTANTS if name != "ours"]
-    lines += ["", f"| this template as a multiple of | {' | '.join(CONTESTANTS[name] for name in others)} |"]
-    lines.append(f"|---|{'---:|' * len(others)}")
-    for figure in figures.values():
-        ratios = [figure.ratio("ours", name) for name in others]
-        if figure.compared:
-            lines.append(
-                f"| {figure.name} | {' | '.join('-' if each is None else f'{each:.2f}x' for each in ratios)} |"
-            )
-    return "\n".join(lines)
+    ratios = (
+        [figure.name, *("-" if (ratio := figure.ratio("ours", name)) is None else f"{ratio:.2f}x" for name in others)]
+        for figure in figures.values()
+        if figure.compared
+    )
+    head = ["this template as a multiple of", *(CONTESTANTS[name] for name in others)]
+    return "\n".join([*lines, "", *table(head, ratios)])
 
 
-def short(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
-def plot(figures: Figures, target: Path) -> None:
-    """One picture: each figure a line, each contestant a dot on it, as a multiple of StreamingResponse."""
-    matplotlib = importlib.import_module("matplotlib")  # absent from the environment of the tests, and of their types
-    matplotlib.use("agg")
-    pyplot = importlib.import_module("matplotlib.pyplot")
-    rows = [figure for figure in figures.values() if figure.compared and figure.unit]
-    canvas, axes = pyplot.subplots(figsize=(11, 1.6 + 0.36 * len(rows)))
-    for (name, label), (colour, size) in zip(CONTESTANTS.items(), DOTS, strict=True):
-        ratios = [figure.ratio(name) for figure in rows]
-        axes.scatter(ratios, range(len(rows)), size, colour, label=label, zorder=3)
-    axes.axvline(1, color=DOTS[list(CONTESTANTS).index(BASELINE)][0], linewidth=1)
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter("{x:g}x")
-    axes.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
-    axes.set_yticks(range(len(rows)), [row.name for row in rows], fontsize=9)
-    axes.invert_yaxis()
-    axes.grid(color="#e5e5e5")
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.tick_params(length=0)
-    axes.legend(ncols=len(CONTESTANTS), loc="lower center", bbox_to_anchor=(0.3, 1), frameon=False)
-    about = machine()
-    axes.set_xlabel(f"times StreamingResponse (less is better)\n{about['cpu']}, {about['cores']} cores", fontsize=9)
-    canvas.savefig(target, dpi=150, bbox_inches="tight")
-
-
-DOTS = (("#999999", 45), ("#9ecae9", 45), ("#4c78a8", 45), ("#e45756", 45), ("#f2a541", 45), ("#2f8f4e", 95))
-
-
-def allow_descriptors(sizes: Sizes, metrics: list[str]) -> None:
-    """Raise this process's own limit, which its servers inherit; raises TroubleError where that is not allowed."""
-    import resource
-
-    needed = SPARE_DESCRIPTORS + max(sizes.crowds)
-    if "idle" in metrics:
-        needed = max(needed, SPARE_DESCRIPTORS + sizes.idle_streams * len(CONTESTANTS))
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < needed:
-        raise TroubleError(
-            f"{needed:,} open files are needed, and {hard:,} allowed: raise `ulimit -Hn`, or use --quick"
-        )
-    if soft != resource.RLIM_INFINITY and soft < needed:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
-
-
-def positive(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 100:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1 to 100, not {text!r}")
-    return int(text)
-
-
-def picture(text: str) -> Path:
-    target = Path(text)
-    if target.suffix != ".png" or not target.absolute().parent.is_dir():
-        raise argparse.ArgumentTypeError(f"must be a .png file in a folder that exists, not {text!r}")
-    if importlib.util.find_spec("matplotlib") is None:
-        raise argparse.ArgumentTypeError("needs matplotlib, which `uv run --group bench` brings")
-    return target
-
-
-def interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
+def allow_descriptors_for(sizes: Sizes, metrics: list[str]) -> None:
+    idle = sizes.idle_streams * len(CONTESTANTS) if "idle" in metrics else 0
+    allow_descriptors(max(idle, *sizes.crowds))
 
 
 def main(arguments: list[str]) -> int:
@@ -518,11 +376,12 @@ def main(arguments: list[str]) -> int:
     metrics = [options.only] if options.only else list(METRICS)
     signal.signal(signal.SIGTERM, interrupt)  # so that the servers are stopped then, too
     try:
-        allow_descriptors(sizes, metrics)
+        allow_descriptors_for(sizes, metrics)
         figures = measure(sizes, metrics, math.inf if options.rounds else LIMIT_SECONDS)
         print(as_json(figures, sizes) if options.json else as_markdown(figures))
         if options.plot:
-            plot(figures, options.plot)
+            dots = {name: (CONTESTANTS[name], *dot) for name, dot in zip(CONTESTANTS, DOTS, strict=True)}
+            plot(figures.values(), dots, BASELINE, machine(versions(LIBRARIES)), options.plot)
     except (TroubleError, OSError, HTTPException) as trouble:
         say(f"streaming.py: {trouble}")
         return 1

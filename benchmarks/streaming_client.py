@@ -14,15 +14,13 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+from measuring import TroubleError
+
 MARK = b'"word "'  # stands once in each event that counts, whoever wrote it, and nowhere else
 LAST_CHUNK = b"0\r\n\r\n"
 READ_BYTES = 256 * 1024
 CONNECT_SECONDS = 10.0
 STREAMS_SECONDS = 120.0  # far above what any number of streams takes here
-
-
-class TroubleError(Exception):
-    """What went wrong, in one sentence."""
 
 
 class Stream:

@@ -2,12 +2,15 @@
 
 Without the program such a test is skipped, or fails where `--require-all` is given. The run's summary names each
 program that is not there, and the tests that it left out.
+
+Tests that take minutes are marked `@pytest.mark.slow`: they run with `--slow`, behind all others. Without it the
+summary says how many there are.
 """
 
 import os
 import shutil
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -31,11 +34,13 @@ class Need(NamedTuple):
 NEEDS = {
     "chromium": Need("Chromium", "browser tests", ("chromium", "chromium-browser", "google-chrome")),
     "nginx": Need("nginx", "proxy tests", ("nginx",)),
+    "redis": Need("Redis", "crash tests", ("redis-server",)),
     "rabbitmq": Need("RabbitMQ", "broker tests", ("rabbitmq-server",)),
     "node": Need("Node", "front-end tests", ("node",)),
     "npm": Need("npm", "front-end tests", ("npm",)),
 }
 LEFT_OUT = "left out for want of"  # a key of a report's user_properties, which travel from xdist's workers
+SLOW_LEFT_OUT = pytest.StashKey[int]()
 
 
 def missing() -> list[Need]:
@@ -44,9 +49,11 @@ def missing() -> list[Need]:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--require-all", action="store_true", help="fail where a program that a test needs is missing")
+    parser.addoption("--slow", action="store_true", help="run the slow tests too, behind all others")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: takes so long that it runs with --slow only")
     config.addinivalue_line("markers", f"needs(program, ...): what the test wants of {', '.join(NEEDS)}")
     if config.getoption("--require-all") and missing():
         lacking = ", ".join(map(str, missing()))
@@ -60,7 +67,13 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         reporter.write_line(f"On this machine: {', '.join(found) or 'none'} (of what tests may need).")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(trylast=True)  # behind -k and -m, so that what they leave out is not counted
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    items[:] = [item for item in items if item not in slow] + (slow if config.getoption("--slow") else [])
+    if slow and not config.getoption("--slow"):
+        config.hook.pytest_deselected(items=slow)
+        config.stash[SLOW_LEFT_OUT] = len(slow)
     for item in items:
         for name in wanted(item):
             if name not in NEEDS:
@@ -79,9 +92,27 @@ def wanted(item: pytest.Item) -> Iterator[str]:
         yield from mark.args
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput[LEFT_OUT] = session.config.stash.get(SLOW_LEFT_OUT, 0)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """With xdist, only its workers collect; each collects everything."""
+    config: pytest.Config = node.config
+    left_out = getattr(node, "workeroutput", {}).get(LEFT_OUT, 0)  # a worker that has crashed says nothing
+    config.stash[SLOW_LEFT_OUT] = max(left_out, config.stash.get(SLOW_LEFT_OUT, 0))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    slow = config.stash.get(SLOW_LEFT_OUT, 0)
+    if slow:
+        terminalreporter.write_line(f"Left out for want of --slow: {slow} slow tests.")
     if not missing():
-        terminalreporter.write_line("Nothing was left out.")
+        if not slow:
+            terminalreporter.write_line("Nothing was left out.")
         return
     skipped = terminalreporter.getreports("skipped")
     terminalreporter.write_line(f"Left out: {', '.join(map(str, missing()))}.")

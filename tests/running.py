@@ -48,6 +48,7 @@ class Process:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             encoding="utf-8",
+            start_new_session=True,  # by which all that it starts can be found
         )
         self._printed = ""
         self._ended = False
@@ -62,6 +63,14 @@ class Process:
             found = re.search(pattern, self._printed)
             assert found, f"no {pattern!r} in what was printed:\n{self._printed}"
             return found
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
 
     def stop(self, number: int = signal.SIGTERM, seconds: float = STOP_SECONDS) -> int:
         """Send a signal, and give the status with which the process ends; fail when it takes longer."""

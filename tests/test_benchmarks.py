@@ -12,13 +12,21 @@ from running import posix_only
 
 CONTESTANTS = {"raw", "bare", "streaming_response", "fastapi_sse", "sse_starlette", "ours"}
 METRICS = {"cpu", "growth", "idle", "first-event"}
-QUICK_SECONDS = 120.0  # some 20 on a machine that does nothing else
+OURS_ALONE = {"ours"}  # a figure that a library called bare cannot have
+JOB_METRICS: dict[str, list[set[str]]] = {  # who has each of a metric's figures
+    "accept": [*[{"rq", "ours"}] * 5, *[OURS_ALONE] * 4],
+    "posts": [{"rq", "rq_threads", "ours"}] * 6,
+    "run": [{"rq", "ours"}] * 2,
+    "wait": [{"rq", "ours"}, *[OURS_ALONE] * 2],
+    "follow": [OURS_ALONE] * 2,
+}
+QUICK_SECONDS = 180.0  # some 20 or 30 on a machine that does nothing else
 
 
-def benchmark(template: Path, *options: str) -> subprocess.CompletedProcess[str]:
+def benchmark(template: Path, program: str, *options: str) -> subprocess.CompletedProcess[str]:
     """Run the command as a clone would."""
     return subprocess.run(
-        [sys.executable, "benchmarks/streaming.py", *options],
+        [sys.executable, f"benchmarks/{program}", *options],
         cwd=template,
         env=environment({"API_KEY": "not for the benchmark's servers"}),
         capture_output=True,
@@ -30,7 +38,7 @@ def benchmark(template: Path, *options: str) -> subprocess.CompletedProcess[str]
 @posix_only
 def test_the_streaming_benchmark_measures_every_contestant_by_every_metric(template: Path) -> None:
     """With --json, stdout is one JSON document: a positive figure of each kind for each contestant in each round."""
-    done = benchmark(template, "--quick", "--json")
+    done = benchmark(template, "streaming.py", "--quick", "--json")
     assert done.returncode == 0, done.stderr
     report: dict[str, Any] = json.loads(done.stdout)
     assert report["machine"]["cores"] >= 1
@@ -47,6 +55,27 @@ def test_the_streaming_benchmark_measures_every_contestant_by_every_metric(templ
 
 
 @posix_only
+def test_the_jobs_benchmark_measures_every_contestant_by_every_metric(template: Path) -> None:
+    """A report for each queue: a positive figure of each kind for each contestant that can have one."""
+    done = benchmark(template, "jobs.py", "--quick", "--json")
+    assert done.returncode == 0, done.stderr
+    (report,) = json.loads(done.stdout)
+    assert (report["queue"], report["baseline"]) == ("rq", "rq")
+    assert {"Python", "rq", "redis", "Valkey"} <= report["machine"]["versions"].keys()
+    found: dict[str, list[set[str]]] = {metric: [] for metric in JOB_METRICS}
+    for figure in report["figures"]:
+        found[figure["metric"]].append(set(figure["values"]))
+        assert all(len(values) == report["sizes"]["rounds"] == 1 for values in figure["rounds"].values()), figure
+        assert all(value > 0 for value in figure["values"].values()), figure
+        assert figure["ratios"].get("rq", 1) == 1, figure
+        assert "rq" not in figure["values"] or figure["ratios"]["ours"] > 0, figure
+    assert {metric: sorted(map(sorted, who)) for metric, who in found.items()} == {
+        metric: sorted(map(sorted, who)) for metric, who in JOB_METRICS.items()
+    }
+
+
+@posix_only
+@pytest.mark.parametrize("program", ["streaming.py", "jobs.py"])
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -55,9 +84,9 @@ def test_the_streaming_benchmark_measures_every_contestant_by_every_metric(templ
         (["--plot", "no-such-folder/figures.png"], "must be a .png file in a folder that exists"),
     ],
 )
-def test_a_bad_option_is_refused_by_its_name(options: list[str], message: str, template: Path) -> None:
+def test_a_bad_option_is_refused_by_its_name(program: str, options: list[str], message: str, template: Path) -> None:
     """Before anything is measured, with the status of a wrong usage."""
-    done = benchmark(template, *options)
+    done = benchmark(template, program, *options)
     assert done.returncode == 2
     assert f"argument {options[0]}: {message}" in done.stderr
     assert done.stdout == ""

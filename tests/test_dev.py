@@ -238,6 +238,7 @@ needs.NEEDS["unicorn"] = needs.Need("Unicorn", "fable tests", ("a-unicorn",))
 
 def pytest_in(folder: Path, test: str, *options: str, found: bool = False) -> subprocess.CompletedProcess[str]:
     """Run one test file with the plugin, on a machine that may have a unicorn."""
+    folder.mkdir(exist_ok=True)
     (folder / "adds_a_need.py").write_text(ADDS_A_NEED)
     (folder / "test_it.py").write_text(test)
     name = fake_uv(folder / "bin", "neigh")
@@ -266,6 +267,35 @@ def test_nothing_left_out_is_said_too(tmp_path: Path) -> None:
     assert "On this machine: Unicorn" in done.stdout
     assert done.stdout.splitlines()[-2] == "Nothing was left out."
     assert done.stdout.splitlines()[-1].startswith("2 passed")
+
+
+SLOW = """
+import pytest
+
+
+@pytest.mark.slow
+def test_that_takes_minutes():
+    pass
+
+
+def test_that_does_not():
+    pass
+"""
+
+
+@pytest.mark.parametrize("processes", ["0", "2"])
+def test_slow_tests_run_when_they_are_asked_for(processes: str, tmp_path: Path) -> None:
+    """With --slow they run, behind all others; without it the run says how many it left out."""
+    done = pytest_in(tmp_path / "without", SLOW, "-n", processes, found=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-2] == "Left out for want of --slow: 1 slow tests."
+    assert done.stdout.splitlines()[-1].startswith("1 passed")
+    done = pytest_in(tmp_path / "with", SLOW, "-n", processes, "--slow", found=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-2] == "Nothing was left out."
+    assert done.stdout.splitlines()[-1].startswith("2 passed")
+    collected = pytest_in(tmp_path / "order", SLOW, "--slow", "--collect-only").stdout
+    assert collected.index("test_that_does_not") < collected.index("test_that_takes_minutes")
 
 
 def test_require_all_fails_before_the_run(tmp_path: Path) -> None:

@@ -18,14 +18,16 @@ AT_ONCE = 4
 
 
 class InProcess:
+    limit = AT_ONCE
+
     def __init__(self, store: Store, settings: JobSettings, shutdown: Shutdown) -> None:
         self.queue = JobQueue(store, self)
         self.running: set[asyncio.Task[None]] = set()
         self._settings = settings
         self._shutdown = shutdown
 
-    async def room(self) -> int:
-        return 0 if self._shutdown.draining else AT_ONCE - len(self.running)
+    async def waiting(self) -> int:
+        return self.limit if self._shutdown.draining else len(self.running)
 
     async def dispatch(self, jobs: Sequence[Job]) -> None:
         for job in jobs:

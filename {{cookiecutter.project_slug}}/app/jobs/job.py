@@ -17,7 +17,7 @@ from app.errors import Conflict
 
 Status = Literal["queued", "running", "retrying", "succeeded", "failed", "cancelled"]
 ENDED: frozenset[Status] = frozenset({"succeeded", "failed", "cancelled"})
-MAX_PAUSE_SECONDS = 600.0
+MAX_PAUSE_SECONDS = 120.0
 
 
 class NotYours(Exception):

@@ -26,14 +26,19 @@ log = logging.getLogger(__name__)
 RELAY_SECONDS = 1.0  # how late a retry or an orphan may be noticed
 REPEAT_SECONDS = 15.0  # a dispatched job that nobody has begun by then is dispatched again
 HOLDERS_SECONDS = 5.0  # a lease is renewed every 3 s, by a call that may take 2
+FEW = 50  # messages that wait: a repeat costs little then
+RARELY = 5
 BATCH = 100
 
 
 class Backend(Protocol):
     """What carries jobs to where they run."""
 
-    async def room(self) -> int:
-        """How many more it takes for now. Raises when it is away."""
+    limit: int
+    """How many jobs it is given to wait there; beyond them jobs wait in the store, where a wait costs nothing."""
+
+    async def waiting(self) -> int:
+        """How many wait there. Raises when it is away."""
 
     async def dispatch(self, jobs: Sequence[Job]) -> None:
         """Has somebody look at each of them."""
@@ -133,21 +138,24 @@ class JobQueue:
             await asyncio.sleep(RELAY_SECONDS)
             with suppress(Exception):
                 await self.store.due(self._clock(), 1)
-                await self.backend.room()
+                await self.backend.waiting()
                 break
         await asyncio.sleep(HOLDERS_SECONDS)
 
     async def dispatch_due(self) -> int:
-        """One look of the relay: how many jobs it has handed to the backend."""
+        """One look of the relay: how many jobs it has dealt with."""
         due = await self.store.due(now := self._clock(), BATCH)
         if not due:
             return 0
+        waiting = await self.backend.waiting()
         claimed = []
-        for job_id in due[: await self.backend.room()]:
+        for job_id in due[: max(0, self.backend.limit - waiting)]:
             with suppress(NotYours, NotFound):  # another process was faster, or its time has passed
                 claimed.append(await self.store.update(job_id, partial(Job.dispatched, now=now, pause=REPEAT_SECONDS)))
-        if claimed:
-            await self.backend.dispatch(claimed)
+        # Behind many messages a job's own is most likely still on its way, and a repeat would only make them more.
+        sent = [job for job in claimed if waiting < FEW or job.dispatches % RARELY == 1]
+        if sent:
+            await self.backend.dispatch(sent)
         return len(claimed)
 
 

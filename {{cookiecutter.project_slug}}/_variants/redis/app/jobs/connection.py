@@ -21,6 +21,8 @@ async def connect(settings: JobSettings) -> AsyncIterator[Redis]:
     pool = BlockingConnectionPool.from_url(
         str(settings.redis_url),
         decode_responses=True,
+        # Else redis-py looks up its own version in a file, for the process of each job anew, and sends it to Redis.
+        driver_info=None,
         max_connections=CONNECTIONS,  # the default pool raises when it is exhausted, this one waits
         timeout=ANSWER_SECONDS,
         # `answering` keeps the time. With a timeout of its own the client sends through `asyncio.wait_for`, which

@@ -23,7 +23,6 @@ from app.jobs.store import Store
 from app.jobs.task import limits
 from app.shutdown import Shutdown
 
-WAITING = 1000  # messages that wait for a worker; beyond them jobs wait in the store, where a wait costs nothing
 TIMEOUT_MARGIN_SECONDS = 30  # the runner ends a job at its time limit; RQ kills one that does not let it
 WORKER_TTL_SECONDS = 30  # an idle worker shows a sign of life every half of it
 WORKER_SILENT_SECONDS = 90  # a busy one every 30 s
@@ -46,14 +45,16 @@ def live_workers(queue: Queue, hostname: str | None = None) -> int:
 class RQBackend:
     """RQ is synchronous: it works in threads of its own, so that a stalled Redis takes none from the application."""
 
+    limit = 1000
+
     def __init__(self, settings: JobSettings, connection: Redis) -> None:
         self._settings = settings
         self._queue = rq_queue(settings, connection)
         self._dispatching = CapacityLimiter(1)
         self._looking: set[asyncio.Task[dict[str, str]]] = set()
 
-    async def room(self) -> int:
-        return max(0, WAITING - await run_sync(lambda: self._queue.count, limiter=self._dispatching))
+    async def waiting(self) -> int:
+        return await run_sync(lambda: self._queue.count, limiter=self._dispatching)
 
     async def dispatch(self, jobs: Sequence[Job]) -> None:
         messages = [

@@ -1,5 +1,6 @@
 import asyncio
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from uuid import uuid4
@@ -15,7 +16,8 @@ from app.jobs.settings import JobSettings
 from app.jobs.task import TASKS, JobContext, Task
 from app.jobs.tasks import Document, index_document
 from app.shutdown import Shutdown
-from app.worker import rq_worker
+from app.worker import rq_worker, set_up
+from tests.jobs.test_store import a_job
 
 DOCUMENT = Document(title="t", text="x")
 
@@ -60,7 +62,7 @@ async def test_rq_gives_a_job_more_time_than_its_task_has(
 async def test_what_waits_for_a_worker_is_bounded_and_the_rest_waits_in_the_store(
     settings: JobSettings, queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backend, "WAITING", 3)
+    monkeypatch.setattr(backend.RQBackend, "limit", 3)
     async with backend.open(settings, Shutdown(0)) as jobs:
         for _ in range(5):
             await jobs.enqueue(index_document, DOCUMENT, caller="c")
@@ -73,13 +75,33 @@ async def test_what_waits_for_a_worker_is_bounded_and_the_rest_waits_in_the_stor
             await asyncio.sleep(0.01)
 
 
+async def test_a_redis_that_stalls_does_not_stall_the_event_loop(
+    settings: JobSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stalled, goes_on = threading.Event(), threading.Event()
+
+    def stall(*_: object) -> None:
+        stalled.set()
+        goes_on.wait(5)
+
+    monkeypatch.setattr(Queue, "enqueue_many", stall)
+    async with backend.open(settings, Shutdown(0)) as jobs:
+        dispatching = asyncio.create_task(jobs.backend.dispatch([await jobs.store.create(a_job(), "{}")]))
+        while not stalled.is_set():
+            await asyncio.sleep(0)
+        assert not dispatching.done()
+        goes_on.set()
+        await dispatching
+
+
 @pytest.fixture
 def signals() -> Iterator[None]:
-    """RQ's worker leaves its signal handlers behind."""
+    """A worker in this process leaves its signal handlers behind, and what it has read."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
+    set_up.cache_clear()
 
 
 @pytest.mark.usefixtures("signals")

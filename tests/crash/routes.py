@@ -1,0 +1,27 @@
+# Appended to the routes of a copied project, as its user would add some of his own.
+# mypy: disable-error-code="import-not-found", disallow-untyped-decorators=False, disallow-any-unimported=False
+from typing import Annotated, Any
+
+from app.dependencies import CallerDep, JobsDep
+from app.jobs.routes import router
+from app.jobs.task import TASKS
+from app.jobs.tasks import Probe
+from fastapi import Header
+
+
+@router.post("/tasks/{name}", status_code=202)
+async def add_probe(
+    name: str,
+    probe: Probe,
+    jobs: JobsDep,
+    caller: CallerDep,
+    idempotency_key: Annotated[str | None, Header()] = None,
+) -> dict[str, Any]:
+    job = await jobs.enqueue(TASKS[name], probe, caller=caller, key=idempotency_key)
+    return {"id": job.id, "status": job.status}
+
+
+@router.post("/messages", status_code=202)
+async def add_messages(ids: list[str], jobs: JobsDep) -> None:
+    """One more message for each of these jobs, as a broker repeats what it delivers."""
+    await jobs.backend.dispatch([await jobs.get(job_id) for job_id in ids])

@@ -1,0 +1,476 @@
+"""What crash tests are made of: a project with tasks that keep a journal, and workers that are killed and replaced."""
+
+import json
+import os
+import random
+import re
+import shlex
+import shutil
+import signal
+import socket
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence, Set
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
+from functools import partial
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, Self
+
+import httpx
+import httpx_sse
+from needs import NEEDS
+from redis import Redis
+from rendering import Project, environment
+from running import Process, Server, python_of, request, running
+
+ADDED = Path(__file__).parent / "crash"
+TICK_SECONDS = 0.02
+AHEAD = 20
+
+
+def until(holds: Callable[[], bool], seconds: float, what: str) -> None:
+    """Wait until it holds."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
+        time.sleep(TICK_SECONDS)
+
+
+def pause(seconds: float) -> None:
+    """Where the length of time is what is tested, and nothing can be waited for."""
+    threading.Event().wait(seconds)
+
+
+class Entry(NamedTuple):
+    """What an attempt at a job has written: its beginning, its end, its cleanup. `session` is that of its worker."""
+
+    what: str
+    job: str
+    attempt: int
+    number: int
+    at: float
+    session: int
+
+
+class Journal:
+    """What all attempts have written, in the order in which they did: a file, which no crash takes with it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.path.touch()
+        self._entries: defaultdict[str, list[Entry]] = defaultdict(list)
+        self._jobs: defaultdict[str, set[str]] = defaultdict(set)
+        self._read = 0
+        self._reading = threading.Lock()
+
+    def all(self, what: str) -> list[Entry]:
+        self._go_on()
+        return list(self._entries[what])
+
+    def of(self, job: str, what: str = "begin") -> list[Entry]:
+        return [entry for entry in self.all(what) if entry.job == job]
+
+    def jobs(self, what: str) -> Set[str]:
+        self._go_on()
+        return self._jobs[what]
+
+    def wait(self, what: str, jobs: int = 1, seconds: float = 60) -> list[Entry]:
+        """Wait until so many jobs have written it."""
+        until(lambda: len(self.jobs(what)) >= jobs, seconds, f"{what!r} of {jobs} jobs in the journal")
+        return self.all(what)
+
+    def _go_on(self) -> None:
+        with self._reading, self.path.open("rb") as file:
+            file.seek(self._read)
+            new, newline, _ = file.read().rpartition(b"\n")
+            self._read += len(new + newline)
+            for line in new.splitlines():
+                entry = Entry(**json.loads(line))
+                self._entries[entry.what].append(entry)
+                self._jobs[entry.what].add(entry.job)
+
+
+def members(session: int) -> list[int]:
+    """The processes of a session that live. A child that has a process group of its own is one of them."""
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                state, *fields = Path("/proc", entry, "stat").read_text("utf-8").rpartition(") ")[2].split()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if int(fields[2]) == session and state not in "ZX":
+                found.append(int(entry))
+    return sorted(found)
+
+
+def kill_session(leader: int) -> None:
+    """All of its processes, and those that they start meanwhile."""
+    while alive := members(leader):
+        for process in alive:
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+
+
+class Workers:
+    """Worker processes. Supervised, each that ends has a successor at once, as with `restart: always`."""
+
+    def __init__(self, command: Sequence[str], cwd: Path, env: Mapping[str, str], count: int, supervised: bool) -> None:
+        self._start = partial(Process, *command, cwd=cwd, env=env)
+        self.processes = [self._start() for _ in range(count)]
+        self.started = list(self.processes)
+        self.killed: dict[int, float] = {}
+        self._closing = threading.Event()
+        self._supervisor = threading.Thread(target=self._supervise)
+        if supervised:
+            self._supervisor.start()
+
+    def kill(self, process: Process) -> None:
+        self.killed[process.pid] = time.time()
+        kill_session(process.pid)
+
+    def kill_some(self, journal: Journal, kills: int, jobs: int, seed: int, in_a_job: bool = False) -> None:
+        """Kill whole trees at random moments, spread over the time in which so many jobs begin."""
+        chance = random.Random(seed)
+        for number in range(1, kills + 1):
+            journal.wait("begin", number * jobs // (kills + 1), seconds=120)
+            pause(chance.uniform(0, 0.15))
+            until(lambda: bool(self.busy(journal, in_a_job)), 60, "there is a worker to be killed")
+            self.kill(chance.choice(self.busy(journal, in_a_job) or self.busy(journal)))
+
+    def busy(self, journal: Journal, in_a_job: bool = False) -> list[Process]:
+        """Those that have begun a job, or that are in the middle of one."""
+        ended = {(entry.job, entry.attempt) for entry in journal.all("end")} if in_a_job else set()
+        begun = [entry for entry in journal.all("begin") if (entry.job, entry.attempt) not in ended]
+        sessions = {entry.session for entry in begun}
+        return [process for process in self.processes if process.alive and process.pid in sessions]
+
+    def recoveries(self, journal: Journal) -> list[float]:
+        """How long after the kill each job ran again that had begun in a worker which was killed."""
+        attempts: dict[str, list[Entry]] = {}
+        for entry in journal.all("begin"):
+            attempts.setdefault(entry.job, []).append(entry)
+        return sorted(
+            after.at - self.killed[before.session] for begun in attempts.values() for before, after in pairwise(begun)
+        )
+
+    def close(self) -> None:
+        self._closing.set()
+        if self._supervisor.ident:
+            self._supervisor.join()
+        for process in self.started:
+            kill_session(process.pid)
+            process.close()
+
+    def _supervise(self) -> None:
+        while not self._closing.wait(TICK_SECONDS):
+            for place, process in enumerate(self.processes):
+                if not process.alive:
+                    self.processes[place] = self._start()
+                    self.started.append(self.processes[place])
+
+
+class Broker(Protocol):
+    """What a test does to a queue library behind the project's back."""
+
+    def __init__(self, redis: Redis, queue: str) -> None: ...
+
+    def messages(self) -> int:
+        """How many wait for a worker."""
+
+    def empty(self) -> None:
+        """Take away all that the library keeps anywhere, and nothing else."""
+
+
+class RQ:
+    def __init__(self, redis: Redis, queue: str) -> None:
+        self._redis = redis
+        self._queue = f"rq:queue:{queue}"
+
+    def messages(self) -> int:
+        return self._redis.llen(self._queue)
+
+    def empty(self) -> None:
+        for key in self._redis.scan_iter("rq:*"):
+            self._redis.delete(key)
+
+
+BROKERS: dict[str, type[Broker]] = {"rq": RQ}
+
+
+class Event(NamedTuple):
+    id: int
+    name: str
+    data: dict[str, Any]
+
+
+class Web(Server):
+    """A web server of the project, asked over connections that are kept."""
+
+    def __init__(self, process: Process) -> None:
+        super().__init__(process)
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=60, limits=limits)
+
+    def post(self, task: str, **probe: Any) -> httpx.Response:
+        return self.client.post(f"/tasks/{task}", json=probe)
+
+    def add(self, task: str, key: str | None = None, **probe: Any) -> str:
+        """Give the id of a job that was accepted."""
+        headers = {} if key is None else {"Idempotency-Key": key}
+        response = self.client.post(f"/tasks/{task}", json=probe, headers=headers)
+        assert response.status_code == 202, response.text
+        return str(response.json()["id"])
+
+    def add_many(self, task: str, count: int, *, twice: bool = False, **probe: Any) -> list[str]:
+        """`twice`, a second message for each job is right beside the first: another worker has it at the same time."""
+
+        def add(number: int) -> str:
+            job_id = self.add(task, number=number, **probe)
+            if twice:
+                assert self.client.post("/messages", json=[job_id]).status_code == 202
+            return job_id
+
+        with ThreadPoolExecutor(4) as posting:
+            return list(posting.map(add, range(count)))
+
+    def add_as_they_begin(self, task: str, count: int, journal: Journal, **probe: Any) -> list[str]:
+        """Never far ahead of the workers: a job that runs again waits behind all others, and one that waits for long
+        is handed to them more than once, which costs them time."""
+        ids = []
+        for number in range(count):
+            until(lambda: number < len(journal.jobs("begin")) + AHEAD, 120, "the workers go on")  # noqa: B023
+            ids.append(self.add(task, number=number, **probe))
+        return ids
+
+    def events(self, job_id: str, last_id: int = 0) -> Generator[Event, None, None]:
+        """The job's events as they come; whoever stops reading closes this, and with it the connection."""
+        headers = {"Last-Event-ID": str(last_id)} if last_id else {}
+        with httpx_sse.connect_sse(self.client, "GET", f"/jobs/{job_id}/events", headers=headers) as source:
+            for event in source.iter_sse():
+                if event.data:  # of a keep-alive it makes an event without data
+                    yield Event(int(event.id), event.event, event.json())
+
+    def states(self, job_id: str) -> list[str]:
+        """Of a job that has ended: each state that its followers saw."""
+        return [event.data["state"] for event in self.events(job_id) if event.name == "status"]
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        response = self.client.get(f"/jobs/{job_id}")
+        assert response.status_code == 200, response.text
+        record: dict[str, Any] = response.json()
+        return record
+
+    def wait(self, job_id: str, status: str, seconds: float = 60) -> dict[str, Any]:
+        until(lambda: self.job(job_id)["status"] == status, seconds, f"the job {job_id} is {status}")
+        return self.job(job_id)
+
+    def all_succeed(self, ids: Sequence[str], seconds: float) -> None:
+        """Wait until each of them has: `Nothing is lost`."""
+        deadline = time.monotonic() + seconds
+        for job_id in ids:
+            self.wait(job_id, "succeeded", max(0.0, deadline - time.monotonic()))
+
+
+class Service:
+    """A copy of a rendered project with the tasks of these tests, a journal, and a queue of its own."""
+
+    def __init__(self, project: Project, folder: Path, env: Mapping[str, str]) -> None:
+        self.path = folder / "copy"
+        for name in project.files():
+            (self.path / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(project.path / name, self.path / name)
+        for name in ("tasks.py", "routes.py"):
+            with (self.path / "app" / "jobs" / name).open("a", encoding="utf-8") as file:
+                file.write((ADDED / name).read_text("utf-8"))
+        shutil.copy(ADDED / "stuck.py", self.path)
+        self.journal = Journal(folder / "journal")
+        self.queue = f"crash.{folder.name}"
+        self.env = {**env, "JOURNAL": str(self.journal.path), "QUEUE_NAME": self.queue}
+        self.python = python_of(project)
+
+    def procfile(self, process: str) -> list[str]:
+        """Give the command of that line, its `python` being the project's."""
+        found = re.search(rf"^{process}: (.*)$", (self.path / "Procfile").read_text("utf-8"), re.MULTILINE)
+        assert found, f"the Procfile says nothing of {process}"
+        return [self.python if word == "python" else word for word in shlex.split(found[1])]
+
+    @contextmanager
+    def web(self, application: str = "app.main:app", **settings: str) -> Iterator[Web]:
+        command = (self.python, "-m", "uvicorn", application, "--port", "0", "--no-access-log")
+        with running(*command, cwd=self.path, env={**self.env, **settings}) as process:
+            web = Web(process)
+            with web.client:
+                yield web
+
+    @contextmanager
+    def workers(self, count: int = 1, *, supervised: bool = False, **settings: str) -> Iterator[Workers]:
+        workers = Workers(
+            self.procfile("worker"), self.path, {**self.env, **settings}, count=count, supervised=supervised
+        )
+        try:
+            yield workers
+        finally:
+            workers.close()
+
+
+@contextmanager
+def redis_server(port: int, folder: Path) -> Iterator[Process]:
+    """One that keeps its data in the folder, as production's does."""
+    program = NEEDS["redis"].path()
+    assert program
+    keeps = ("--dir", str(folder), "--save", "", "--appendonly", "yes", "--appendfsync", "everysec")
+    with running(program, "--port", str(port), "--bind", "127.0.0.1", *keeps, cwd=folder, env=environment()) as redis:
+        redis.printed("Ready to accept connections")
+        yield redis
+
+
+class Answer(NamedTuple):
+    status: int
+    retry_after: str | None
+    json: Any
+    seconds: float
+
+
+def at_once(
+    port: int, path: str, bodies: Sequence[Mapping[str, Any]], headers: Mapping[str, str] | None = None
+) -> list[Answer]:
+    """Post all of them before the first answer is read. Each took at most its `seconds`."""
+    connections = [HTTPConnection("127.0.0.1", port, timeout=60) for _ in bodies]
+    answers = []
+    try:
+        for connection in connections:
+            connection.connect()
+        began = time.monotonic()
+        for connection, body in zip(connections, bodies, strict=True):
+            connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json", **(headers or {})})
+        for connection in connections:
+            response = connection.getresponse()
+            answer = json.load(response)
+            seconds = time.monotonic() - began
+            answers.append(Answer(response.status, response.headers["Retry-After"], answer, seconds))
+    finally:
+        for connection in connections:
+            connection.close()
+    return answers
+
+
+class Repeated(ABC):
+    """Goes on in a thread for as long as the block does. What fails there fails the block."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.closing = threading.Event()
+
+    @abstractmethod
+    def go_on(self) -> None: ...
+
+    def __enter__(self) -> Self:
+        self._executor = ThreadPoolExecutor(1)
+        self._done = self._executor.submit(self.go_on)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.closing.set()
+        self._executor.shutdown()
+        self._done.result()
+
+
+class Health(Repeated):
+    """Asks /health again and again, and keeps how long each answer took."""
+
+    def go_on(self) -> None:
+        self.seconds: list[float] = []
+        with closing(HTTPConnection("127.0.0.1", self.port, timeout=60)) as connection:
+            while not self.closing.wait(0.005):
+                began = time.monotonic()
+                connection.request("GET", "/health")
+                response = connection.getresponse()
+                response.read()
+                self.seconds.append(time.monotonic() - began)
+                assert response.status == 200
+
+
+class Chat(Repeated):
+    """Reads an answer, and counts its words as they come."""
+
+    words = 0
+
+    def go_on(self) -> None:
+        question = json.dumps({"question": "word " * 5000})
+        with closing(request(self.port, "POST", "/chat/stream", question)) as response:
+            while not self.closing.is_set():
+                self.words += response.readline().startswith(b"event: token")
+
+
+def read_until(connection: socket.socket, end: bytes) -> bytes:
+    """What comes, up to this."""
+    received = b""
+    while end not in received:
+        received += (more := connection.recv(65536))
+        assert more, f"it ended before {end!r}: {received!r}"
+    return received
+
+
+def addresses(process: int) -> set[str]:
+    """The local ends of its connections, as `CLIENT LIST` writes them."""
+    inodes = set()
+    for descriptor in Path(f"/proc/{process}/fd").iterdir():
+        try:
+            inodes.add(os.readlink(descriptor))
+        except FileNotFoundError:
+            continue
+    found = set()
+    for line in Path(f"/proc/{process}/net/tcp").read_text("utf-8").splitlines()[1:]:
+        _, local, *fields = line.split()
+        if f"socket:[{fields[7]}]" in inodes:
+            host, port = local.split(":")
+            found.add(f"{socket.inet_ntoa(bytes.fromhex(host)[::-1])}:{int(port, 16)}")
+    return found
+
+
+def cpu_seconds(process: int) -> float:
+    """What it has used of a core since its start."""
+    fields = Path(f"/proc/{process}/stat").read_text("utf-8").rpartition(") ")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+class Provider:
+    """Somebody else's service, which honours an `Idempotency-Key`: it has one effect for each, called as often as
+    you like."""
+
+    def __init__(self) -> None:
+        provider, lock = self, threading.Lock()
+        self.calls = 0
+        self.effects: dict[str, int] = {}
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                number = int(self.rfile.read(int(self.headers["Content-Length"])))
+                with lock:
+                    provider.calls += 1
+                    assert provider.effects.setdefault(self.headers["Idempotency-Key"], number) == number
+                self.send_response(204)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()

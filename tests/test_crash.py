@@ -1,0 +1,502 @@
+"""Processes die at the worst moments, and brokers with them: what was accepted is done, and done once."""
+
+import os
+import random
+import shutil
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from itertools import chain, groupby
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import httpx
+import pytest
+from crashing import (
+    ADDED,
+    BROKERS,
+    Broker,
+    Chat,
+    Health,
+    Provider,
+    Service,
+    Web,
+    addresses,
+    at_once,
+    cpu_seconds,
+    members,
+    pause,
+    read_until,
+    redis_server,
+    until,
+)
+from redis import Redis
+from rendering import Project, choices, run
+from running import free_port, services
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")]
+ORPHAN_SECONDS = 20.0
+REDIS_AWAY_SECONDS = 15.0
+ANSWER_SECONDS = 3.0  # the two that a request waits for Redis, and some
+HEALTH_SECONDS = 0.1
+QUIET_HEALTH_SECONDS = 0.05  # what /health takes under the same posts on a machine with nothing else to do, and some
+TRIES = 3
+FOLLOWERS = 500
+DOCUMENT = {"title": "A tale", "text": "to be or not to be"}
+
+
+@pytest.fixture(scope="module", params=[queue for queue in choices("queue_backend") if queue != "none"])
+def variant(request: pytest.FixtureRequest) -> str:
+    """Each queue whose jobs are durable."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def project(variant: str, render: Callable[..., Project]) -> Project:
+    project = render(queue_backend=variant)
+    project.sync()
+    return project
+
+
+@pytest.fixture(scope="module")
+def env(project: Project) -> Iterator[dict[str, str]]:
+    """The environment of all processes here, with the services that the queue needs."""
+    with services(project) as env:
+        yield env
+
+
+@pytest.fixture(scope="module")
+def redis(env: dict[str, str]) -> Iterator[Redis]:
+    with Redis.from_url(env["REDIS_URL"], decode_responses=True) as client:
+        yield client
+
+
+@pytest.fixture
+def service(project: Project, env: dict[str, str], tmp_path: Path) -> Service:
+    return Service(project, tmp_path, env)
+
+
+@pytest.fixture
+def broker(variant: str, service: Service, redis: Redis) -> Broker:
+    return BROKERS[variant](redis, service.queue)
+
+
+@pytest.fixture
+def disk() -> Iterator[Path]:
+    """A folder in memory, which a killed process does not take along. While a real disk is slow to sync, Redis answers
+    and keeps up to two seconds of its log to itself: those it may lose."""
+    with TemporaryDirectory(dir="/dev/shm") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def seed() -> int:
+    """Of what a test does by chance. It is shown where a test fails."""
+    seed = random.randrange(1_000_000)
+    print(f"seed {seed}")
+    return seed
+
+
+def test_of_thousands_of_jobs_none_is_lost(service: Service, seed: int) -> None:
+    """Forty of the workers die meanwhile."""
+    count = 2_500
+    with ExitStack() as stack:
+        web = stack.enter_context(service.web())
+        workers = stack.enter_context(service.workers(4, supervised=True, LOG_LEVEL="WARNING"))
+        posting = stack.enter_context(ThreadPoolExecutor(1))
+        posted = posting.submit(web.add_as_they_begin, "last", count, service.journal)
+        workers.kill_some(service.journal, kills=40, jobs=count, seed=seed)
+        ids = posted.result()
+        web.all_succeed(ids, seconds=120)
+        assert len(set(ids)) == count
+        assert set(ids) == service.journal.jobs("end")
+
+
+def test_jobs_outlive_their_workers(service: Service, seed: int) -> None:
+    """Six of the workers die with all their processes: every job succeeds, the orphans soon."""
+    count = 200
+    with service.web() as web, service.workers(2, supervised=True) as workers, ThreadPoolExecutor(1) as posting:
+        posted = posting.submit(web.add_as_they_begin, "last", count, service.journal, seconds=0.075)
+        workers.kill_some(service.journal, kills=6, jobs=count, seed=seed, in_a_job=True)
+        ids = posted.result()
+        web.all_succeed(ids, seconds=60)
+        recoveries = workers.recoveries(service.journal)
+        print("again after", [f"{seconds:.1f} s" for seconds in recoveries])
+        assert len(set(ids)) == count
+        assert recoveries
+        assert max(recoveries) < ORPHAN_SECONDS
+
+
+def test_what_is_delivered_twice_has_one_effect(service: Service, seed: int, redis: Redis) -> None:
+    """Also when workers die: one in Redis, one at a provider that is given the job's key, and one success."""
+    numbers, kills = list(range(120)), 10
+    with Provider() as provider, service.web() as web, service.workers(2, supervised=True) as workers:
+        ids = web.add_many("affect", len(numbers), twice=True, seconds=0.02, url=provider.url)
+        workers.kill_some(service.journal, kills, jobs=len(numbers), seed=seed)
+        web.all_succeed(ids, seconds=90)
+        assert sorted(map(int, redis.lrange(f"{service.queue}:effects", 0, -1))) == numbers
+        assert sorted(provider.effects.values()) == numbers
+        assert set(provider.effects) == set(ids)
+        assert [web.states(job_id).count("succeeded") for job_id in ids] == [1] * len(ids)
+        attempts = len(service.journal.all("begin"))
+        print(provider.calls, "calls of the provider,", attempts, "attempts")
+        assert attempts <= len(numbers) + kills  # what is delivered again runs again only where a worker has died
+
+
+def test_a_job_that_kills_its_worker_has_failed_after_its_attempts(service: Service) -> None:
+    """It takes nobody along: 20 others are done meanwhile."""
+    with service.web() as web, service.workers(2, supervised=True):
+        poison = web.add("kill_the_worker")
+        others = web.add_many("last", 20)
+        web.all_succeed(others, seconds=60)
+        assert web.job(poison)["status"] in ("running", "retrying")
+        record = web.wait(poison, "failed", seconds=90)
+        assert (record["attempts"], record["error"]["code"]) == (3, "attempts_lost")
+        assert [entry.attempt for entry in service.journal.of(poison)] == [1, 2, 3]
+
+
+def test_the_procfiles_worker_keeps_the_backoff(service: Service) -> None:
+    """A job that fails twice succeeds the third time, after pauses of at least one and five seconds."""
+    with service.web() as web, service.workers():  # whose command is the Procfile's
+        record = web.wait(web.add("fail_twice"), "succeeded")
+        first, second, third = service.journal.all("begin")
+        assert second.at - first.at >= 1
+        assert third.at - second.at >= 5
+        assert (record["attempts"], record["error"]) == (3, None)
+
+
+def test_a_broker_that_forgets_everything_loses_nothing(service: Service, broker: Broker) -> None:
+    """Its queues are emptied while the workers are busy: every job takes effect once."""
+    with service.web() as web, service.workers(2, supervised=True):
+        ids = web.add_many("last", 100, seconds=0.05)
+        service.journal.wait("end", 20)
+        assert broker.messages()
+        broker.empty()
+        web.all_succeed(ids, seconds=60)
+        assert sorted(entry.job for entry in service.journal.all("end")) == sorted(ids)
+
+
+def test_a_web_process_that_dies_between_record_and_dispatch_loses_nothing(service: Service) -> None:
+    """It has claimed the job and not handed it over. Another web process does, when the claim has run out."""
+    with service.workers():
+        with service.web("stuck:app") as web:
+            job_id = web.add("last")
+            web.process.printed("claimed and not handed over")
+            web.process.stop(signal.SIGKILL)
+        with service.web() as web:
+            assert web.wait(job_id, "succeeded")["attempts"] == 1
+            assert len(service.journal.of(job_id)) == 1
+
+
+@pytest.mark.needs("redis")
+def test_workers_outlive_a_redis_that_dies(project: Project, env: dict[str, str], tmp_path: Path, disk: Path) -> None:
+    """Away for 15 s, and back with what it has written to disk: the same workers go on, and nothing that was accepted
+    is lost. What is not accepted is refused."""
+    port = free_port()
+    service = Service(project, tmp_path, env | {"REDIS_URL": f"redis://127.0.0.1:{port}/0"})
+    accepted: list[httpx.Response] = []
+    refused: list[httpx.Response] = []
+    enough = threading.Event()
+
+    def post(web: Web) -> None:
+        while not enough.is_set():
+            response = web.client.post("/tasks/last", json={"seconds": 0.05})
+            (accepted if response.status_code == 202 else refused).append(response)
+            enough.wait(0.05)
+
+    with ExitStack() as stack:
+        first = stack.enter_context(redis_server(port, disk))
+        web = stack.enter_context(service.web())
+        workers = stack.enter_context(service.workers(2))
+        posted = stack.enter_context(ThreadPoolExecutor(1)).submit(post, web)
+        stack.callback(enough.set)
+        service.journal.wait("end", 50)
+        before = len(accepted)
+        first.stop(signal.SIGKILL)
+        pause(REDIS_AWAY_SECONDS)
+        assert {response.status_code for response in refused} == {503}
+        stack.enter_context(redis_server(port, disk))
+        until(lambda: len(accepted) > before + 50, 30, "jobs are accepted again")
+        enough.set()
+        posted.result()
+        web.all_succeed([response.json()["id"] for response in accepted], seconds=120)
+        assert [process.alive for process in workers.processes] == [True, True]
+        print(f"{before} of {len(accepted)} accepted before, {len(refused)} refused")
+
+
+def test_sigterm_lets_the_job_end(service: Service) -> None:
+    """The worker takes no other, and leaves with status 0. Nothing runs again."""
+    with service.web() as web:
+        with service.workers() as workers:
+            first = web.add("last", seconds=3)
+            service.journal.wait("begin")
+            second = web.add("last")
+            assert not service.journal.all("end")
+            assert workers.processes[0].stop() == 0
+        assert web.wait(first, "succeeded")["attempts"] == 1
+        assert service.journal.jobs("begin") == {first}
+        with service.workers():
+            web.all_succeed([second, web.add("last")], seconds=30)
+        assert [len(service.journal.of(job_id)) for job_id in (first, second)] == [1, 1]
+
+
+def test_a_job_whose_workers_parent_dies_has_one_effect(service: Service) -> None:
+    """Only the parent is killed. Nothing of that worker stays behind."""
+    held = service.path / "held"
+    held.touch()
+    with service.web() as web, service.workers(supervised=True) as workers:
+        job_id = web.add("hold", file=str(held))
+        (begun,) = service.journal.wait("begin")
+        assert len(members(begun.session)) > 1
+        os.kill(begun.session, signal.SIGKILL)
+        until(lambda: len(workers.started) == 2, 10, "the worker has a successor")
+        web.all_succeed([web.add("last")], seconds=30)
+        held.unlink()
+        web.wait(job_id, "succeeded", seconds=40)
+        until(lambda: not members(begun.session), 10, "nothing of the killed worker is left")
+        assert len(service.journal.of(job_id, "end")) == 1
+
+
+def test_a_long_job_runs_once(service: Service) -> None:
+    """It is healthy, and takes three times as long as an orphan is left alone. Somebody else would have time for it."""
+    with service.web() as web, service.workers(2):
+        job_id = web.add("last", seconds=45)
+        assert web.wait(job_id, "succeeded", seconds=90)["attempts"] == 1
+        assert len(service.journal.all("begin")) == 1
+
+
+@pytest.mark.needs("redis")  # whoever starts the embedded one ends it when it is silent for a second
+def test_a_stalled_redis_holds_up_nothing_but_jobs(project: Project, env: dict[str, str], tmp_path: Path) -> None:
+    """For a second, under 50 posts at once: /health answers at once, a chat goes on, and each post is accepted or
+    refused in time; what was accepted is done.
+
+    Where /health takes long without the stall too, the machine is busy with something else: as much more is allowed.
+    """
+    port = free_port()
+    service = Service(project, tmp_path, env | {"REDIS_URL": f"redis://127.0.0.1:{port}/0"})
+    client = Redis(port=port)
+    accepted: list[str] = []
+
+    def slowest_health(web: Web, stalled: bool) -> float:
+        with Chat(web.port) as chat, Health(web.port) as health:
+            until(lambda: chat.words > 2 and len(health.seconds) > 2, 30, "both go on")
+            if stalled:
+                client.client_pause(1000, all=True)
+            words, began = chat.words, time.monotonic()
+            answers = at_once(web.port, "/documents", [DOCUMENT] * 50)
+            if stalled:
+                client.ping()  # is answered when the stall is over
+                assert time.monotonic() - began > 0.9
+                assert chat.words - words >= 5
+        assert {answer.status for answer in answers} <= {202, 503}
+        assert max(answer.seconds for answer in answers) < ANSWER_SECONDS
+        accepted.extend(answer.json["id"] for answer in answers if answer.status == 202)
+        return max(health.seconds)
+
+    def stays_under(seconds: float, web: Web) -> bool:
+        usual, stalled = slowest_health(web, stalled=False), slowest_health(web, stalled=True)
+        print(f"/health took up to {usual * 1000:.0f} ms, and {stalled * 1000:.0f} ms in the stall")
+        return stalled < seconds + max(0.0, usual - QUIET_HEALTH_SECONDS)
+
+    with ExitStack() as stack:
+        stack.enter_context(redis_server(port, tmp_path))
+        stack.enter_context(client)
+        web = stack.enter_context(service.web(ECHO_TOKEN_SECONDS="0.05"))
+        stack.enter_context(service.workers(2))
+        web.all_succeed([web.add("last")], seconds=30)  # nothing is being started any more
+        assert any(stays_under(HEALTH_SECONDS, web) for _ in range(TRIES))
+        print(len(accepted), "accepted")
+        web.all_succeed(accepted, seconds=120)
+
+
+@pytest.mark.needs("redis")
+def test_without_redis_a_job_is_refused_in_time(project: Project, env: dict[str, str], tmp_path: Path) -> None:
+    """With 503 and a word when to try again, whether Redis is silent or gone. When it is back, jobs are accepted."""
+    port = free_port()
+    service = Service(project, tmp_path, env | {"REDIS_URL": f"redis://127.0.0.1:{port}/0"})
+
+    def refused(web: Web) -> None:
+        (answer,) = at_once(web.port, "/documents", [DOCUMENT])
+        assert (answer.status, answer.retry_after) == (503, "2")
+        assert answer.seconds < ANSWER_SECONDS
+        assert web.client.get("/health").status_code == 200
+
+    def accepted(web: Web) -> None:
+        until(lambda: at_once(web.port, "/documents", [DOCUMENT])[0].status == 202, 10, "one is accepted")
+
+    with service.web() as web:
+        with redis_server(port, tmp_path) as server:
+            accepted(web)
+            os.kill(server.pid, signal.SIGSTOP)
+            refused(web)
+            os.kill(server.pid, signal.SIGCONT)
+            accepted(web)
+            server.stop(signal.SIGKILL)
+            refused(web)
+        with redis_server(port, tmp_path):
+            accepted(web)
+
+
+def test_one_key_is_one_job(service: Service) -> None:
+    """Posted 50 times at once: one job, one effect."""
+    with service.web() as web, service.workers(2):
+        answers = at_once(web.port, "/tasks/last", [{"number": 1}] * 50, {"Idempotency-Key": "one"})
+        assert {answer.status for answer in answers} == {202}
+        (job_id,) = {answer.json["id"] for answer in answers}
+        web.all_succeed([job_id, web.add("last")], seconds=30)
+        assert len(service.journal.of(job_id)) == len(service.journal.of(job_id, "end")) == 1
+
+
+def test_the_key_of_a_failed_job_can_be_tried_again(service: Service) -> None:
+    """It is the same job, and it runs again."""
+    broken = service.path / "broken"
+    broken.touch()
+    with service.web() as web, service.workers():
+        job_id = web.add("fail_while_there", key="again", file=str(broken))
+        assert web.wait(job_id, "failed")["error"]["code"] == "job_failed"
+        broken.unlink()
+        assert web.add("fail_while_there", key="again", file=str(broken)) == job_id
+        record = web.wait(job_id, "succeeded")
+        assert (record["attempts"], record["error"]) == (1, None)
+        assert [entry.what for what in ("begin", "end") for entry in service.journal.of(job_id, what)] == [
+            "begin",
+            "begin",
+            "end",
+        ]
+
+
+@pytest.mark.parametrize(("arguments", "queue"), [(("high", "low"), "high"), ((), "high,low")])
+def test_a_worker_of_two_queues_does_not_start(service: Service, arguments: tuple[str, ...], queue: str) -> None:
+    """It says why, and ends with a status that a supervisor notices."""
+    done = run(*service.procfile("worker"), *arguments, cwd=service.path, env=service.env | {"QUEUE_NAME": queue})
+    assert done.returncode != 0
+    assert "exactly one queue" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_follower_who_is_cut_off_misses_nothing(service: Service) -> None:
+    """Nor by the death of the worker in between: all events in their order, one `done`, and nothing behind it."""
+    held = service.path / "held"
+    held.touch()
+    with service.web() as web, service.workers(supervised=True) as workers:
+        job_id = web.add("hold", file=str(held))
+        received = []
+        with closing(web.events(job_id)) as events:
+            for event in events:
+                received.append(event)
+                if event.data["progress"]["message"] == "attempt 1":
+                    break
+        workers.kill(workers.processes[0])
+        held.unlink()
+        pause(1)
+        received += web.events(job_id, received[-1].id)
+        assert [event.id for event in received] == list(range(1, len(received) + 1))
+        *states, done = received
+        assert (done.name, done.data) == ("done", {"reason": "end"})
+        assert {event.name for event in states} == {"status"}
+        names = [event.data["state"] for event in states]
+        assert [name for name, _ in groupby(names)] == ["queued", "running", "retrying", "running", "succeeded"]
+        assert received == list(web.events(job_id))
+        again = web.client.get(f"/jobs/{job_id}/events", headers={"Last-Event-ID": str(done.id)})
+        assert again.status_code == 204
+
+
+def test_a_cancelled_job_stops(service: Service) -> None:
+    """A running one within five seconds, its cleanup included; a queued one never starts."""
+    held = service.path / "held"
+    held.touch()
+    with service.web() as web, service.workers():
+        running = web.add("hold", file=str(held))
+        # With its progress written, it looks at its record again only when it renews its lease.
+        until(lambda: web.job(running)["progress"]["fraction"] == 0.5, 30, "its progress is written")
+        queued = web.add("last")
+        for job_id in (queued, running):
+            assert web.client.delete(f"/jobs/{job_id}").status_code == 202
+        asked = time.time()
+        (cleaned,) = service.journal.wait("cleaned")
+        print(f"stopped after {cleaned.at - asked:.1f} s")
+        assert cleaned.at - asked < 5
+        web.all_succeed([web.add("last")], seconds=30)
+        assert not service.journal.of(running, "end")
+        assert not service.journal.of(queued)
+        assert [web.job(job_id)["status"] for job_id in (running, queued)] == ["cancelled", "cancelled"]
+        assert web.states(running) == ["queued", "running", "running", "cancelled"]
+
+
+def test_hundreds_of_followers_cost_little(service: Service, redis: Redis) -> None:
+    """Of one live job, in one web process: ten connections to Redis at most, and hardly any work while nothing
+    happens. Then all of them get the end."""
+    held = service.path / "held"
+    held.touch()
+    with service.web() as web, service.workers(), ExitStack() as stack:
+        job_id = web.add("hold", file=str(held))
+        request = f"GET /jobs/{job_id}/events HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode()
+        followers = [socket.create_connection(("127.0.0.1", web.port), timeout=60) for _ in range(FOLLOWERS)]
+        for follower in followers:
+            stack.enter_context(follower)
+            follower.sendall(request)
+        received = [read_until(follower, b"attempt 1") for follower in followers]
+        clients = {client["addr"] for client in redis.client_list()} & addresses(web.process.pid)
+        used = cpu_seconds(web.process.pid)
+        pause(10)
+        used = cpu_seconds(web.process.pid) - used
+        print(f"{len(clients)} connections, {used / 10:.3f} of a core")
+        assert 0 < len(clients) <= 10
+        assert used / 10 < 0.05
+        held.unlink()
+        for before, follower in zip(received, followers, strict=True):
+            body = before + read_until(follower, b"0\r\n\r\n")
+            assert (body.count(b'"succeeded"'), body.count(b"event: done")) == (1, 1)
+
+
+def test_two_web_processes_make_no_more_messages_than_one(service: Service, broker: Broker) -> None:
+    """While there is no worker, one for each of 200 jobs. Then a worker does all of them, each once."""
+    with service.web() as one, service.web() as other:
+        with ThreadPoolExecutor(2) as posting:
+            ids = [*chain(*posting.map(lambda web: web.add_many("last", 100), (one, other)))]
+        until(lambda: broker.messages() >= 200, 30, "all are handed over")
+        pause(3)  # each relay looks once a second
+        assert broker.messages() == 200
+        with service.workers():
+            one.all_succeed(ids, seconds=90)
+        assert sorted(entry.job for entry in service.journal.all("begin")) == sorted(ids)
+
+
+def test_an_hour_without_a_worker_makes_a_bounded_number_of_messages(service: Service, broker: Broker) -> None:
+    """Of 10,000 queued jobs and two web processes, by a clock that is not the machine's: as many as the broker is given
+    to hold, and once the batch of the process that looked at the same moment."""
+    shutil.copy(ADDED / "hour.py", service.path)
+    done = run(service.python, "hour.py", cwd=service.path, env=service.env)
+    assert done.returncode == 0, done.stderr
+    messages, looks = map(int, done.stdout.split())
+    print(messages, "messages,", looks, "looks")
+    assert looks >= 2 * 3600
+    assert 1000 <= messages <= 1100
+    assert broker.messages() == messages
+
+
+def test_jobs_in_the_web_process_are_lost_with_it_and_named(render: Callable[..., Project], tmp_path: Path) -> None:
+    """Without a queue, SIGTERM lets end what fits into the drain time, and the log names the rest. What a SIGKILL
+    takes stands in the README."""
+    project = render(queue_backend="none")
+    project.sync()
+    with services(project) as env:
+        service = Service(project, tmp_path, env)
+        with service.web(DRAIN_SECONDS="4") as web:
+            short = web.add("last", seconds=2)
+            long = [web.add("last", seconds=600) for _ in range(4)]  # the last of them waits for room
+            service.journal.wait("begin", 4)
+            assert not service.journal.all("end")
+            web.process.stop()
+            assert service.journal.jobs("end") == {short}
+            for job_id in long:
+                web.process.printed(f"job {job_id} is lost")
+            with pytest.raises(AssertionError):
+                web.process.printed(f"job {short} is lost")
+    readme = " ".join(project.read("README.md").split())
+    assert "A SIGKILL or a crash loses all of them" in readme
