@@ -12,6 +12,7 @@ from app.jobs.store import Store
 from app.streams.events import Done, Event
 
 AGAIN_SECONDS = 1.0
+AT_ONCE = 100  # events: many followers of a job with a long history must not stall each other
 DONE_REASONS: dict[Status, str] = {"succeeded": "end", "failed": "error", "cancelled": "cancelled"}
 
 
@@ -29,13 +30,15 @@ async def follow(store: Store, job_id: str, after: int = 0) -> AsyncGenerator[Ev
             news.clear()  # before the look: what happens during it is for the next one
             wait = None
             try:
-                job, events = await store.news(job_id, after)
+                job, events = await store.news(job_id, after, AT_ONCE)
             except Unavailable:  # it may come back, and the stream is kept alive meanwhile
                 wait = AGAIN_SECONDS
             else:
                 for event in events:
                     after += 1
                     yield JobStatus(**event)
+                if len(events) == AT_ONCE:
+                    continue
                 if job.ended:
                     yield Done(DONE_REASONS[job.status])
                     return
@@ -46,7 +49,7 @@ async def follow(store: Store, job_id: str, after: int = 0) -> AsyncGenerator[Ev
 
 async def resume(store: Store, job_id: str, last_id: int) -> int | None:
     """Where a follower whose last event was `last_id` continues; None when that was the job's `done`."""
-    job, events = await store.news(job_id, max(0, last_id - 1))
+    job, events = await store.news(job_id, max(0, last_id - 1), 1)
     if last_id == 0 or events:
         return last_id
     return None if job.ended else 0

@@ -24,12 +24,12 @@ class NotYours(Exception):
     """Somebody else runs the job, or nobody should: it is not due, was cancelled or has ended."""
 
 
-class Progress(BaseModel, frozen=True):
+class Progress(BaseModel, frozen=True, extra="allow"):
     fraction: float = Field(0.0, ge=0, le=1, allow_inf_nan=False)
     message: str = ""
 
 
-class JobError(BaseModel, frozen=True):
+class JobError(BaseModel, frozen=True, extra="allow"):
     """For the caller: `message` never carries the text of an exception. The log has that, under `request_id`."""
 
     code: str = Field(description="job_failed, job_timeout, job_refused or attempts_lost")
@@ -73,8 +73,10 @@ class Job(BaseModel, frozen=True, extra="allow"):
 
     def begin(self, holder: str, now: float, lease: float, max_attempts: int) -> Self:
         """Counts the attempt before it is made: a job that kills its process ends as failed, not as an endless loop."""
+        if self.holder == holder:  # it has begun, and the answer to that was lost
+            return self
         # Without a dispatch since the last attempt, this message is an old one: somebody holds the job, or it pauses.
-        if self.due is None or (self.due > now and not self.dispatches):
+        if self.due is None or not self.dispatches:
             raise NotYours(self.id)
         if self.attempts >= max_attempts:
             error = JobError(

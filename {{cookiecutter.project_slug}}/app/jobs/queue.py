@@ -16,16 +16,19 @@ from functools import partial
 from typing import Any, Protocol
 from uuid import uuid4
 
-from app.errors import Conflict, NotFound
+from pydantic import ValidationError
+
+from app.errors import Conflict, NotFound, Unavailable
 from app.jobs.job import Job, NotYours, Status
 from app.jobs.store import Store
 from app.jobs.task import P, Task
 from app.logging import request_id
 
 log = logging.getLogger(__name__)
+DEADLINE_SECONDS = 2.0  # past it a request is refused, and can be tried again
 RELAY_SECONDS = 1.0  # how late a retry or an orphan may be noticed
 REPEAT_SECONDS = 15.0  # a dispatched job that nobody has begun by then is dispatched again
-HOLDERS_SECONDS = 5.0  # a lease is renewed every 3 s, by a call that may take 2
+HOLDERS_SECONDS = 5.0  # a lease is renewed every 3 s, by calls that take a moment after an outage
 FEW = 50  # messages that wait: a repeat costs little then
 RARELY = 5
 BATCH = 100
@@ -58,26 +61,30 @@ class JobQueue:
         self, task: Task[P, Any], payload: P, *, caller: str, key: str | None = None, due: datetime | None = None
     ) -> Job:
         """The same `key` of the same caller gives the same job, and runs it again when it had failed; with another
-        payload it is a Conflict. `due` is when to run it at the earliest, with its time zone: now, if not given."""
+        payload it is a Conflict. `due` is when to run it at the earliest, with its time zone: now, if not given.
+
+        Raises ValueError for a `due` without one, or a payload that JSON can't carry: a secret, say, or a NaN."""
         if due is not None and due.tzinfo is None:
             raise ValueError("due: a datetime with a time zone is needed")
-        text, now = payload.model_dump_json(), self._clock()
+        text, now = _text(task, payload), self._clock()
         job = Job(
             id=_digest(caller, task.name, key)[:32] if key else uuid4().hex,
             task=task.name,
-            fingerprint=_digest(text),
+            # Without what the next version may add as a default: the same request is the same job to both.
+            fingerprint=_digest(payload.model_dump(mode="json", exclude_defaults=True)),
             request_id=request_id.get(),
             created_at=now,
             due=max(now, due.timestamp()) if due else now,
         )
-        stored = await self.store.create(job, text)
-        if stored.fingerprint != job.fingerprint:
-            raise Conflict("this Idempotency-Key was used with another body")
-        if stored.status == "failed":
-            try:
-                return await self.retry(stored.id)
-            except Conflict:  # another request with this key was faster
-                return await self.get(stored.id)
+        async with _deadline():
+            stored = await self.store.create(job, text)
+            if stored.fingerprint != job.fingerprint:
+                raise Conflict("this Idempotency-Key was used with another body")
+            if stored.status == "failed":
+                try:
+                    stored = await self.store.update(job.id, lambda job: job.again(now))
+                except Conflict:  # another request with this key was faster
+                    stored = await self.store.get(job.id)
         self.wake()
         return stored
 
@@ -95,11 +102,13 @@ class JobQueue:
 
     async def cancel(self, job_id: str) -> Job:
         """A queued job never starts; a running one is stopped at its next lease renewal."""
-        return await self.store.update(job_id, lambda job: job.cancel(self._clock()))
+        async with _deadline():
+            return await self.store.update(job_id, lambda job: job.cancel(self._clock()))
 
     async def retry(self, job_id: str) -> Job:
         """Starts a failed job over; of another it is a Conflict."""
-        job = await self.store.update(job_id, lambda job: job.again(self._clock()))
+        async with _deadline():
+            job = await self.store.update(job_id, lambda job: job.again(self._clock()))
         self.wake()
         return job
 
@@ -125,7 +134,7 @@ class JobQueue:
             except Exception:
                 log.exception("jobs wait: they can't be dispatched for now")
                 await self._back()
-                log.info("jobs are dispatched again")
+                log.info("jobs can be dispatched again")
                 continue
             with suppress(TimeoutError):
                 async with asyncio.timeout(RELAY_SECONDS):
@@ -159,5 +168,27 @@ class JobQueue:
         return len(claimed)
 
 
-def _digest(*parts: str | None) -> str:
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+@asynccontextmanager
+async def _deadline() -> AsyncIterator[None]:
+    """Of a request, however many calls of the store it takes."""
+    try:
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            yield
+    except TimeoutError as error:
+        raise Unavailable("the job store does not answer") from error
+
+
+def _text(task: Task[P, Any], payload: P) -> str:
+    """What the worker will read is what was meant: else no attempt at the job could be right."""
+    text = payload.model_dump_json(by_alias=True, round_trip=True)
+    try:
+        same = task.payload.model_validate_json(text) == payload
+    except ValidationError:
+        same = False
+    if not same:
+        raise ValueError(f"the payload of {task.name} is not the same any more once it has been JSON")
+    return text
+
+
+def _digest(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -43,20 +43,32 @@ async def run(store: Store, job_id: str, settings: JobSettings) -> None:
 
     Raises what the last attempt raised, after writing it down, so that a queue library shows it as failed too.
     """
-    holder, now = uuid4().hex, time.time()
+    holder = uuid4().hex
+
+    def begin(job: Job) -> Job:
+        return job.begin(holder, time.time(), LEASE_SECONDS, limits(job.task, settings).max_attempts)
+
     try:
-        job = await store.update(
-            job_id, lambda job: job.begin(holder, now, LEASE_SECONDS, limits(job.task, settings).max_attempts)
-        )
-        request_id.set(job.request_id)
-        if job.ended:
-            log.error("job %s failed: none of its %d attempts came to an end", job_id, job.attempts)
-        else:
-            await _attempt(store, job, holder, settings)
+        job = await _answered(lambda: store.update(job_id, begin))
     except NotFound:
         log.info("job %s is not known (any more)", job_id)
+        return
     except NotYours:
         log.info("job %s is not ours: held by another, not due, cancelled or ended", job_id)
+        return
+    request_id.set(job.request_id)
+    if job.ended:
+        log.error("job %s failed: none of its %d attempts came to an end", job_id, job.attempts)
+        return
+    try:
+        await _attempt(store, job, holder, settings)
+    except NotYours:
+        log.warning(
+            "job %s: attempt %d counts for nothing: the job was cancelled, or its lease ran out, as it does when the "
+            "event loop is blocked",
+            job_id,
+            job.attempts,
+        )
 
 
 async def _attempt(store: Store, job: Job, holder: str, settings: JobSettings) -> None:
@@ -65,25 +77,28 @@ async def _attempt(store: Store, job: Job, holder: str, settings: JobSettings) -
     try:
         result = to_json(await _held(store, job, holder, context, timeout)).decode()
     except NotYours:
-        log.warning("job %s: attempt %d is given up, for it was cancelled or its lease ran out", job.id, job.attempts)
+        raise
     except Exception as error:
         last = isinstance(error, Refused) or job.attempts >= max_attempts
         log.exception("job %s failed, attempt %d of %d", job.id, job.attempts, max_attempts)
         retry_in = None if last else BACKOFF_SECONDS[min(job.attempts, len(BACKOFF_SECONDS)) - 1]
         shown = _shown(error, job)
-        await _answered(
-            lambda: store.update(job.id, lambda job: job.fail(holder, time.time(), context.latest, shown, retry_in))
-        )
+        await _write(store, job.id, lambda job: job.fail(holder, time.time(), context.latest, shown, retry_in))
         if last:
             raise
     else:
-        await _answered(
-            lambda: store.update(job.id, lambda job: job.succeed(holder, time.time(), context.latest), result=result)
-        )
+        await _write(store, job.id, lambda job: job.succeed(holder, time.time(), context.latest), result)
+
+
+async def _write(store: Store, job_id: str, change: Callable[[Job], Job], result: str | None = None) -> None:
+    try:
+        await _answered(lambda: store.update(job_id, change, result))
+    except NotFound as error:
+        raise NotYours(job_id) from error
 
 
 async def _answered(call: Callable[[], Awaitable[T]]) -> T:
-    """What the body has done must not be done again because the store was away at that moment."""
+    """What was done must not be done again, or for nothing, because the store was away at that moment."""
     while True:
         try:
             return await call()
@@ -109,6 +124,8 @@ async def _held(store: Store, job: Job, holder: str, context: JobContext, limit:
         renewing.cancel()
         body.cancel()
         await asyncio.wait({body, renewing}, timeout=CLEANUP_SECONDS)
+        if not body.done():
+            log.error("job %s was stopped and has not ended %g s later: it is left behind", job.id, CLEANUP_SECONDS)
 
 
 async def _body(store: Store, job: Job, context: JobContext) -> Any:
@@ -123,16 +140,21 @@ async def _body(store: Store, job: Job, context: JobContext) -> Any:
         payload = task.payload.model_validate_json(text)
     except ValidationError as error:
         raise Refused(f"The payload is not a {task.payload.__name__} of this version of the service.") from error
-    return await task(context, payload)
+    try:
+        return await task(context, payload)
+    except SystemExit as error:  # which would end the event loop, and all that runs on it
+        raise RuntimeError("the body called sys.exit()") from error
 
 
 async def _renew(store: Store, job_id: str, holder: str, context: JobContext) -> None:
     """Writes what is new of the progress, and the lease in any case. Raises NotYours once somebody else decides."""
-    written, renewed = context.latest, time.monotonic()
+    written, began = context.latest, time.monotonic()
+    renewed = began
     while True:
         asleep = time.monotonic()
-        await asyncio.sleep(PROGRESS_SECONDS)
-        if (blocked := time.monotonic() - asleep) > RENEW_SECONDS:
+        # The longer a job takes, the less often: the list of its events stays short.
+        await asyncio.sleep(min(RENEW_SECONDS, max(PROGRESS_SECONDS, (asleep - began) / 1000)))
+        if (blocked := time.monotonic() - asleep) > 2 * RENEW_SECONDS:
             log.warning("job %s has blocked the event loop for %.1f s: use asyncio.to_thread", job_id, blocked)
         latest = context.latest
         if latest == written and time.monotonic() - renewed < RENEW_SECONDS:

@@ -72,10 +72,10 @@ class Store:
         found = (entry for entry in self._entries.values() if status in (None, entry.job.status))
         return [entry.job for entry in nlargest(limit, found, key=lambda entry: entry.changed_at)]
 
-    async def news(self, job_id: str, after: int) -> tuple[Job, list[dict[str, Any]]]:
-        """The record, and what has happened to the job from its first event on, the first `after` of them left out."""
+    async def news(self, job_id: str, after: int, limit: int) -> tuple[Job, list[dict[str, Any]]]:
+        """The record, and the next events behind the first `after` that the job has had."""
         entry = self._entry(job_id)
-        return entry.job, entry.events[after:]
+        return entry.job, entry.events[after : after + limit]
 
     def _entry(self, job_id: str) -> _Entry:
         self._forget()

@@ -1,6 +1,7 @@
 """What a job is to those who write one: `@task` and the context that its function is given."""
 
 import inspect
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar, get_type_hints
@@ -9,6 +10,8 @@ from pydantic import BaseModel
 
 from app.jobs.job import Progress
 from app.jobs.settings import JobSettings
+
+MESSAGE_CHARS = 500
 
 P = TypeVar("P", bound=BaseModel)
 R = TypeVar("R")
@@ -22,6 +25,7 @@ class JobContext:
 
     def progress(self, fraction: float, message: str = "") -> None:
         """`fraction` from 0 to 1. Cheap, callable from any thread: the runner writes it, at most 4 times a second."""
+        message = message[:MESSAGE_CHARS].encode("utf-8", "replace").decode()  # a file's name may not be UTF-8
         self.latest = Progress(fraction=max(0.0, min(1.0, fraction)), message=message)
 
 
@@ -61,8 +65,8 @@ def task(
             raise TypeError(f"task {name}: it must be `async def {name}(context: JobContext, payload: <a BaseModel>)`")
         if name in TASKS:
             raise ValueError(f"task {name}: there is one of that name already")
-        if (max_attempts is not None and max_attempts < 1) or (timeout is not None and timeout <= 0):
-            raise ValueError(f"task {name}: max_attempts is at least 1, and timeout more than 0 seconds")
+        if (max_attempts is not None and max_attempts < 1) or (timeout is not None and not 0 < timeout < math.inf):
+            raise ValueError(f"task {name}: max_attempts is at least 1, and timeout more than 0 seconds, and finite")
         TASKS[name] = Task(name, function, types[1], max_attempts, timeout)
         return TASKS[name]
 

@@ -4,7 +4,9 @@ A job may run more than once: when its process dies, or after a failure. Give `c
 attempt, to outside services as their idempotency key, and write it beside what you store, in one transaction.
 
 Work that does not await belongs in a thread (`asyncio.to_thread`): while it blocks the event loop the job's lease is
-not renewed, and after 15 seconds the attempt counts as lost.
+not renewed, and after 15 seconds the attempt counts as lost. A job that is cancelled or out of time is stopped where it
+awaits, and has 5 seconds to clean up; a thread that it has started is not stopped, and may still run beside the next
+attempt.
 """
 
 import asyncio

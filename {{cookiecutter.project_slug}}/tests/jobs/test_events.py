@@ -1,3 +1,4 @@
+import asyncio
 import time
 from functools import partial
 from typing import Any
@@ -11,7 +12,7 @@ from app.jobs.job import Job, Progress
 from app.jobs.store import Store
 from app.streams.events import Done
 
-JOB = Job(id="j", task="t", fingerprint="f", request_id="r", created_at=0, due=0)
+JOB = Job(id="j", task="t", fingerprint="f", request_id="r", created_at=0, due=0, dispatches=1)
 
 
 async def test_a_follower_sees_each_state_and_one_done(store: Store) -> None:
@@ -36,14 +37,49 @@ async def test_a_follower_waits_while_the_store_is_away(store: Store, monkeypatc
     await store.update(job.id, partial(Job.cancel, now=time.time()))
     away = [True]
 
-    async def unsteady(job_id: str, after: int) -> tuple[Job, list[dict[str, Any]]]:
+    async def unsteady(job_id: str, after: int, limit: int) -> tuple[Job, list[dict[str, Any]]]:
         if away and away.pop():
             raise Unavailable("away")
-        return await news(job_id, after)
+        return await news(job_id, after, limit)
 
     monkeypatch.setattr(store, "news", unsteady)
     assert [event.name async for event in events] == ["status", "done"]
     assert away == []
+
+
+@pytest.mark.parametrize("events", [1, 2, 3, 4, 5])
+async def test_a_long_history_comes_in_pieces_and_whole(
+    store: Store, monkeypatch: pytest.MonkeyPatch, events: int
+) -> None:
+    monkeypatch.setattr(events_module, "AT_ONCE", 2)
+    job = await store.create(JOB, "{}")
+    for number in range(1, events):
+        update = {"progress": Progress(message=str(number))}
+        await store.update(job.id, partial(Job.model_copy, update=update))
+    following = follow(store, job.id)
+    messages = [(await anext(following)).progress["message"] for _ in range(events)]  # type: ignore[attr-defined]
+    assert messages == ["", *map(str, range(1, events))]
+    await store.update(job.id, partial(Job.cancel, now=time.time()))
+    assert [event.name async for event in following] == ["status", "done"]
+
+
+async def test_a_follower_looks_only_when_there_is_news(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = await store.create(JOB, "{}")
+    looks, news = 0, store.news
+
+    async def counted(job_id: str, after: int, limit: int) -> tuple[Job, list[dict[str, Any]]]:
+        nonlocal looks
+        looks += 1
+        return await news(job_id, after, limit)
+
+    monkeypatch.setattr(store, "news", counted)
+    events = follow(store, job.id)
+    await anext(events)
+    following = asyncio.create_task(anext(events))
+    await asyncio.sleep(0.1)
+    await store.update(job.id, partial(Job.cancel, now=time.time()))
+    assert await asyncio.wait_for(following, 5) == JobStatus("cancelled", {"fraction": 0.0, "message": ""})
+    assert looks <= 4  # at the start, at the first subscription, at the news
 
 
 @pytest.mark.parametrize(("last_id", "place"), [(0, 0), (1, 1), (2, 0), (9, 0)])

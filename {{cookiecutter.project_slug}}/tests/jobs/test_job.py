@@ -16,7 +16,7 @@ def a_job(**fields: Any) -> Job:
 
 
 def running(**fields: Any) -> Job:
-    return a_job(**fields).begin("me", now=10, lease=15, max_attempts=3)
+    return a_job(dispatches=1, **fields).begin("me", now=10, lease=15, max_attempts=3)
 
 
 def test_a_job_begins_with_its_attempt_counted_and_a_lease() -> None:
@@ -29,15 +29,21 @@ def test_a_job_that_is_held_is_not_begun_by_another() -> None:
         running().begin("you", now=20, lease=15, max_attempts=3)
 
 
-def test_a_job_whose_lease_has_run_out_is_begun_by_another() -> None:
-    job = running().begin("you", now=26, lease=15, max_attempts=3)
+def test_a_job_whose_lease_has_run_out_is_begun_by_another_once_it_was_dispatched() -> None:
+    with pytest.raises(NotYours):
+        running().begin("you", now=26, lease=15, max_attempts=3)
+    job = running().dispatched(now=26, pause=15).begin("you", now=26, lease=15, max_attempts=3)
     assert (job.holder, job.attempts, job.started_at) == ("you", 2, 10)
+
+
+def test_to_begin_twice_is_to_begin_once_when_the_first_answer_was_lost() -> None:
+    assert running().begin("me", now=12, lease=15, max_attempts=3) == running()
 
 
 @pytest.mark.parametrize("status", ["succeeded", "failed", "cancelled"])
 def test_an_ended_job_is_not_begun(status: str) -> None:
     with pytest.raises(NotYours):
-        a_job(status=status, due=None).begin("me", now=1, lease=15, max_attempts=3)
+        a_job(status=status, due=None, dispatches=1).begin("me", now=1, lease=15, max_attempts=3)
 
 
 def test_a_message_that_comes_twice_does_not_cut_the_pause_before_a_retry_short() -> None:
@@ -60,7 +66,7 @@ def test_a_job_for_later_is_neither_dispatched_nor_begun_before() -> None:
 
 
 def test_a_job_none_of_whose_attempts_came_to_an_end_fails_before_it_is_tried_again() -> None:
-    job = a_job(attempts=3, status="retrying").begin("me", now=10, lease=15, max_attempts=3)
+    job = a_job(attempts=3, status="retrying", dispatches=1).begin("me", now=10, lease=15, max_attempts=3)
     assert job.error is not None
     assert (job.status, job.attempts, job.error.code, job.due, job.ended_at) == ("failed", 3, "attempts_lost", None, 10)
 
@@ -139,5 +145,8 @@ def test_no_other_can(status: str) -> None:
 
 
 def test_a_field_of_a_later_version_is_ignored_and_kept() -> None:
-    job = Job.model_validate({**a_job().model_dump(), "colour": "red"})
-    assert job.cancel(now=9).model_dump()["colour"] == "red"
+    written = running(error=ERROR).model_dump()
+    written |= {"colour": "red", "error": {**written["error"], "hint": "?"}}
+    written["progress"]["eta"] = 5
+    kept = Job.model_validate(written).cancel(now=9).model_dump()
+    assert (kept["colour"], kept["error"]["hint"], kept["progress"]["eta"]) == ("red", "?", 5)

@@ -2,11 +2,12 @@ import asyncio
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, Field, SecretStr, computed_field
 
-from app.errors import Conflict
+from app.errors import Conflict, Unavailable
 from app.jobs import queue
 from app.jobs.job import Job, Progress
 from app.jobs.queue import BATCH, FEW, RELAY_SECONDS, REPEAT_SECONDS, JobQueue
@@ -23,6 +24,14 @@ async def nothing(context: JobContext, order: Order) -> None:
 
 
 T, U = Task("t", nothing, Order), Task("u", nothing, Order)
+
+
+def dispatched_job(id: str, **fields: Any) -> Job:  # noqa: A002
+    """As a message finds it."""
+    return Job(
+        **{"id": id, "task": "t", "fingerprint": "f", "request_id": "r", "created_at": 0, "due": 0, "dispatches": 1}
+        | fields
+    )
 
 
 class Broker:
@@ -113,6 +122,7 @@ async def test_after_an_outage_the_holder_of_a_job_has_time_to_renew_its_lease(
     async with jobs.relaying():
         while broker.away:
             await asyncio.sleep(0)
+        await asyncio.sleep(0.05)  # five looks later
         job = await jobs.store.update(job.id, lambda job: job.renewed("me", time.time(), 15, Progress()))
         assert (job.status, job.holder, broker.ids.qsize()) == ("running", "me", 0)
 
@@ -233,3 +243,94 @@ async def test_what_waits_for_room_goes_before_what_is_repeated(store: Store) ->
         while not broker.ids.empty():
             seen.append(broker.ids.get_nowait())
     assert seen[:4] == accepted
+
+
+async def test_a_time_that_is_over_is_now(jobs: JobQueue) -> None:
+    job = await jobs.enqueue(T, Order(what="tea"), caller="c", due=datetime(2020, 1, 1, tzinfo=UTC))
+    assert job.due == job.created_at
+
+
+async def test_more_than_one_look_brings_is_dispatched_at_once(
+    jobs: JobQueue, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue, "BATCH", 2)
+    monkeypatch.setattr(queue, "RELAY_SECONDS", 60)
+    for number in range(7):
+        await jobs.enqueue(T, Order(what=str(number)), caller="c")
+    async with jobs.relaying():
+        for _ in range(7):
+            await asyncio.wait_for(broker.ids.get(), 5)
+
+
+async def test_another_request_that_tries_a_failed_key_at_the_same_moment_gets_the_same_job(
+    jobs: JobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = await jobs.enqueue(T, Order(what="tea"), caller="c", key="k")
+    await fail(jobs, job)
+    create = jobs.store.create
+
+    async def late(job: Job, payload: str) -> Job:
+        stored = await create(job, payload)
+        await jobs.store.update(job.id, lambda job: job.again(time.time()))  # by the other one
+        return stored
+
+    monkeypatch.setattr(jobs.store, "create", late)
+    again = await jobs.enqueue(T, Order(what="tea"), caller="c", key="k")
+    assert (again.id, again.status) == (job.id, "queued")
+
+
+class Aliased(BaseModel):
+    user_id: int = Field(alias="userId")
+
+    @computed_field
+    def twice(self) -> int:
+        return 2 * self.user_id
+
+
+async def test_a_payload_arrives_as_it_was_meant(jobs: JobQueue) -> None:
+    async def take(context: JobContext, payload: Aliased) -> None: ...
+
+    job = await jobs.enqueue(Task("a", take, Aliased), Aliased(userId=7), caller="c")
+    assert Aliased.model_validate_json(await jobs.store.payload(job.id)).user_id == 7
+
+
+class Lossy(BaseModel):
+    number: float = 0
+    secret: SecretStr = SecretStr("")
+
+
+@pytest.mark.parametrize("payload", [Lossy(number=float("nan")), Lossy(secret=SecretStr("hush"))])
+async def test_a_payload_that_json_can_not_carry_is_refused(jobs: JobQueue, payload: Lossy) -> None:
+    async def take(context: JobContext, payload: Lossy) -> None: ...
+
+    with pytest.raises(ValueError, match="the payload of a is not the same any more"):
+        await jobs.enqueue(Task("a", take, Lossy), payload, caller="c")
+
+
+class LaterOrder(Order):
+    milk: bool = False
+
+
+async def test_the_next_version_knows_the_same_request_by_its_key(jobs: JobQueue) -> None:
+    async def take(context: JobContext, order: LaterOrder) -> None: ...
+
+    later = Task("t", take, LaterOrder)
+    first = await jobs.enqueue(T, Order(what="tea"), caller="c", key="k")
+    assert await jobs.enqueue(later, LaterOrder(what="tea"), caller="c", key="k") == first
+    with pytest.raises(Conflict):
+        await jobs.enqueue(later, LaterOrder(what="tea", milk=True), caller="c", key="k")
+
+
+async def test_a_request_has_one_deadline_however_many_calls_it_takes(
+    jobs: JobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def slow(*_: object) -> Job:
+        await asyncio.sleep(60)
+        raise AssertionError
+
+    monkeypatch.setattr(queue, "DEADLINE_SECONDS", 0.02)
+    monkeypatch.setattr(jobs.store, "create", slow)
+    monkeypatch.setattr(jobs.store, "update", slow)
+    for call in (jobs.enqueue(T, Order(what="tea"), caller="c"), jobs.cancel("j"), jobs.retry("j")):
+        with pytest.raises(Unavailable):
+            await call

@@ -1,5 +1,6 @@
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Callable
 from functools import partial
@@ -16,6 +17,8 @@ from app.jobs.runner import run
 from app.jobs.settings import JobSettings
 from app.jobs.store import Store
 from app.jobs.task import TASKS, JobContext, Task
+from app.logging import request_id
+from tests.jobs.test_queue import dispatched_job as a_job
 
 
 class Order(BaseModel):
@@ -63,7 +66,7 @@ async def accepted(
     timeout: float | None = None,  # noqa: ASYNC109
 ) -> None:
     monkeypatch.setitem(TASKS, "order", Task("order", script, Order, max_attempts, timeout))
-    job = Job(id="j", task="order", fingerprint="f", request_id="r-7", created_at=time.time(), due=0)
+    job = Job(id="j", task="order", fingerprint="f", request_id="r-7", created_at=time.time(), due=0, dispatches=1)
     await store.create(job, '{"what":"tea"}')
 
 
@@ -86,8 +89,8 @@ async def test_a_job_runs_and_its_result_is_kept(
 async def test_a_job_that_fails_is_retried_and_then_succeeds(
     store: Store, job_settings: JobSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await accepted(store, Scripted(RuntimeError(), RuntimeError(), None), monkeypatch)
-    for attempt, pause in ((1, 1), (2, 5)):
+    await accepted(store, Scripted(*[RuntimeError()] * 4, None), monkeypatch, max_attempts=5)
+    for attempt, pause in ((1, 1), (2, 5), (3, 30), (4, 30)):
         before = time.time()
         await run(store, "j", job_settings)
         job = await store.get("j")
@@ -97,7 +100,7 @@ async def test_a_job_that_fails_is_retried_and_then_succeeds(
         await store.update("j", lambda job: job.dispatched(now=time.time() + 60, pause=15))
     await run(store, "j", job_settings)
     job = await store.get("j")
-    assert (job.status, job.attempts, job.error) == ("succeeded", 3, None)
+    assert (job.status, job.attempts, job.error) == ("succeeded", 5, None)
 
 
 async def test_the_last_failure_is_raised_logged_with_the_request_id_and_masked(
@@ -137,22 +140,37 @@ async def test_what_the_body_raises_is_its_own_failure_whatever_it_is(
     assert (job.status, job.error.code) == ("retrying", "job_failed")
 
 
+@pytest.mark.parametrize(("outcome", "status"), [(None, "succeeded"), (RuntimeError(), "retrying")])
 async def test_what_is_done_is_not_done_again_because_the_store_was_away(
-    store: Store, job_settings: JobSettings, monkeypatch: pytest.MonkeyPatch
+    store: Store,
+    job_settings: JobSettings,
+    monkeypatch: pytest.MonkeyPatch,
+    outcome: BaseException | None,
+    status: str,
 ) -> None:
-    update, away = store.update, [True, True]
+    update, payload = store.update, store.payload
+    lost = ["running", "payload", status]
 
     async def unsteady(job_id: str, change: Callable[[Job], Job], result: str | None = None) -> Job:
-        if result is not None and away and away.pop():
+        job = await update(job_id, change, result)
+        if job.status in lost:  # it is written, and the answer does not come
+            lost.remove(job.status)
             raise Unavailable("away")
-        return await update(job_id, change, result)
+        return job
+
+    async def unsteady_payload(job_id: str) -> str | bytes:
+        if "payload" in lost:
+            lost.remove("payload")
+            raise Unavailable("away")
+        return await payload(job_id)
 
     monkeypatch.setattr(runner, "AGAIN_SECONDS", 0)
     monkeypatch.setattr(store, "update", unsteady)
-    await accepted(store, Scripted(), monkeypatch)
+    monkeypatch.setattr(store, "payload", unsteady_payload)
+    await accepted(store, Scripted(outcome), monkeypatch, max_attempts=2)
     await run(store, "j", job_settings)
     job = await store.get("j")
-    assert (job.status, job.attempts, away) == ("succeeded", 1, [])
+    assert (job.status, job.attempts, lost) == (status, 1, [])
 
 
 @pytest.mark.usefixtures("quick")
@@ -188,6 +206,110 @@ async def test_a_running_job_renews_its_lease_and_shows_its_progress(
     assert (await store.get("j")).attempts == 1
 
 
+@pytest.mark.usefixtures("quick")
+async def test_a_renewal_that_is_not_answered_does_not_end_the_attempt(
+    store: Store, job_settings: JobSettings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    task = Scripted(finish := asyncio.Event())
+    await accepted(store, task, monkeypatch)
+    update, away = store.update, [True] * 3
+
+    async def unsteady(job_id: str, change: Callable[[Job], Job], result: str | None = None) -> Job:
+        if task.begun.is_set() and away:
+            away.pop()
+            raise Unavailable("away")
+        return await update(job_id, change, result)
+
+    monkeypatch.setattr(store, "update", unsteady)
+    running = asyncio.create_task(run(store, "j", job_settings))
+    while away:
+        await asyncio.sleep(0.001)
+    finish.set()
+    await running
+    assert (await store.get("j")).status == "succeeded"
+    assert "the lease is not renewed for now" in caplog.text
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_body_that_does_not_let_itself_be_stopped_is_left_behind_and_told_of(
+    store: Store, job_settings: JobSettings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    stopped, finish = asyncio.Event(), asyncio.Event()
+
+    async def stubborn(context: JobContext, order: Order) -> None:
+        try:
+            await finish.wait()
+        except asyncio.CancelledError:
+            stopped.set()
+            await finish.wait()
+
+    monkeypatch.setattr(runner, "CLEANUP_SECONDS", 0.05)
+    monkeypatch.setitem(TASKS, "order", Task("order", stubborn, Order, timeout=0.02))
+    await store.create(a_job("j", task="order"), '{"what":"x"}')
+    await asyncio.wait_for(run(store, "j", job_settings), 5)
+    assert stopped.is_set()
+    assert (await store.get("j")).status == "retrying"
+    assert "job j was stopped and has not ended 0.05 s later: it is left behind" in caplog.text
+    finish.set()
+
+
+async def test_a_cleanup_that_takes_its_time_is_awaited(
+    store: Store, job_settings: JobSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cleaned_up = False
+
+    async def thorough(context: JobContext, order: Order) -> None:
+        nonlocal cleaned_up
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0.1)
+            cleaned_up = True
+
+    monkeypatch.setitem(TASKS, "order", Task("order", thorough, Order, timeout=0.02))
+    await store.create(a_job("j", task="order"), '{"what":"x"}')
+    await run(store, "j", job_settings)
+    assert cleaned_up
+
+
+async def test_a_body_that_calls_exit_ends_its_attempt_and_nothing_else(
+    store: Store, job_settings: JobSettings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    await accepted(store, Scripted(SystemExit(3)), monkeypatch)
+    await run(store, "j", job_settings)
+    job = await store.get("j")
+    assert job.error is not None
+    assert (job.status, job.error.code) == ("retrying", "job_failed")
+    assert "the body called sys.exit()" in caplog.text
+
+
+async def test_progress_that_is_no_utf_8_is_shown_as_well_as_it_can_be(
+    store: Store, job_settings: JobSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def tell(context: JobContext, order: Order) -> None:
+        context.progress(0.5, os.fsdecode(b"caf\xe9.txt") + "x" * 10_000)
+
+    monkeypatch.setitem(TASKS, "order", Task("order", tell, Order))
+    await store.create(a_job("j", task="order"), '{"what":"x"}')
+    await run(store, "j", job_settings)
+    job = await store.get("j")
+    assert (job.status, job.progress.message[:8], len(job.progress.message)) == ("succeeded", "caf?.txt", 500)
+
+
+async def test_what_a_job_logs_carries_the_id_of_its_request(
+    store: Store, job_settings: JobSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = []
+
+    async def log(context: JobContext, order: Order) -> None:
+        ids.append(request_id.get())
+
+    monkeypatch.setitem(TASKS, "order", Task("order", log, Order))
+    await store.create(a_job("j", task="order", request_id="r-9"), '{"what":"x"}')
+    await asyncio.create_task(run(store, "j", job_settings))
+    assert ids == ["r-9"]
+
+
 async def test_a_message_for_a_job_that_is_held_or_ended_or_forgotten_does_nothing(
     store: Store, job_settings: JobSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -218,7 +340,9 @@ async def test_a_job_that_this_version_can_not_run_fails_at_once_and_says_why(
     store: Store, job_settings: JobSettings, monkeypatch: pytest.MonkeyPatch, task: str, payload: str, why: str
 ) -> None:
     monkeypatch.setitem(TASKS, "order", Task("order", Scripted(), Order))
-    await store.create(Job(id="j", task=task, fingerprint="f", request_id="r", created_at=0, due=0), payload)
+    await store.create(
+        Job(id="j", task=task, fingerprint="f", request_id="r", created_at=0, due=0, dispatches=1), payload
+    )
     with pytest.raises(runner.Refused):
         await run(store, "j", job_settings)
     job = await store.get("j")
@@ -235,7 +359,9 @@ async def test_a_result_is_whatever_is_json(
         return result
 
     monkeypatch.setitem(TASKS, "order", Task("order", give, Order))
-    await store.create(Job(id="j", task="order", fingerprint="f", request_id="r", created_at=0, due=0), '{"what":"x"}')
+    await store.create(
+        Job(id="j", task="order", fingerprint="f", request_id="r", created_at=0, due=0, dispatches=1), '{"what":"x"}'
+    )
     await run(store, "j", job_settings)
     assert await store.result("j") == to_json(result).decode()
 
@@ -247,7 +373,9 @@ async def test_a_result_that_is_no_json_is_a_failure(
         return object()
 
     monkeypatch.setitem(TASKS, "order", Task("order", give, Order))
-    await store.create(Job(id="j", task="order", fingerprint="f", request_id="r", created_at=0, due=0), '{"what":"x"}')
+    await store.create(
+        Job(id="j", task="order", fingerprint="f", request_id="r", created_at=0, due=0, dispatches=1), '{"what":"x"}'
+    )
     await run(store, "j", job_settings)
     assert (await store.get("j")).status == "retrying"
 
@@ -257,12 +385,15 @@ async def test_a_body_that_blocks_the_event_loop_is_told_of(
     store: Store, job_settings: JobSettings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def block(context: JobContext, order: Order) -> None:
-        await asyncio.sleep(0.02)
-        time.sleep(0.1)  # noqa: ASYNC251
+        for _ in range(5):  # one of which falls between two renewals
+            await asyncio.sleep(0.02)
+            time.sleep(0.1)  # noqa: ASYNC251
         await asyncio.sleep(0.02)
 
     monkeypatch.setitem(TASKS, "order", Task("order", block, Order))
-    await store.create(Job(id="j", task="order", fingerprint="f", request_id="r", created_at=0, due=0), '{"what":"x"}')
+    await store.create(
+        Job(id="j", task="order", fingerprint="f", request_id="r", created_at=0, due=0, dispatches=1), '{"what":"x"}'
+    )
     await run(store, "j", job_settings)
     assert "job j has blocked the event loop for 0.1 s: use asyncio.to_thread" in caplog.text
 
@@ -274,7 +405,7 @@ async def test_a_job_none_of_whose_attempts_came_to_an_end_fails(
     await accepted(store, Scripted(), monkeypatch)
     for _ in range(job_settings.job_max_attempts):
         await store.update("j", lambda job: job.begin("dead", now=0, lease=0, max_attempts=99))
-        await store.update("j", lambda job: job.dispatched(now=0, pause=0))
+        await store.update("j", lambda job: job.dispatched(now=time.time(), pause=0))
     await run(store, "j", job_settings)
     job = await store.get("j")
     assert job.error is not None

@@ -17,7 +17,7 @@ def a_job(id: str = "j", **fields: Any) -> Job:  # noqa: A002
 
 
 def begin(job: Job) -> Job:
-    return job.begin("me", now=time.time(), lease=15, max_attempts=3)
+    return job.model_copy(update={"dispatches": 1}).begin("me", now=time.time(), lease=15, max_attempts=3)
 
 
 async def test_what_was_created_is_found(store: Store) -> None:
@@ -41,7 +41,7 @@ async def test_an_id_names_nothing_but_a_job(store: Store, part: str) -> None:
 
 
 async def test_an_unknown_id_is_not_found(store: Store) -> None:
-    for call in (store.get("nobody"), store.payload("nobody"), store.news("nobody", 0)):
+    for call in (store.get("nobody"), store.payload("nobody"), store.news("nobody", 0, 1)):
         with pytest.raises(NotFound):
             await call
     with pytest.raises(NotFound):
@@ -55,7 +55,7 @@ async def test_a_change_that_raises_leaves_everything_as_it_was(store: Store) ->
         await store.update("j", lambda job: job.succeed("you", 1, Progress()), result="1")
     assert await store.get("j") == before
     assert await store.result("j") is None
-    assert len((await store.news("j", 0))[1]) == 2
+    assert len((await store.news("j", 0, 100))[1]) == 2
 
 
 async def test_changes_at_the_same_time_are_each_applied(store: Store) -> None:
@@ -91,11 +91,12 @@ async def test_each_change_that_followers_can_see_is_an_event(store: Store) -> N
     await store.update("j", partial(Job.renewed, holder="me", now=1, lease=15, progress=Progress()))
     half = Progress(fraction=0.5, message="half")
     await store.update("j", partial(Job.renewed, holder="me", now=1, lease=15, progress=half))
-    job, events = await store.news("j", 0)
+    job, events = await store.news("j", 0, 100)
     assert job == await store.get("j")
     states = [(event["state"], event["progress"]["fraction"]) for event in events]
     assert states == [("queued", 0), ("running", 0), ("running", 0.5)]
-    assert (await store.news("j", 2))[1] == [{"state": "running", "progress": half.model_dump()}]
+    assert (await store.news("j", 2, 100))[1] == [{"state": "running", "progress": half.model_dump()}]
+    assert [event["state"] for event in (await store.news("j", 0, 2))[1]] == ["queued", "running"]
 
 
 async def test_who_watches_a_job_is_told_of_its_news_and_of_no_other_job_s(store: Store) -> None:
@@ -121,6 +122,7 @@ async def test_the_latest_are_those_whose_status_changed_last(store: Store) -> N
     await store.update("a", partial(Job.cancel, now=time.time()))
     await store.update("c", begin)
     await store.update("b", partial(Job.cancel, now=time.time()))
+    await store.update("c", partial(Job.renewed, holder="me", now=1, lease=15, progress=Progress(fraction=0.5)))
     assert [job.id for job in await store.latest(None, 10)] == ["b", "c", "a"]
     assert [job.id for job in await store.latest("cancelled", 10)] == ["b", "a"]
     assert [job.id for job in await store.latest("cancelled", 1)] == ["b"]

@@ -1,3 +1,4 @@
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -53,11 +54,15 @@ def test_what_could_never_run_is_refused_by_its_name(function: Callable[..., Any
         task()(function)
 
 
-@pytest.mark.parametrize("wrong", [{"max_attempts": 0}, {"timeout": 0}, {"timeout": -1.0}])
+@pytest.mark.parametrize(
+    "wrong", [{"max_attempts": 0}, {"timeout": 0}, {"timeout": -1.0}, {"timeout": math.inf}, {"timeout": math.nan}]
+)
 def test_a_limit_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
     async def brew(context: JobContext, order: Order) -> None: ...
 
-    with pytest.raises(ValueError, match="task brew: max_attempts is at least 1, and timeout more than 0 seconds"):
+    with pytest.raises(
+        ValueError, match="task brew: max_attempts is at least 1, and timeout more than 0 seconds, and finite"
+    ):
         task(**wrong)(brew)
 
 

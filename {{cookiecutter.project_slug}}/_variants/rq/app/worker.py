@@ -8,6 +8,7 @@ import logging
 import socket
 import sys
 from functools import cache
+from uuid import uuid4
 
 import redis
 from redis import Redis
@@ -42,7 +43,14 @@ def set_up() -> JobSettings:
 
 def run_job(job_id: str) -> None:
     """What RQ calls, in a process of its own for each job."""
-    asyncio.run(_run_job(job_id, set_up()))
+    settings = set_up()
+    loop = asyncio.new_event_loop()
+    try:
+        loop.run_until_complete(_run_job(job_id, settings))
+    finally:
+        # Not asyncio.run, which waits for what a job has left behind when it was stopped: a thread, or a body that
+        # catches its cancellation. Both end with this process, and the worker is free for the next job.
+        loop.close()
 
 
 async def _run_job(job_id: str, settings: JobSettings) -> None:
@@ -64,10 +72,10 @@ def rq_worker(settings: JobSettings, worker_class: type[BaseWorker]) -> BaseWork
         str(settings.redis_url),
         driver_info=None,
         retry=Retry(Backoff(cap=5, base=0.1), RECONNECTS),
-        retry_on_error=[redis.ConnectionError, redis.TimeoutError],
     )
     return worker_class(
         [rq_queue(settings, connection)],
+        name=f"{socket.gethostname()}.{uuid4().hex}",
         connection=connection,
         serializer=JSONSerializer,
         worker_ttl=WORKER_TTL_SECONDS,
@@ -75,7 +83,8 @@ def rq_worker(settings: JobSettings, worker_class: type[BaseWorker]) -> BaseWork
 
 
 def health(settings: JobSettings) -> str | None:
-    """What is wrong with this host's workers. Nothing that a restart would cure, if Redis is away."""
+    """What is wrong with this host's workers. Nothing that a restart would cure, if Redis is away. One that was killed
+    counts as alive for WORKER_SILENT_SECONDS."""
     retry = Retry(NoBackoff(), 0)
     with Redis.from_url(str(settings.redis_url), socket_timeout=ANSWER_SECONDS, retry=retry) as connection:
         try:

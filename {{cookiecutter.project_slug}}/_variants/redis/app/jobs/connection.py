@@ -28,6 +28,7 @@ async def connect(settings: JobSettings) -> AsyncIterator[Redis]:
         # `answering` keeps the time. With a timeout of its own the client sends through `asyncio.wait_for`, which
         # on Python 3.11 can swallow a cancellation (python/cpython#86296): the relay then outlives the shutdown.
         socket_timeout=None,
+        socket_connect_timeout=ANSWER_SECONDS,
         # Once: a connection from before a restart of Redis is found dead on use.
         retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
     )

@@ -23,7 +23,7 @@ from typing import Any, cast, get_args
 from pydantic import ValidationError
 from redis.asyncio import Redis
 
-from app.errors import NotFound
+from app.errors import NotFound, Unavailable
 from app.jobs.connection import answering, connect
 from app.jobs.job import Job, Status
 from app.jobs.news import News
@@ -69,6 +69,7 @@ class Unreadable(NotFound):
 class Store:
     def __init__(self, client: Redis, settings: JobSettings) -> None:
         self.client = client
+        self.settings = settings
         self.prefix = settings.queue_name
         self.due_key = self._index("due")
         self.retention = settings.job_retention_seconds
@@ -86,7 +87,10 @@ class Store:
 
     async def create(self, job: Job, payload: str) -> Job:
         """Returns the job of that id that is there already, if there is one."""
-        return await self._write(job.id, None, lambda found: found or job, payload=payload)
+        try:
+            return await self._write(job.id, None, lambda found: found or job, payload=payload)
+        except Unreadable as error:
+            raise Unavailable("a later version of this service has the job of this key") from error
 
     async def get(self, job_id: str) -> Job:
         return _found(self._load(await self._read(job_id)))
@@ -139,11 +143,11 @@ class Store:
         # A record may have changed meanwhile, or be forgotten before its place in the index is.
         return [job for job in jobs if job and status in (None, job.status)]
 
-    async def news(self, job_id: str, after: int) -> tuple[Job, list[dict[str, Any]]]:
-        """The record, and what has happened to the job from its first event on, the first `after` of them left out."""
+    async def news(self, job_id: str, after: int, limit: int) -> tuple[Job, list[dict[str, Any]]]:
+        """The record, and the next events behind the first `after` that the job has had."""
         async with answering(), self.client.pipeline() as pipe:
             pipe.get(self._key(job_id, "record"))
-            pipe.lrange(self._key(job_id, "events"), after, -1)
+            pipe.lrange(self._key(job_id, "events"), after, after + limit - 1)
             raw, events = await pipe.execute()
         return _found(self._load(raw)), [json.loads(event) for event in events]
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import RedisDsn
 
-from app.errors import Unavailable
+from app.errors import NotFound, Unavailable
 from app.jobs import connection, news, queue
 from app.jobs.job import Job
 from app.jobs.queue import JobQueue
@@ -151,3 +151,31 @@ async def test_a_record_of_a_later_version_is_not_listed_and_no_obstacle(store: 
     await store.create(a_job("unknown"), "{}")
     await store.client.set(f"{store.prefix}:job:unknown:record", '{"status": "of a later version"}')
     assert [job.id for job in await store.latest(None, 10)] == ["known"]
+
+
+async def test_a_record_of_a_later_version_is_left_to_it(store: Store) -> None:
+    await store.create(a_job(), "{}")
+    await store.client.set(f"{store.prefix}:job:j:record", '{"status": "of a later version"}')
+    with pytest.raises(NotFound):
+        await store.update("j", partial(Job.cancel, now=1))
+    assert await store.due(time.time(), 10) == []
+    assert await store.due(time.time() + 60, 10) == ["j"]
+    with pytest.raises(Unavailable, match="a later version"):
+        await store.create(a_job(), "{}")
+    await store.client.zrem(store.due_key, "j")
+    with pytest.raises(NotFound):
+        await store.update("j", partial(Job.cancel, now=1))
+    assert await store.due(time.time() + 60, 10) == []
+
+
+async def test_a_connection_from_before_a_restart_is_replaced(store: Store) -> None:
+    await store.create(a_job(), "{}")
+    async with connection.connect(store.settings) as other:
+        await other.client_kill_filter(_type="normal", skipme=True)
+    assert (await store.get("j")).id == "j"
+
+
+async def test_what_is_listed_has_that_status_now(store: Store) -> None:
+    await store.create(a_job(), "{}")
+    await store.client.zadd(f"{store.prefix}:jobs:failed", {"j": 1})  # as when it changes between two looks
+    assert await store.latest("failed", 10) == []

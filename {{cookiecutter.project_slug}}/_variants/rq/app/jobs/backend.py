@@ -37,7 +37,10 @@ def rq_queue(settings: JobSettings, connection: Redis) -> Queue:
 
 def live_workers(queue: Queue, hostname: str | None = None) -> int:
     """How many workers of the queue, on that host or on any, have shown a sign of life of late."""
-    workers = [worker for worker in Worker.all(queue=queue) if hostname in (None, worker.hostname)]
+    # By the name: RQ forgets the host of a worker that Redis has forgotten during an outage.
+    workers = [
+        worker for worker in Worker.all(queue=queue) if worker.name.startswith(f"{hostname}." if hostname else "")
+    ]
     signs = [worker.last_heartbeat.replace(tzinfo=UTC) for worker in workers if worker.last_heartbeat]
     return sum(time.time() - sign.timestamp() < WORKER_SILENT_SECONDS for sign in signs)
 

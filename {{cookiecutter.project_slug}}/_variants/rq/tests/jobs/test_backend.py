@@ -1,5 +1,6 @@
 import asyncio
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from uuid import uuid4
 import pytest
 import redis
 from pydantic import RedisDsn
-from rq import Queue, SimpleWorker
+from rq import Queue, SimpleWorker, SpawnWorker
 from rq.registry import FailedJobRegistry
 
 from app.jobs import backend
@@ -129,6 +130,39 @@ def test_the_last_failure_shows_in_rqs_own_tools(
     result = message.latest_result()
     assert result is not None
     assert "on purpose" in str(result.exc_string)
+
+
+@pytest.mark.usefixtures("signals")
+def test_a_job_runs_in_a_process_that_is_spawned(settings: JobSettings, queue: Queue) -> None:
+    """As on macOS, where nothing is forked."""
+
+    async def accept() -> str:
+        async with backend.open(settings, Shutdown(0)) as jobs:
+            job = await jobs.enqueue(index_document, DOCUMENT, caller="c")
+            await asyncio.wait_for(dispatched(queue), 5)
+            return job.id
+
+    async def status(job_id: str) -> str:
+        async with backend.open(settings, Shutdown(0)) as jobs:
+            return (await jobs.get(job_id)).status
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("queue_name", "redis_url", "job_max_attempts"):
+            patch.setenv(name.upper(), str(getattr(settings, name)))
+        job_id = asyncio.run(accept())
+        rq_worker(settings, SpawnWorker).work(burst=True)
+    assert asyncio.run(status(job_id)) == "succeeded"
+
+
+def test_a_worker_that_redis_forgot_in_an_outage_is_alive_when_it_shows_itself(
+    settings: JobSettings, queue: Queue
+) -> None:
+    worker = rq_worker(settings, SimpleWorker)
+    worker.register_birth()  # type: ignore[no-untyped-call]
+    queue.connection.delete(worker.key)
+    worker.heartbeat()
+    assert backend.live_workers(queue) == backend.live_workers(queue, socket.gethostname()) == 1
+    worker.register_death()  # type: ignore[no-untyped-call]
 
 
 async def test_a_missing_worker_is_degraded(settings: JobSettings) -> None:
