@@ -428,6 +428,16 @@ def test_a_cancelled_job_stops(service: Service) -> None:
         assert web.states(running) == ["queued", "running", "running", "cancelled"]
 
 
+def test_a_thread_of_a_cancelled_job_does_not_hold_the_worker(service: Service) -> None:
+    """It can't be stopped, and the next job does not wait for it."""
+    with service.web() as web, service.workers():
+        held = web.add("sleep_in_a_thread", seconds=120)
+        service.journal.wait("begin")
+        assert web.client.delete(f"/jobs/{held}").status_code == 202
+        web.all_succeed([web.add("last")], seconds=30)
+        assert web.job(held)["status"] == "cancelled"
+
+
 def test_hundreds_of_followers_cost_little(service: Service, redis: Redis) -> None:
     """Of one live job, in one web process: ten connections to Redis at most, and hardly any work while nothing
     happens. Then all of them get the end."""

@@ -80,6 +80,13 @@ async def affect(context: JobContext, probe: Probe) -> None:
     note("end", context, probe)
 
 
+@task(max_attempts=1)
+async def sleep_in_a_thread(context: JobContext, probe: Probe) -> None:
+    """Nothing can stop the thread but the end of its process."""
+    note("begin", context, probe)
+    await asyncio.to_thread(time.sleep, probe.seconds)
+
+
 @task()
 async def kill_the_worker(context: JobContext, probe: Probe) -> None:
     """All of it at once, as the kernel does with a container that is out of memory."""
