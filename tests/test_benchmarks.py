@@ -3,11 +3,10 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
-from rendering import environment
+from rendering import ROOT, environment
 from running import posix_only
 
 CONTESTANTS = {"raw", "bare", "streaming_response", "fastapi_sse", "sse_starlette", "ours"}
@@ -23,11 +22,11 @@ JOB_METRICS: dict[str, list[set[str]]] = {  # who has each of a metric's figures
 QUICK_SECONDS = 180.0  # some 20 or 30 on a machine that does nothing else
 
 
-def benchmark(template: Path, program: str, *options: str) -> subprocess.CompletedProcess[str]:
-    """Run the command as a clone would."""
+def benchmark(program: str, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run the command where it lies: what Python compiles on the way must not get into the copy of other tests."""
     return subprocess.run(
         [sys.executable, f"benchmarks/{program}", *options],
-        cwd=template,
+        cwd=ROOT,
         env=environment({"API_KEY": "not for the benchmark's servers"}),
         capture_output=True,
         encoding="utf-8",
@@ -36,9 +35,9 @@ def benchmark(template: Path, program: str, *options: str) -> subprocess.Complet
 
 
 @posix_only
-def test_the_streaming_benchmark_measures_every_contestant_by_every_metric(template: Path) -> None:
+def test_the_streaming_benchmark_measures_every_contestant_by_every_metric() -> None:
     """With --json, stdout is one JSON document: a positive figure of each kind for each contestant in each round."""
-    done = benchmark(template, "streaming.py", "--quick", "--json")
+    done = benchmark("streaming.py", "--quick", "--json")
     assert done.returncode == 0, done.stderr
     report: dict[str, Any] = json.loads(done.stdout)
     assert report["machine"]["cores"] >= 1
@@ -55,9 +54,9 @@ def test_the_streaming_benchmark_measures_every_contestant_by_every_metric(templ
 
 
 @posix_only
-def test_the_jobs_benchmark_measures_every_contestant_by_every_metric(template: Path) -> None:
+def test_the_jobs_benchmark_measures_every_contestant_by_every_metric() -> None:
     """A report for each queue: a positive figure of each kind for each contestant that can have one."""
-    done = benchmark(template, "jobs.py", "--quick", "--json")
+    done = benchmark("jobs.py", "--quick", "--json")
     assert done.returncode == 0, done.stderr
     (report,) = json.loads(done.stdout)
     assert (report["queue"], report["baseline"]) == ("rq", "rq")
@@ -84,9 +83,9 @@ def test_the_jobs_benchmark_measures_every_contestant_by_every_metric(template: 
         (["--plot", "no-such-folder/figures.png"], "must be a .png file in a folder that exists"),
     ],
 )
-def test_a_bad_option_is_refused_by_its_name(program: str, options: list[str], message: str, template: Path) -> None:
+def test_a_bad_option_is_refused_by_its_name(program: str, options: list[str], message: str) -> None:
     """Before anything is measured, with the status of a wrong usage."""
-    done = benchmark(template, program, *options)
+    done = benchmark(program, *options)
     assert done.returncode == 2
     assert f"argument {options[0]}: {message}" in done.stderr
     assert done.stdout == ""

@@ -30,7 +30,7 @@ RELAY_SECONDS = 1.0  # how late a retry or an orphan may be noticed
 REPEAT_SECONDS = 15.0  # a dispatched job that nobody has begun by then is dispatched again
 HOLDERS_SECONDS = 5.0  # a lease is renewed every 3 s, by calls that take a moment after an outage
 FEW = 50  # messages that wait: a repeat costs little then
-RARELY = 5
+RARELY = 5  # behind more of them, one in so many repeats is sent
 BATCH = 100
 
 
