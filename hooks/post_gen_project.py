@@ -18,7 +18,11 @@ from typing import Any
 # Which folders of _variants each choice lays over the base tree, in this order.
 OVERLAYS: dict[str, tuple[str, ...]] = {
     "none": (),
-    "rq": ("redis", "rq"),
+    "rq": ("redis", "redis-broker", "rq"),
+    "celery-redis": ("redis", "redis-broker", "workers", "celery", "celery-redis"),
+    "celery-rabbitmq": ("redis", "rabbitmq", "workers", "celery", "celery-rabbitmq"),
+    "dramatiq-redis": ("redis", "redis-broker", "workers", "dramatiq", "dramatiq-redis"),
+    "dramatiq-rabbitmq": ("redis", "rabbitmq", "workers", "dramatiq", "dramatiq-rabbitmq"),
 }
 # Where the web server is all there is to run; elsewhere a script runs it with what it needs.
 WITHOUT_MAKE = {"none": "uv run uvicorn app.main:app --reload"}

@@ -16,6 +16,9 @@ from typing import Any
 # uv does not lock a project that bears the name of one of its dependencies.
 DEPENDENCIES = frozenset(
     {
+        "celery",
+        "celery-types",
+        "dramatiq",
         "fastapi",
         "httpx2",
         "hypothesis",

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rendering import QUESTIONS, ROOT, Project, asked, bake, choices, exclusive, snapshot
 
-pytest_plugins = ["needs"]
+pytest_plugins = ["needs", "rabbitmq"]
 # The hooks are modules to the tests.
 sys.path.insert(0, str(ROOT / "hooks"))
 

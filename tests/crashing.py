@@ -24,6 +24,7 @@ from typing import Any, NamedTuple, Protocol, Self
 
 import httpx
 import httpx_sse
+import pika  # type: ignore[import-untyped]
 from needs import NEEDS
 from redis import Redis
 from rendering import Project, environment
@@ -179,7 +180,7 @@ class Workers:
 class Broker(Protocol):
     """What a test does to a queue library behind the project's back."""
 
-    def __init__(self, redis: Redis, queue: str) -> None: ...
+    def __init__(self, redis: Redis, queue: str, url: str) -> None: ...
 
     def messages(self) -> int:
         """How many wait for a worker."""
@@ -188,20 +189,83 @@ class Broker(Protocol):
         """Take away all that the library keeps anywhere, and nothing else."""
 
 
-class RQ:
-    def __init__(self, redis: Redis, queue: str) -> None:
+class InRedis:
+    """A list of messages, and keys of the library around it."""
+
+    def __init__(self, redis: Redis, queue: str, _url: str) -> None:
         self._redis = redis
-        self._queue = f"rq:queue:{queue}"
+        self._list, *self._keys = self.names(queue)
+
+    @staticmethod
+    def names(queue: str) -> tuple[str, ...]:
+        """The list of messages, and patterns of all that the library keeps."""
+        raise NotImplementedError
 
     def messages(self) -> int:
-        return self._redis.llen(self._queue)
+        return self._redis.llen(self._list)
 
     def empty(self) -> None:
-        for key in self._redis.scan_iter("rq:*"):
-            self._redis.delete(key)
+        for pattern in self._keys:
+            for key in self._redis.scan_iter(pattern):
+                self._redis.delete(key)
 
 
-BROKERS: dict[str, type[Broker]] = {"rq": RQ}
+class RQ(InRedis):
+    @staticmethod
+    def names(queue: str) -> tuple[str, ...]:
+        return f"rq:queue:{queue}", "rq:*"
+
+
+class CeleryRedis(InRedis):
+    @staticmethod
+    def names(queue: str) -> tuple[str, ...]:
+        return queue, queue, "unacked*", "_kombu.*"
+
+
+class DramatiqRedis(InRedis):
+    @staticmethod
+    def names(queue: str) -> tuple[str, ...]:
+        return f"dramatiq:{queue}", "dramatiq:*"
+
+
+class InRabbitMQ:
+    """A queue, and with Dramatiq two more for what is delayed or dead."""
+
+    def __init__(self, _redis: Redis, queue: str, url: str) -> None:
+        self._queue = queue
+        self._url = pika.URLParameters(url)
+
+    @contextmanager
+    def _channel(self) -> Iterator[Any]:
+        with closing(pika.BlockingConnection(self._url)) as connection:
+            yield connection.channel()
+
+    def messages(self) -> int:
+        with self._channel() as channel:
+            return int(channel.queue_declare(self._queue, passive=True).method.message_count)
+
+    def empty(self) -> None:
+        """The queues themselves too."""
+        with self._channel() as channel:
+            for name in (self._queue, f"{self._queue}.DQ", f"{self._queue}.XQ"):
+                channel.queue_delete(name)
+
+
+BROKERS: dict[str, type[Broker]] = {
+    "rq": RQ,
+    "celery-redis": CeleryRedis,
+    "celery-rabbitmq": InRabbitMQ,
+    "dramatiq-redis": DramatiqRedis,
+    "dramatiq-rabbitmq": InRabbitMQ,
+}
+
+
+# The options with which a worker does one job at a time.
+ALONE: dict[str, tuple[str, ...]] = {
+    "rq": (),
+    **dict.fromkeys(("celery-redis", "celery-rabbitmq"), ("--concurrency", "1")),
+    **dict.fromkeys(("dramatiq-redis", "dramatiq-rabbitmq"), ("--processes", "1", "--threads", "1")),
+}
 
 
 class Event(NamedTuple):
@@ -294,6 +358,7 @@ class Service:
         self.queue = f"crash.{folder.name}"
         self.env = {**env, "JOURNAL": str(self.journal.path), "QUEUE_NAME": self.queue}
         self.python = python_of(project)
+        self.variant = project.answers["queue_backend"]
 
     def procfile(self, process: str) -> list[str]:
         """Give the command of that line, its `python` being the project's."""
@@ -310,10 +375,12 @@ class Service:
                 yield web
 
     @contextmanager
-    def workers(self, count: int = 1, *, supervised: bool = False, **settings: str) -> Iterator[Workers]:
-        workers = Workers(
-            self.procfile("worker"), self.path, {**self.env, **settings}, count=count, supervised=supervised
-        )
+    def workers(
+        self, count: int = 1, *, supervised: bool = False, alone: bool = False, **settings: str
+    ) -> Iterator[Workers]:
+        """`alone`: each does one job at a time."""
+        command = [*self.procfile("worker"), *(ALONE[self.variant] if alone else ())]
+        workers = Workers(command, self.path, {**self.env, **settings}, count=count, supervised=supervised)
         try:
             yield workers
         finally:

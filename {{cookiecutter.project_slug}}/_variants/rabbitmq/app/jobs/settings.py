@@ -2,7 +2,7 @@
 
 import re
 
-from pydantic import Field, RedisDsn, field_validator
+from pydantic import AmqpDsn, Field, RedisDsn, field_validator
 
 from app.settings import PROJECT, EnvSettings
 
@@ -13,11 +13,12 @@ class JobSettings(EnvSettings):
     job_retention_seconds: int = Field(86_400, gt=0)
 
     redis_url: RedisDsn = RedisDsn("redis://127.0.0.1:6379/0")
+    broker_url: AmqpDsn = AmqpDsn("amqp://guest:guest@127.0.0.1:5672/%2F")
     queue_name: str = PROJECT
 
     @field_validator("queue_name")
     @classmethod
     def _is_one_name(cls, name: str) -> str:
-        if not re.fullmatch(r"[\w.:-]+", name, re.ASCII):
-            raise ValueError("one name of letters, digits and . : _ -; a worker listens to exactly one queue")
+        if not re.fullmatch(r"[a-z_][\w.-]*", name, re.ASCII | re.IGNORECASE):
+            raise ValueError("a letter and then letters, digits, . _ -; a worker listens to exactly one queue")
         return name

@@ -1,0 +1,13 @@
+"""What Celery is told of RabbitMQ: little, for its queues are durable and its messages persistent as they come."""
+
+from typing import Any
+
+from app.jobs.connection import ANSWER_SECONDS
+from app.jobs.settings import JobSettings
+
+# Of the connection over which ids are handed over: it may not wait for ever.
+SENDER_OPTIONS = {"read_timeout": ANSWER_SECONDS, "write_timeout": ANSWER_SECONDS}
+
+
+def celery_settings(settings: JobSettings) -> dict[str, Any]:
+    return {"broker_url": str(settings.broker_url)}

@@ -1,0 +1,68 @@
+"""The broker, as Celery speaks to it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from celery import Celery
+
+from app.jobs.connection import ANSWER_SECONDS
+from app.jobs.settings import JobSettings
+from app.jobs.transport import SENDER_OPTIONS, celery_settings
+
+RUN_JOB = "app.worker.run_job"
+
+
+def celery_app(settings: JobSettings) -> Celery:
+    app = Celery(settings.queue_name)
+    app.conf.update(
+        task_default_queue=settings.queue_name,
+        task_ignore_result=True,  # the record has it
+        # A message is acknowledged when its job begins (`task_acks_late` is off): the relay repeats what dies with a
+        # worker, and no broker gives a job to somebody else for taking long.
+        worker_prefetch_multiplier=1,
+        broker_connection_retry_on_startup=True,
+        **celery_settings(settings),
+    )
+    return app
+
+
+class Sender:
+    """A connection to the broker, for one thread at a time. What fails on it is raised, and the next call makes a new
+    one."""
+
+    def __init__(self, settings: JobSettings) -> None:
+        self._celery = celery_app(settings)
+        self._queue = self._celery.amqp.queues[settings.queue_name]
+        self._connection: Any = None
+
+    def waiting(self) -> int:
+        """How many messages no worker has fetched."""
+        try:
+            # Not `passive`: for Celery, an empty list in Redis is no queue.
+            return int(self._channel().queue_declare(self._queue.name, durable=True, auto_delete=False).message_count)
+        except BaseException:
+            self.close()
+            raise
+
+    def send(self, messages: Sequence[tuple[str, int]]) -> None:
+        """Of each, a job's id, and the seconds after which a process that still runs it is killed."""
+        try:
+            producer = self._celery.amqp.Producer(self._channel())
+            for job_id, seconds in messages:
+                self._celery.send_task(RUN_JOB, [job_id], producer=producer, retry=False, time_limit=seconds)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.collect(ANSWER_SECONDS)
+
+    def _channel(self) -> Any:
+        if self._connection is None:
+            self._connection = self._celery.connection_for_write(
+                connect_timeout=ANSWER_SECONDS, transport_options=SENDER_OPTIONS
+            )
+            self._queue(self._connection.default_channel).declare()
+        return self._connection.default_channel

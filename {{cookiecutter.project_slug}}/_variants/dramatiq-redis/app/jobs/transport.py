@@ -1,0 +1,30 @@
+"""Dramatiq's broker on Redis."""
+
+from collections.abc import Sequence
+
+import redis
+from dramatiq import Middleware
+from dramatiq.brokers.redis import RedisBroker
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from app.jobs.connection import ANSWER_SECONDS
+from app.jobs.settings import JobSettings
+
+
+def worker_broker(settings: JobSettings, middleware: Sequence[Middleware]) -> RedisBroker:
+    retry = Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))
+    client = redis.Redis.from_url(str(settings.redis_url), socket_timeout=ANSWER_SECONDS, retry=retry)
+    return RedisBroker(client=client, middleware=[*middleware])  # type: ignore[no-untyped-call]
+
+
+def sender_broker(settings: JobSettings) -> RedisBroker:
+    return worker_broker(settings, [])
+
+
+def waiting(broker: RedisBroker, queue: str) -> int:
+    return int(broker.client.llen(f"{broker.namespace}:{queue}"))
+
+
+def close(broker: RedisBroker) -> None:
+    broker.client.close()

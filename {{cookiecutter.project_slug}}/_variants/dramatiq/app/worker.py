@@ -1,0 +1,91 @@
+"""`python -m app.worker`: Dramatiq's own workers, on this project's queue. It takes the options of `dramatiq`.
+
+`python -m app.worker health` says whether one of this host is alive, for a container's probe.
+"""
+
+import asyncio
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from argparse import ArgumentParser
+from contextlib import suppress
+
+import dramatiq
+from dramatiq import Broker, Worker, cli
+from dramatiq.middleware import Middleware, TimeLimit
+
+from app import logging as app_logging
+from app.jobs.attempts import Attempts
+from app.jobs.broker import RUN_JOB
+from app.jobs.presence import Presence, health
+from app.jobs.settings import JobSettings
+from app.jobs.transport import worker_broker
+from app.settings import Settings
+
+LOOK_SECONDS = 1.0
+ONE_QUEUE = (
+    "app.worker: a worker listens to exactly one queue, the one that QUEUE_NAME names, for that is where the web "
+    "server's relay hands jobs over and counts what waits. Start a worker for each queue instead."
+)
+
+
+class Process(Middleware):
+    """What is particular to each process of a worker."""
+
+    def __init__(self, settings: JobSettings) -> None:
+        self._settings = settings
+
+    def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
+        # Dramatiq fetches two for each thread: the second would wait here though another process has nothing to do.
+        worker.queue_prefetch = worker.worker_threads
+        self._presence = Presence(self._settings)
+        self._parent = parent.pid if (parent := multiprocessing.parent_process()) else os.getppid()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
+        self._presence.end()
+
+    def _watch(self) -> None:
+        """Dramatiq's processes do not notice that the one which has started them is dead: they would stay for ever."""
+        while os.getppid() == self._parent:
+            self._presence.show()
+            time.sleep(LOOK_SECONDS)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def set_up() -> None:
+    """What Dramatiq calls in each process."""
+    app_logging.set_up(Settings.read().log_level)
+    settings = JobSettings.read()
+    # None of its other middleware: no retries, for the relay and the record are above them all.
+    broker = worker_broker(settings, [TimeLimit(), Process(settings)])
+    attempts = Attempts(settings)
+
+    @dramatiq.actor(actor_name=RUN_JOB, queue_name=settings.queue_name, broker=broker)
+    def run_job(job_id: str) -> None:
+        with suppress(Exception):  # the runner has logged it and written it down
+            attempts.run(job_id)
+
+    dramatiq.set_broker(broker)
+
+
+def main(arguments: list[str]) -> int | str | None:
+    """What is wrong, if something is."""
+    if arguments == ["health"]:
+        return asyncio.run(health(JobSettings.read()))
+    parser: ArgumentParser = cli.make_argument_parser()  # type: ignore[no-untyped-call]
+    options = parser.parse_args(["app.worker:set_up", *arguments])
+    if options.queues or options.modules:
+        return ONE_QUEUE
+    app_logging.set_up(Settings.read().log_level)
+    JobSettings.read()
+    options.skip_logging = True  # set up already
+    status: int = cli.main(options)  # type: ignore[no-untyped-call]
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,90 @@
+"""Which workers live. Each shows itself in Redis from time to time:
+
+NAME:workers           a sorted set: the host and the process of each worker, and when it showed itself last
+"""
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from app.errors import Unavailable
+from app.jobs.connection import ANSWER_SECONDS, answering
+from app.jobs.settings import JobSettings
+from app.jobs.store import Store
+
+SHOW_SECONDS = 5.0
+SILENT_SECONDS = 30.0  # a worker that was killed counts as alive for so long
+CHECK_SECONDS = 0.5  # less than the second that Kubernetes gives a probe
+
+
+def _key(settings: JobSettings) -> str:
+    return f"{settings.queue_name}:workers"
+
+
+class Presence:
+    """Of this process. A Redis that is away costs a worker nothing but this."""
+
+    def __init__(self, settings: JobSettings) -> None:
+        self._key = _key(settings)
+        self._name = f"{socket.gethostname()}.{os.getpid()}"
+        retry = Retry(NoBackoff(), 0)
+        self._redis = redis.Redis.from_url(str(settings.redis_url), socket_timeout=ANSWER_SECONDS, retry=retry)
+        self._shown = float("-inf")
+
+    def show(self) -> None:
+        """Does nothing where it was shown of late."""
+        if time.monotonic() - self._shown < SHOW_SECONDS:
+            return
+        self._shown = time.monotonic()
+        with suppress(redis.RedisError):
+            self._redis.zadd(self._key, {self._name: time.time()})
+            self._redis.zremrangebyscore(self._key, "-inf", time.time() - SILENT_SECONDS)
+
+    def end(self) -> None:
+        """It stops, and nobody has to wait for its silence."""
+        with suppress(redis.RedisError):
+            self._redis.zrem(self._key, self._name)
+
+
+async def live_workers(store: Store, settings: JobSettings, host: str | None = None) -> int:
+    """How many of that host, or of any, have shown themselves of late."""
+    async with answering():
+        names = await store.client.zrange(_key(settings), time.time() - SILENT_SECONDS, "+inf", byscore=True)
+    return sum(host is None or str(name).rpartition(".")[0] == host for name in names)
+
+
+async def checks(store: Store, settings: JobSettings, broker: Callable[[], Awaitable[None]]) -> dict[str, str]:
+    """Of Redis, of the broker, which raises when it is away, and of the workers."""
+    found = {"redis": "ok", "broker": "ok", "worker": "ok"}
+    try:
+        async with asyncio.timeout(CHECK_SECONDS):
+            if not await live_workers(store, settings):
+                found["worker"] = "degraded: none is alive, accepted jobs wait"
+    except (Unavailable, TimeoutError):
+        found |= {"redis": "degraded: no answer", "worker": "degraded: unknown without redis"}
+    try:
+        async with asyncio.timeout(CHECK_SECONDS):
+            await broker()
+    except TimeoutError:
+        found["broker"] = "degraded: no answer"
+    except Exception as error:
+        found["broker"] = f"degraded: {type(error).__name__}"
+    return found
+
+
+async def health(settings: JobSettings) -> str | None:
+    """What is wrong with this host's workers. Nothing that a restart would cure, if Redis is away."""
+    async with Store.open(settings) as store:
+        try:
+            alive = await live_workers(store, settings, socket.gethostname())
+        except Unavailable:
+            print("unknown: Redis does not answer")
+            return None
+    return None if alive else f"no worker of {socket.gethostname()} is alive"
