@@ -347,6 +347,7 @@ class Service:
 
     def __init__(self, project: Project, folder: Path, env: Mapping[str, str]) -> None:
         self.path = folder / "copy"
+        self.variant = project.answers["queue_backend"]
         for name in project.files():
             (self.path / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(project.path / name, self.path / name)
@@ -355,10 +356,10 @@ class Service:
                 file.write((ADDED / name).read_text("utf-8"))
         shutil.copy(ADDED / "stuck.py", self.path)
         self.journal = Journal(folder / "journal")
-        self.queue = f"crash.{folder.name}"
+        # Not the same for two queues: on one RabbitMQ, each library would find the other's, which it can't use.
+        self.queue = f"crash.{self.variant}.{folder.name}"
         self.env = {**env, "JOURNAL": str(self.journal.path), "QUEUE_NAME": self.queue}
         self.python = python_of(project)
-        self.variant = project.answers["queue_backend"]
 
     def procfile(self, process: str) -> list[str]:
         """Give the command of that line, its `python` being the project's."""

@@ -23,6 +23,7 @@ from rendering import exclusive
 START_SECONDS = 90.0
 STOP_SECONDS = 30.0
 FOLDER = "TEMPLATE_TESTS_RABBITMQ"  # an environment variable, for pytest-xdist's workers to find the run's own server
+STARTED: dict[int, "subprocess.Popen[bytes]"] = {}  # by this process; the run's own server outlives who asked for it
 GREETING = b"AMQP\x00\x00\x09\x01"  # the protocol header of AMQP 0-9-1, section 4.2.2
 
 
@@ -57,14 +58,16 @@ class RabbitMQ:
             "vm_memory_high_watermark.absolute = 512MB\n"
         )
         (self.folder / "enabled_plugins").write_text("[].\n")
-        process = subprocess.Popen(
-            [self._program("rabbitmq-server")],
-            env=self._env(),
-            stdin=subprocess.DEVNULL,
-            stdout=self._log.open("ab"),
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        with self._log.open("ab") as log:
+            process = subprocess.Popen(
+                [self._program("rabbitmq-server")],
+                env=self._env(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        STARTED[process.pid] = process
         (self.folder / "pid").write_text(str(process.pid))
         deadline = time.monotonic() + START_SECONDS
         while not self._answers():
@@ -77,8 +80,8 @@ class RabbitMQ:
         """With all that it has started, at once."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(pid := int((self.folder / "pid").read_text()), signal.SIGKILL)
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, 0)
+            if pid in STARTED:
+                STARTED.pop(pid).wait()
         while self._answers():
             time.sleep(0.01)
 

@@ -235,7 +235,7 @@ def test_workers_outlive_a_redis_that_dies(project: Project, env: dict[str, str]
 def test_sigterm_lets_the_job_end(service: Service) -> None:
     """The worker takes no other, and leaves with status 0. Nothing runs again."""
     with service.web() as web:
-        with service.workers() as workers:
+        with service.workers(alone=True) as workers:
             first = web.add("last", seconds=3)
             service.journal.wait("begin")
             second = web.add("last")

@@ -1,13 +1,16 @@
-"""`python -m app.worker`: Celery's own worker, on this project's queue. It takes the options of `celery worker`.
+"""`python -m app.worker`: Celery's own worker, on this project's queue. It takes the options of `celery worker`, and
+Celery's other commands find it as `celery -A app.worker`.
 
 `python -m app.worker health` says whether one of this host is alive, for a container's probe.
 """
 
 import asyncio
+import os
 import sys
 from typing import Any
 
-from celery import Celery, signals
+from celery import signals
+from celery.bin.celery import celery as celery_command
 
 from app import logging as app_logging
 from app.jobs.attempts import Attempts
@@ -23,38 +26,44 @@ ONE_QUEUE = (
 # Chatter between workers that nobody here listens to; to begin with it makes each start a second longer.
 QUIET = ("--without-gossip", "--without-mingle")
 
+app_logging.set_up(Settings.read().log_level)
+settings = JobSettings.read()
+celery = celery_app(settings)
+attempts = Attempts(settings)
+presence = Presence(settings)
 
-def worker_app(settings: JobSettings) -> Celery:
-    celery = celery_app(settings)
-    attempts = Attempts(settings)
-    celery.task(name=RUN_JOB)(attempts.run)
-    return celery
+
+@celery.task(name=RUN_JOB)
+def run_job(job_id: str) -> None:
+    attempts.run(job_id)
 
 
-def main(arguments: list[str]) -> int | str | None:
+@signals.setup_logging.connect
+def keep_logging(**_: Any) -> None:
+    """Celery sets up its own only where nobody says so."""
+
+
+@signals.heartbeat_sent.connect
+def show(**_: Any) -> None:
+    presence.show()
+
+
+@signals.worker_shutdown.connect
+def end(**_: Any) -> None:
+    presence.end()
+
+
+def main(arguments: list[str]) -> str | None:
     """What is wrong, if something is."""
     if arguments == ["health"]:
-        return asyncio.run(health(JobSettings.read()))
-    if any(each.startswith(("-Q", "--queues")) or not each.startswith("-") for each in arguments[:1]):
+        return asyncio.run(health(settings))
+    named = [each for each in arguments if each.startswith(("-Q", "--queues"))]
+    if named or (arguments and not arguments[0].startswith("-")):
         return ONE_QUEUE
-    level, settings = Settings.read().log_level, JobSettings.read()
-    app_logging.set_up(level)
-    presence = Presence(settings)
-
-    # Celery keeps its receivers weakly.
-    @signals.setup_logging.connect(weak=False)
-    def ours(**_: Any) -> None:
-        """Set up already."""
-
-    @signals.heartbeat_sent.connect(weak=False)
-    def show(**_: Any) -> None:
-        presence.show()
-
-    @signals.worker_shutdown.connect(weak=False)
-    def end(**_: Any) -> None:
-        presence.end()
-
-    return worker_app(settings).worker_main(["worker", *QUIET, *arguments])
+    # By Celery's own name for it, that of the host, two on one host take each other's remote control away.
+    name = f"--hostname={os.getpid()}@%h"
+    celery_command.main(["-A", f"{__name__}:celery", "worker", name, *QUIET, *arguments], prog_name="app.worker")
+    return None
 
 
 if __name__ == "__main__":

@@ -11,21 +11,24 @@ from app.jobs.store import Store
 
 
 class Attempts(threading.local):
-    """Each thread has an event loop and connections of its own, which last: to make them anew for each job takes half
-    as long again. So a job that blocks its event loop costs no other job its lease."""
+    """Each thread has an event loop and connections of its own: a job that blocks its event loop costs no other job its
+    lease. They last, and are closed by the end of the process."""
 
     def __init__(self, settings: JobSettings) -> None:
         self._settings = settings
-        self._loop = asyncio.new_event_loop()
-        # They are closed by the end of the process.
-        self._store = self._loop.run_until_complete(AsyncExitStack().enter_async_context(Store.open(settings)))
+        self._opened: tuple[asyncio.AbstractEventLoop, Store] | None = None  # not before a fork: it can't be shared
 
     def run(self, job_id: str) -> None:
         """Raises what the last attempt raised."""
-        # Of this job alone: the threads that a stopped job has left behind must not be missing to all that come later.
+        loop, store = self._opened = self._opened or self._open()
+        # Of this job alone: threads that stopped jobs have left behind must not be missing to all that come later.
         threads = ThreadPoolExecutor()
-        self._loop.set_default_executor(threads)
+        loop.set_default_executor(threads)
         try:
-            self._loop.run_until_complete(run(self._store, job_id, self._settings))
+            loop.run_until_complete(run(store, job_id, self._settings))
         finally:
             threads.shutdown(wait=False, cancel_futures=True)
+
+    def _open(self) -> tuple[asyncio.AbstractEventLoop, Store]:
+        loop = asyncio.new_event_loop()
+        return loop, loop.run_until_complete(AsyncExitStack().enter_async_context(Store.open(self._settings)))
