@@ -137,7 +137,7 @@ def rabbitmq_server(folder: Path) -> Iterator[RabbitMQ]:
 
 
 def shared_url() -> str:
-    """Of the run's own server, which the first who asks starts. It is skipped, or fails, where there is none to start."""
+    """Of the run's own server, which the first who asks starts; who asks in vain is skipped."""
     if NEEDS["rabbitmq"].path() is None:
         pytest.skip("RabbitMQ is not on this machine")
     folder = Path(os.environ[FOLDER])

@@ -35,13 +35,14 @@ from crashing import (
     redis_server,
     until,
 )
+from rabbitmq import rabbitmq_server
 from redis import Redis
 from rendering import Project, choices, run
 from running import free_port, services
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")]
 ORPHAN_SECONDS = 20.0
-REDIS_AWAY_SECONDS = 15.0
+BROKER_AWAY_SECONDS = 15.0
 ANSWER_SECONDS = 3.0  # the two that a request waits for Redis, and some
 HEALTH_SECONDS = 0.1
 QUIET_HEALTH_SECONDS = 0.05  # what /health takes under the same posts on a machine with nothing else to do, and some
@@ -221,7 +222,7 @@ def test_workers_outlive_a_redis_that_dies(project: Project, env: dict[str, str]
         service.journal.wait("end", 50)
         before = len(accepted)
         first.stop(signal.SIGKILL)
-        pause(REDIS_AWAY_SECONDS)
+        pause(BROKER_AWAY_SECONDS)
         assert {response.status_code for response in refused} == {503}
         stack.enter_context(redis_server(port, disk))
         until(lambda: len(accepted) > before + 50, 30, "jobs are accepted again")
@@ -230,6 +231,40 @@ def test_workers_outlive_a_redis_that_dies(project: Project, env: dict[str, str]
         web.all_succeed([response.json()["id"] for response in accepted], seconds=120)
         assert [process.alive for process in workers.processes] == [True, True]
         print(f"{before} of {len(accepted)} accepted before, {len(refused)} refused")
+
+
+@pytest.mark.needs("rabbitmq")
+@pytest.mark.parametrize("variant", [queue for queue in choices("queue_backend") if "rabbitmq" in queue], indirect=True)
+def test_workers_outlive_a_rabbitmq_that_dies(project: Project, env: dict[str, str], tmp_path: Path) -> None:
+    """Away for 15 s, and back with what it has kept: every job is accepted meanwhile, the same workers go on, and
+    nothing is lost."""
+    ids: list[str] = []
+    enough = threading.Event()
+
+    def post(web: Web) -> None:
+        while not enough.is_set():
+            ids.append(web.add("last", seconds=0.05))
+            enough.wait(0.05)
+
+    with ExitStack() as stack:
+        rabbitmq = stack.enter_context(rabbitmq_server(tmp_path / "rabbitmq"))
+        service = Service(project, tmp_path, env | {"BROKER_URL": rabbitmq.url})
+        web = stack.enter_context(service.web())
+        workers = stack.enter_context(service.workers(2))
+        posted = stack.enter_context(ThreadPoolExecutor(1)).submit(post, web)
+        stack.callback(enough.set)
+        service.journal.wait("end", 50)
+        rabbitmq.kill()
+        before = len(ids)
+        pause(BROKER_AWAY_SECONDS)
+        assert len(ids) > before
+        assert web.client.get("/ready").json()["checks"]["broker"].startswith("degraded: ")
+        rabbitmq.start()
+        enough.set()
+        posted.result()
+        web.all_succeed(ids, seconds=120)
+        assert [process.alive for process in workers.processes] == [True, True]
+        print(f"{before} of {len(ids)} accepted before")
 
 
 def test_sigterm_lets_the_job_end(service: Service) -> None:

@@ -83,18 +83,18 @@ async def _attempt(store: Store, job: Job, holder: str, settings: JobSettings) -
         log.exception("job %s failed, attempt %d of %d", job.id, job.attempts, max_attempts)
         retry_in = None if last else BACKOFF_SECONDS[min(job.attempts, len(BACKOFF_SECONDS)) - 1]
         shown = _shown(error, job)
-        await _write(store, job.id, lambda job: job.fail(holder, time.time(), context.latest, shown, retry_in))
+        await _write(store, job, lambda job: job.fail(holder, time.time(), context.latest, shown, retry_in))
         if last:
             raise
     else:
-        await _write(store, job.id, lambda job: job.succeed(holder, time.time(), context.latest), result)
+        await _write(store, job, lambda job: job.succeed(holder, time.time(), context.latest), result)
 
 
-async def _write(store: Store, job_id: str, change: Callable[[Job], Job], result: str | None = None) -> None:
+async def _write(store: Store, job: Job, change: Callable[[Job], Job], result: str | None = None) -> None:
     try:
-        await _answered(lambda: store.update(job_id, change, result))
+        await _answered(lambda: store.update(job.id, change, result, seen=job))
     except NotFound as error:
-        raise NotYours(job_id) from error
+        raise NotYours(job.id) from error
 
 
 async def _answered(call: Callable[[], Awaitable[T]]) -> T:

@@ -48,6 +48,11 @@ def show(**_: Any) -> None:
     presence.show()
 
 
+@signals.worker_process_shutdown.connect
+def close(**_: Any) -> None:
+    attempts.close()
+
+
 @signals.worker_shutdown.connect
 def end(**_: Any) -> None:
     presence.end()

@@ -35,8 +35,9 @@ ONE_QUEUE = (
 class Process(Middleware):
     """What is particular to each process of a worker."""
 
-    def __init__(self, settings: JobSettings) -> None:
+    def __init__(self, settings: JobSettings, attempts: Attempts) -> None:
         self._settings = settings
+        self._attempts = attempts
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
         # Dramatiq fetches two for each thread: the second would wait here though another process has nothing to do.
@@ -44,6 +45,9 @@ class Process(Middleware):
         self._presence = Presence(self._settings)
         self._parent = parent.pid if (parent := multiprocessing.parent_process()) else os.getppid()
         threading.Thread(target=self._watch, daemon=True).start()
+
+    def before_worker_thread_shutdown(self, broker: Broker, thread: object) -> None:
+        self._attempts.close()
 
     def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
         self._presence.end()
@@ -60,9 +64,9 @@ def set_up() -> None:
     """What Dramatiq calls in each process."""
     app_logging.set_up(Settings.read().log_level)
     settings = JobSettings.read()
-    # None of its other middleware: no retries, for the relay and the record are above them all.
-    broker = worker_broker(settings, [TimeLimit(), Process(settings)])
     attempts = Attempts(settings)
+    # None of its other middleware: no retries, for the relay and the record are above them all.
+    broker = worker_broker(settings, [TimeLimit(), Process(settings, attempts)])
 
     @dramatiq.actor(actor_name=RUN_JOB, queue_name=settings.queue_name, broker=broker)
     def run_job(job_id: str) -> None:

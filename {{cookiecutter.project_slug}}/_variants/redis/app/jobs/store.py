@@ -106,10 +106,13 @@ class Store:
         async with answering():
             return await self.client.get(self._key(job_id, "result"))
 
-    async def update(self, job_id: str, change: Callable[[Job], Job], result: str | None = None) -> Job:
-        """Applies `change` to the record atomically; when it raises, the record stays as it was."""
+    async def update(
+        self, job_id: str, change: Callable[[Job], Job], result: str | None = None, seen: Job | None = None
+    ) -> Job:
+        """Applies `change` to the record atomically; when it raises, the record stays as it was. What the caller has
+        `seen` of it last, and written itself, saves a look where it is so still."""
         try:
-            raw = await self._read(job_id)
+            raw = seen.model_dump_json() if seen else await self._read(job_id)
             return await self._write(job_id, raw, lambda found: change(_found(found)), result=result or "")
         except Unreadable:
             log.warning("job %s is set aside for %g s: this version can't read its record", job_id, ASIDE_SECONDS)

@@ -49,7 +49,7 @@ class Presence:
 
     def end(self) -> None:
         """It stops, and nobody has to wait for its silence."""
-        with suppress(redis.RedisError):
+        with self._redis, suppress(redis.RedisError):
             self._redis.zrem(self._key, self._name)
 
 

@@ -1,0 +1,65 @@
+import socket
+import time
+from collections.abc import Iterator
+
+import pytest
+from pydantic import RedisDsn
+
+from app.jobs import presence
+from app.jobs.presence import Presence, health, live_workers
+from app.jobs.store import Store
+
+
+@pytest.fixture
+def this(store: Store) -> Iterator[Presence]:
+    this = Presence(store.settings)
+    yield this
+    this.end()
+
+
+async def test_who_shows_itself_is_alive_on_its_host_until_it_ends(store: Store, this: Presence) -> None:
+    assert await live_workers(store, store.settings) == 0
+    this.show()
+    assert await live_workers(store, store.settings) == 1
+    assert await live_workers(store, store.settings, socket.gethostname()) == 1
+    assert await live_workers(store, store.settings, "elsewhere") == 0
+    this.end()
+    assert await live_workers(store, store.settings) == 0
+
+
+async def test_who_is_silent_for_long_is_not_alive(
+    store: Store, this: Presence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    this.show()
+    monkeypatch.setattr(presence, "SILENT_SECONDS", 0.0)
+    assert await live_workers(store, store.settings) == 0
+
+
+async def test_it_writes_no_more_often_than_it_must(store: Store, this: Presence) -> None:
+    this.show()
+    await store.client.delete(f"{store.prefix}:workers")
+    this.show()
+    assert await live_workers(store, store.settings) == 0
+
+
+async def test_who_was_killed_is_forgotten(store: Store, this: Presence) -> None:
+    await store.client.zadd(f"{store.prefix}:workers", {"gone.1": time.time() - 10 * presence.SILENT_SECONDS})
+    this.show()
+    assert await store.client.zcard(f"{store.prefix}:workers") == 1
+
+
+async def test_health_is_that_of_this_host(store: Store, this: Presence) -> None:
+    assert await health(store.settings) == f"no worker of {socket.gethostname()} is alive"
+    this.show()
+    assert await health(store.settings) is None
+
+
+async def test_a_redis_that_is_away_is_not_the_fault_of_a_worker(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    away = store.settings.model_copy(update={"redis_url": RedisDsn("redis://127.0.0.1:1/0")})
+    lonely = Presence(away)
+    lonely.show()
+    lonely.end()
+    assert await health(away) is None
+    assert capsys.readouterr().out == "unknown: Redis does not answer\n"
