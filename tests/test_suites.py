@@ -3,16 +3,21 @@
 import re
 from collections.abc import Callable
 
+from rabbitmq import shared_url
 from rendering import Project
-from running import posix_only, recipe
+from running import posix_only, recipe, settings_of
 
 
 @posix_only
 def test_a_renders_own_tests_pass_and_none_is_left_out(variant: str, render: Callable[..., Project]) -> None:
-    """`make test` in a new project: all passed, nothing skipped, no service needed but what the project embeds."""
+    """`make test` in a new project: all passed, nothing skipped, no service needed but what the project embeds, and a
+    RabbitMQ where it has chosen one."""
     project = render(queue_backend=variant)
     project.sync()
     ((*command,),) = recipe(project, "test")
     assert f"| `{' '.join(command)}` |" in project.read("README.md")
-    done = project.run(*command, env={"TEST_REDIS_URL": ""})
+    env = {"TEST_REDIS_URL": ""}
+    if "BROKER_URL" in settings_of(project):
+        env["TEST_BROKER_URL"] = shared_url()
+    done = project.run(*command, env=env)
     assert re.fullmatch(r"\d+ passed in .*", done.stdout.splitlines()[-1]), done.stdout

@@ -151,8 +151,8 @@ async def test_what_is_done_is_not_done_again_because_the_store_was_away(
     update, payload = store.update, store.payload
     lost = ["running", "payload", status]
 
-    async def unsteady(job_id: str, change: Callable[[Job], Job], result: str | None = None) -> Job:
-        job = await update(job_id, change, result)
+    async def unsteady(*arguments: Any, **options: Any) -> Job:
+        job = await update(*arguments, **options)
         if job.status in lost:  # it is written, and the answer does not come
             lost.remove(job.status)
             raise Unavailable("away")
@@ -214,11 +214,11 @@ async def test_a_renewal_that_is_not_answered_does_not_end_the_attempt(
     await accepted(store, task, monkeypatch)
     update, away = store.update, [True] * 3
 
-    async def unsteady(job_id: str, change: Callable[[Job], Job], result: str | None = None) -> Job:
+    async def unsteady(*arguments: Any, **options: Any) -> Job:
         if task.begun.is_set() and away:
             away.pop()
             raise Unavailable("away")
-        return await update(job_id, change, result)
+        return await update(*arguments, **options)
 
     monkeypatch.setattr(store, "update", unsteady)
     running = asyncio.create_task(run(store, "j", job_settings))

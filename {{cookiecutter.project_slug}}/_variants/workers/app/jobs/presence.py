@@ -60,7 +60,7 @@ async def live_workers(store: Store, settings: JobSettings, host: str | None = N
     return sum(host is None or str(name).rpartition(".")[0] == host for name in names)
 
 
-async def checks(store: Store, settings: JobSettings, broker: Callable[[], Awaitable[None]]) -> dict[str, str]:
+async def checks(store: Store, settings: JobSettings, broker: Callable[[], Awaitable[object]]) -> dict[str, str]:
     """Of Redis, of the broker, which raises when it is away, and of the workers."""
     found = {"redis": "ok", "broker": "ok", "worker": "ok"}
     try:
