@@ -85,6 +85,16 @@ class RabbitMQ:
         while self._answers():
             time.sleep(0.01)
 
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Its connections stay, and nothing is answered."""
+        group = int((self.folder / "pid").read_text())
+        os.killpg(group, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.killpg(group, signal.SIGCONT)
+
     def stop(self) -> None:
         """Nothing of what it has kept will be read again."""
         self.kill()

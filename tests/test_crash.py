@@ -267,6 +267,27 @@ def test_workers_outlive_a_rabbitmq_that_dies(project: Project, env: dict[str, s
         print(f"{before} of {len(ids)} accepted before")
 
 
+@pytest.mark.needs("rabbitmq")
+@pytest.mark.parametrize("variant", [queue for queue in choices("queue_backend") if "rabbitmq" in queue], indirect=True)
+def test_a_silent_rabbitmq_holds_up_nothing(project: Project, env: dict[str, str], tmp_path: Path) -> None:
+    """It takes connections and answers nothing: jobs are accepted and wait, readiness says so within a second however
+    often it is asked, and a web server that is told to stop does."""
+    with rabbitmq_server(tmp_path / "rabbitmq") as rabbitmq:
+        service = Service(project, tmp_path, env | {"BROKER_URL": rabbitmq.url})
+        with service.web(DRAIN_SECONDS="0.5") as web, service.workers():
+            web.all_succeed([web.add("last")], seconds=30)
+            with rabbitmq.stopped():
+                waits = [web.add("last") for _ in range(3)]
+                for _ in range(3):
+                    began = time.monotonic()
+                    checks = web.client.get("/ready").json()["checks"]
+                    assert time.monotonic() - began < 1
+                    assert (checks["broker"].partition(":")[0], checks["redis"]) == ("degraded", "ok")
+                web.process.stop()
+        with service.web() as web, service.workers():
+            web.all_succeed(waits, seconds=60)
+
+
 def test_sigterm_lets_the_job_end(service: Service) -> None:
     """The worker takes no other, and leaves with status 0. Nothing runs again."""
     with service.web() as web:

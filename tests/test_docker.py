@@ -5,6 +5,7 @@ import re
 import shlex
 import shutil
 import signal
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,9 +15,16 @@ from urllib.parse import urlsplit
 import pytest
 import yaml  # type: ignore[import-untyped]
 from rendering import Project, run
-from running import Server, posix_only, running, services, settings_of
+from running import START_SECONDS, Server, posix_only, running, services, settings_of
 
-SERVICES = {"none": {"web"}, "rq": {"web", "worker", "redis"}}
+SERVICES = {
+    "none": {"web"},
+    "rq": {"web", "worker", "redis"},
+    "celery-redis": {"web", "worker", "redis"},
+    "celery-rabbitmq": {"web", "worker", "redis", "rabbitmq"},
+    "dramatiq-redis": {"web", "worker", "redis"},
+    "dramatiq-rabbitmq": {"web", "worker", "redis", "rabbitmq"},
+}
 SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -103,8 +111,11 @@ def build(context: Path, folder: Path) -> Image:
 
 
 @posix_only
-def test_the_image_is_built_starts_is_healthy_and_stops(project: Project, tmp_path: Path) -> None:
-    """The Dockerfile's uv lines and its CMD are carried out on what .dockerignore lets through."""
+def test_the_image_is_built_starts_is_healthy_and_stops(
+    project: Project, composed: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    """The Dockerfile's uv lines and its CMD are carried out on what .dockerignore lets through, and compose.yaml's
+    command of a worker: without what only development needs, both do their work."""
     project.sync()
     context = tmp_path / "context"
     names = [*project.files(), "uv.lock", ".env", ".git/config", "app/__pycache__/main.pyc"]
@@ -126,6 +137,15 @@ def test_the_image_is_built_starts_is_healthy_and_stops(project: Project, tmp_pa
             assert server.request("GET", "/health").status == 200
             check = image.said["HEALTHCHECK"].partition("CMD ")[2].replace(f":{port}/", f":{server.port}/")
             assert run(*json.loads(check), cwd=image.at(), env=env).returncode == 0
+            if worker := composed.get("worker"):
+                with running(*worker["command"], cwd=image.at(), env=env) as working:
+                    deadline = time.monotonic() + START_SECONDS
+                    while (answer := server.request("GET", "/ready?strict=1")).status != 200:
+                        assert working.alive, answer.read()
+                        assert time.monotonic() < deadline, answer.read()
+                        time.sleep(0.1)
+                    assert run(*worker["healthcheck"]["test"][1:], cwd=image.at(), env=env).returncode == 0
+                    assert working.stop() == 0
             assert process.stop() == -signal.SIGTERM
             assert run(*json.loads(check), cwd=image.at(), env=env).returncode != 0
         assert "No module named 'pytest'" in run("python", "-c", "import pytest", cwd=image.at(), env=env).stderr

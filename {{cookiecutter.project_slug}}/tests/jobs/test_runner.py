@@ -2,7 +2,6 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 

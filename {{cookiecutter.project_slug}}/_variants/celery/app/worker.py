@@ -67,7 +67,9 @@ def main(arguments: list[str]) -> str | None:
         return ONE_QUEUE
     # By Celery's own name for it, that of the host, two on one host take each other's remote control away.
     name = f"--hostname={os.getpid()}@%h"
-    celery_command.main(["-A", f"{__name__}:celery", "worker", name, *QUIET, *arguments], prog_name="app.worker")
+    # Said here, the address does not come from a BROKER_URL in the environment, which may be somebody else's.
+    itself = ["-A", f"{__name__}:celery", "-b", celery.conf.broker_url]
+    celery_command.main([*itself, "worker", name, *QUIET, *arguments], prog_name="app.worker")
     return None
 
 

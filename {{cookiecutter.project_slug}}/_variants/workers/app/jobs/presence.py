@@ -16,6 +16,7 @@ from redis.retry import Retry
 
 from app.errors import Unavailable
 from app.jobs.connection import ANSWER_SECONDS, answering
+from app.jobs.line import Line
 from app.jobs.settings import JobSettings
 from app.jobs.store import Store
 
@@ -80,11 +81,21 @@ async def checks(store: Store, settings: JobSettings, broker: Callable[[], Await
 
 
 async def health(settings: JobSettings) -> str | None:
-    """What is wrong with this host's workers. Nothing that a restart would cure, if Redis is away."""
+    """What is wrong with this host's workers. Nothing that a restart would cure, if Redis or the broker is away."""
     async with Store.open(settings) as store:
         try:
-            alive = await live_workers(store, settings, socket.gethostname())
+            if await live_workers(store, settings, socket.gethostname()):
+                return None
         except Unavailable:
             print("unknown: Redis does not answer")
             return None
-    return None if alive else f"no worker of {socket.gethostname()} is alive"
+    line = Line(settings)
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            await line.ask(line.sender.waiting)
+    except Exception as error:
+        print(f"unknown: the broker does not answer ({type(error).__name__})")
+        return None
+    finally:
+        await line.close()
+    return f"no worker of {socket.gethostname()} is alive"

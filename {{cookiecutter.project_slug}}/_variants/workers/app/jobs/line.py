@@ -1,0 +1,42 @@
+"""A connection to the broker that the event loop can use, though the broker's client is synchronous."""
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TypeVar
+
+from anyio import CapacityLimiter, move_on_after
+from anyio.to_thread import run_sync
+
+from app.jobs.broker import Sender
+from app.jobs.connection import ANSWER_SECONDS
+from app.jobs.settings import JobSettings
+
+T = TypeVar("T")
+
+
+class Line:
+    """It has a thread of its own, so that a broker that stalls takes none from the application. Who is cancelled leaves
+    the thread behind, and who comes next is refused."""
+
+    def __init__(self, settings: JobSettings) -> None:
+        self.sender = Sender(settings)
+        self._limiter = CapacityLimiter(1)
+        self._busy = threading.Lock()
+
+    async def ask(self, call: Callable[[], T]) -> T:
+        return await run_sync(self._ask, call, limiter=self._limiter, abandon_on_cancel=True)
+
+    def _ask(self, call: Callable[[], T]) -> T:
+        if not self._busy.acquire(blocking=False):
+            raise TimeoutError("the broker has not answered the last call")
+        try:
+            return call()
+        except Exception:
+            return call()  # on a new connection: the one before may be from before a restart of the broker
+        finally:
+            self._busy.release()
+
+    async def close(self) -> None:
+        with suppress(TimeoutError), move_on_after(ANSWER_SECONDS):
+            await self.ask(self.sender.close)
