@@ -81,7 +81,9 @@ def test_every_command_that_is_named_can_be_run(project: Project) -> None:
                 assert is_there(project, module.partition(":")[0].replace(".", "/") + ".py"), module
             case ["uv", "run", "python", *rest]:
                 assert rest, "no file is given"
-            case ["uv", "run", *_, "celery", "-A", module, *rest]:
+            case ["uv", "run", "--with", "flower", "celery", "-A", module, "flower", *rest]:
+                assert is_there(project, module.replace(".", "/") + ".py"), module
+            case ["uv", "run", "celery", "-A", module, *rest]:
                 assert is_there(project, module.replace(".", "/") + ".py"), module
             case ["uv", "run", program, *rest]:
                 assert (project.path / ".venv" / "bin" / program).exists(), program

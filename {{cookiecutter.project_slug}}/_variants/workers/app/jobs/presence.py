@@ -22,6 +22,7 @@ from app.jobs.store import Store
 
 SHOW_SECONDS = 5.0
 SILENT_SECONDS = 30.0  # a worker that was killed counts as alive for so long
+BROKER_SECONDS = 5.0  # less than compose.yaml gives a worker's probe
 CHECK_SECONDS = 0.5  # less than the second that Kubernetes gives a probe
 
 
@@ -91,7 +92,7 @@ async def health(settings: JobSettings) -> str | None:
             return None
     line = Line(settings)
     try:
-        async with asyncio.timeout(ANSWER_SECONDS):
+        async with asyncio.timeout(BROKER_SECONDS):
             await line.ask(line.sender.waiting)
     except Exception as error:
         print(f"unknown: the broker does not answer ({type(error).__name__})")
