@@ -2,10 +2,11 @@
 
     web       prints its port, and serves `POST /documents`, `/usage` and `/probe`
     accept    accepts jobs as it is told on standard input, a command a line, and prints what that took as JSON
-    worker    runs jobs, where the project has no worker of its own to do so
+    worker    runs jobs, where neither the project nor the library has a command for that
 
 `ours` is the project, whatever its queue. The others use a queue library as its own documentation shows it, with
-JSON, and nothing of the project. All end with their standard input, but for the workers.
+JSON, and nothing of the project. All end with their standard input, but for the workers. What only some need is
+imported there, for each start of a process takes a part of the time that a run takes.
 """
 
 import asyncio
@@ -14,63 +15,62 @@ import os
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from functools import partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import uvicorn
 import uvloop
-from fastapi import FastAPI
 from pydantic import BaseModel
 
-WARM = 20  # jobs before those that count: connections, scripts and imports are there then
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
 PROBE_SECONDS = 0.001
 LOOK_SECONDS = 0.02
+CLAIMED_SECONDS = 0.005
 Times = dict[str, float]
 
 
 class Contestant(Protocol):
     """A way to have jobs done."""
 
-    def application(self) -> FastAPI:
+    def application(self) -> "FastAPI":
         """With a route `POST /documents` that accepts a job."""
 
-    def accept(self, number: int) -> Times:
-        """Accept so many trivial jobs, one after the other; give what it took, as `measured`, and how many `jobs` there
-        are then, with those that it began with to get warm."""
+    def accept(self, number: int, warm: int) -> Times:
+        """Accept so many trivial jobs, one after the other, behind others to get warm: connections, scripts and imports
+        are there then. Give what it took without those, as `measured`, and how many `jobs` there are with them."""
 
-    def ended(self) -> Times:
-        """`seconds` from the first start to the last end of those that were accepted last; empty before all ended.
-
-        Raises RuntimeError when one has failed.
-        """
+    def hold(self, number: int) -> Times:
+        """Accept so many jobs that take a while, and note their beginning and their end."""
 
 
 class Ours:
     def __init__(self) -> None:
         sys.path.insert(0, os.getcwd())
-        self._ids: list[str] = []
 
-    def application(self) -> FastAPI:
+    def application(self) -> "FastAPI":
         from app.main import create_app  # type: ignore[import-not-found]
 
         app: FastAPI = create_app()
         return app
 
-    def accept(self, number: int) -> Times:
-        return in_loop(self._accept(number, relaying=False))
+    def accept(self, number: int, warm: int) -> Times:
+        return in_loop(self._accept("nothing", number, warm, relaying=False))
 
-    def accept_relaying(self, number: int) -> Times:
-        """With the relay in the same process, as in a web process. The CPU time includes the relay's for these."""
-        return in_loop(self._accept(number, relaying=True))
+    def accept_relaying(self, number: int, warm: int) -> Times:
+        """With the relay in the same process, as in a web process, until it has handed over all of them. The CPU time
+        includes the relay's for these."""
+        return in_loop(self._accept("nothing", number, warm, relaying=True))
+
+    def hold(self, number: int) -> Times:
+        return in_loop(self._accept("hold", number, 0, relaying=False))
 
     def relay(self) -> Times:
         """Hands over what has been accepted."""
         return in_loop(self._relay())
-
-    def ended(self) -> Times:
-        return in_loop(self._ended())
 
     @asynccontextmanager
     async def _jobs(self, *, relaying: bool) -> AsyncIterator[Any]:
@@ -87,97 +87,91 @@ class Ours:
             else:
                 yield JobQueue(await stack.enter_async_context(Store.open(settings)), None)
 
-    async def _accept(self, number: int, *, relaying: bool) -> Times:
-        from app.jobs.tasks import Number, nothing  # type: ignore[import-not-found] # which the benchmark has added
+    async def _accept(self, task: str, number: int, warm: int, *, relaying: bool) -> Times:
+        from app.jobs import tasks  # to which the benchmark has added two
 
         async with self._jobs(relaying=relaying) as jobs:
-            for each in range(WARM):
-                await jobs.enqueue(nothing, Number(number=each), caller="benchmark")
-            await self._handed_over(jobs, relaying)
-            self._ids = []
+            enqueue = partial(jobs.enqueue, getattr(tasks, task), caller="benchmark")
+            for each in range(warm):
+                await enqueue(tasks.Number(number=each))
+            if relaying:
+                await self._handed_over(jobs)
             with measured() as times:
                 for each in range(number):
-                    job = await jobs.enqueue(nothing, Number(number=each), caller="benchmark")
-                    self._ids.append(job.id)
+                    await enqueue(tasks.Number(number=each))
                 seconds = time.perf_counter() - times["began"]
-                await self._handed_over(jobs, relaying)
-            return times | {"seconds": seconds, "jobs": number + WARM}
+                if relaying:
+                    await self._handed_over(jobs)
+            return times | {"seconds": seconds, "jobs": number + warm}
 
     async def _relay(self) -> Times:
         async with self._jobs(relaying=False) as jobs:
             waiting = len(await jobs.store.due(time.time(), 1_000_000))
         with measured() as times:
             async with self._jobs(relaying=True) as jobs:
-                await self._handed_over(jobs, True)
+                await self._handed_over(jobs)
         return times | {"jobs": waiting}
 
-    async def _handed_over(self, jobs: Any, relaying: bool) -> None:
-        while relaying and await jobs.store.due(time.time(), 1):  # noqa: ASYNC110 - the relay tells nobody
+    async def _handed_over(self, jobs: Any) -> None:
+        while await jobs.store.due(time.time(), 1):  # noqa: ASYNC110 - the relay tells nobody
             await asyncio.sleep(LOOK_SECONDS)
-
-    async def _ended(self) -> Times:
-        async with self._jobs(relaying=False) as jobs:
-            if not (await jobs.get(self._ids[-1])).ended:
-                return {}
-            records = [await jobs.get(job_id) for job_id in self._ids]
-        if failed := [record for record in records if record.ended and record.status != "succeeded"]:
-            raise RuntimeError(f"{len(failed)} jobs have failed, the first with {failed[0].error}")
-        if not all(record.ended for record in records):
-            return {}
-        return {"seconds": max(each.ended_at for each in records) - min(each.started_at for each in records)}
+        # The last are claimed. The relay hands them over now, and no call of the backend is faster.
+        await asyncio.sleep(CLAIMED_SECONDS)
+        await jobs.backend.waiting()
 
 
-class RQ:
-    def __init__(self, *, threads: bool = False) -> None:
-        """With `threads`, its endpoint is one that FastAPI runs in a thread."""
-        from redis import Redis
-        from rq import Queue
-        from rq.serializers import JSONSerializer
+class Bare(ABC):
+    """A queue library, called as its own documentation shows it."""
 
-        self._threads = threads
-        self._connection = Redis.from_url(os.environ["REDIS_URL"])
-        self._queue = Queue(os.environ["QUEUE_NAME"], connection=self._connection, serializer=JSONSerializer)
-        self._ids: list[str] = []
+    threads = False  # whether its endpoint is one that FastAPI runs in a thread
 
-    def application(self) -> FastAPI:
-        import bare_jobs
+    @abstractmethod
+    def send(self, job: str, argument: Any) -> str:
+        """Have this function of `bare_jobs` called; give the id that the library has for that."""
+
+    def application(self) -> "FastAPI":
+        from fastapi import FastAPI
 
         app = FastAPI()
 
         def add(document: Document) -> dict[str, str]:
-            return {"id": self._queue.enqueue(bare_jobs.index_document, document.model_dump()).id}
+            return {"id": self.send("index_document", document.model_dump())}
 
         async def add_on_the_loop(document: Document) -> dict[str, str]:
             return add(document)
 
-        app.post("/documents", status_code=202)(add if self._threads else add_on_the_loop)
+        app.post("/documents", status_code=202)(add if self.threads else add_on_the_loop)
         return app
 
-    def accept(self, number: int) -> Times:
-        import bare_jobs
-
-        for each in range(WARM):
-            self._queue.enqueue(bare_jobs.nothing, each)
-        self._ids = []
+    def accept(self, number: int, warm: int) -> Times:
+        for each in range(warm):
+            self.send("nothing", each)
         with measured() as times:
             for each in range(number):
-                self._ids.append(self._queue.enqueue(bare_jobs.nothing, each).id)
-        return times | {"jobs": number + WARM}
+                self.send("nothing", each)
+        return times | {"jobs": number + warm}
 
-    def ended(self) -> Times:
-        from rq.job import Job
+    def hold(self, number: int) -> Times:
+        with measured() as times:
+            for each in range(number):
+                self.send("hold", each)
+        return times | {"jobs": number}
+
+
+class RQ(Bare):
+    def __init__(self, *, threads: bool = False) -> None:
+        import bare_jobs
+        from redis import Redis
+        from rq import Queue
         from rq.serializers import JSONSerializer
 
-        def read(ids: list[str]) -> list[Job]:
-            return [job for job in Job.fetch_many(ids, self._connection, JSONSerializer) if job]
+        self.threads = threads
+        self._jobs = bare_jobs
+        self._connection = Redis.from_url(os.environ["REDIS_URL"])
+        self._queue = Queue(os.environ["QUEUE_NAME"], connection=self._connection, serializer=JSONSerializer)
 
-        if any(job.ended_at is None for job in read(self._ids[-1:])):
-            return {}
-        jobs = read(self._ids)
-        ends = [job.ended_at.timestamp() for job in jobs if job.ended_at and job.is_finished]
-        if len(ends) < len(self._ids):
-            raise RuntimeError(f"{len(self._ids) - len(ends)} jobs have failed")
-        return {"seconds": max(ends) - min(job.started_at.timestamp() for job in jobs if job.started_at)}
+    def send(self, job: str, argument: Any) -> str:
+        return self._queue.enqueue(getattr(self._jobs, job), argument).id
 
     def work(self) -> None:
         """A worker with the options of the project's own."""
@@ -186,6 +180,26 @@ class RQ:
 
         worker_class = SpawnWorker if sys.platform == "darwin" else Worker
         worker_class([self._queue], connection=self._connection, serializer=JSONSerializer, worker_ttl=30).work()
+
+
+class Celery(Bare):
+    def __init__(self) -> None:
+        import bare_celery
+
+        self._tasks: Any = bare_celery
+
+    def send(self, job: str, argument: Any) -> str:
+        return str(getattr(self._tasks, job).delay(argument).id)
+
+
+class Dramatiq(Bare):
+    def __init__(self) -> None:
+        import bare_dramatiq
+
+        self._actors: Any = bare_dramatiq
+
+    def send(self, job: str, argument: Any) -> str:
+        return str(getattr(self._actors, job).send(argument).message_id)
 
 
 class Document(BaseModel):
@@ -237,6 +251,8 @@ async def usage() -> dict[str, float]:
 
 
 def serve(contestant: Contestant) -> None:
+    import uvicorn
+
     app = contestant.application()
     probe = Probe()
     app.get("/usage")(usage)
@@ -265,7 +281,13 @@ def obey(contestant: Contestant) -> None:
         print(json.dumps(answer), flush=True)
 
 
-CONTESTANTS: dict[str, Callable[[], Any]] = {"ours": Ours, "rq": RQ, "rq_threads": partial(RQ, threads=True)}
+CONTESTANTS: dict[str, Callable[[], Any]] = {
+    "ours": Ours,
+    "rq": RQ,
+    "rq_threads": partial(RQ, threads=True),
+    "celery": Celery,
+    "dramatiq": Dramatiq,
+}
 ROLES: dict[str, Callable[[Any], None]] = {"web": serve, "accept": obey, "worker": lambda bare: bare.work()}
 
 

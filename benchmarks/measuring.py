@@ -9,6 +9,7 @@ import os
 import platform
 import re
 import select
+import signal
 import statistics
 import subprocess
 import sys
@@ -22,9 +23,12 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any, NoReturn
 
+import sessions
+
 PRINTED_LINES = 20
 SPARE_DESCRIPTORS = 200
 BEGAN = time.monotonic()
+STOPS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 Running = tuple[subprocess.Popen[bytes], Callable[[], str]]  # a process, and what reads its standard error
 
 
@@ -133,11 +137,17 @@ def line_of(process: subprocess.Popen[bytes], seconds: float) -> str:
 
 @contextmanager
 def started(
-    command: Sequence[object], env: Mapping[str, str], cwd: Path | None = None, *, talks: bool = True
+    command: Sequence[object],
+    env: Mapping[str, str],
+    cwd: Path | None = None,
+    *,
+    talks: bool = True,
+    session: bool = False,
 ) -> Iterator[Running]:
     """Run a program, away from any `.env` unless there is a `cwd`; give it, and what reads its standard error.
 
-    Where it `talks`, its standard output is to be read, for it waits once the pipe is full.
+    Where it `talks`, its standard output is to be read, for it waits once the pipe is full. On request it has a session
+    of its own: all that it starts ends with it.
     """
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
@@ -148,10 +158,13 @@ def started(
             stdout=subprocess.PIPE if talks else errors,
             stderr=errors,
             bufsize=0,  # so that what `select` says of standard output holds
+            start_new_session=session,
         )
         try:
             yield process, partial(_printed, errors)
         finally:
+            if session:
+                sessions.kill(process.pid)
             process.kill()
             process.wait()
             for pipe in filter(None, (process.stdin, process.stdout)):
@@ -177,39 +190,59 @@ def allow_descriptors(number: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
-def plot(
-    figures: Iterable[Figure],
-    dots: Mapping[str, tuple[str, str, int]],
-    baseline: str,
-    about: Mapping[str, Any],
-    to: Path,
-    note: str = "less is better",
-) -> None:
-    """One picture: each figure a line, each contestant a dot on it, as a multiple of the baseline.
+@dataclass(frozen=True)
+class Panel:
+    """A part of a picture: each figure a line, each contestant a dot on it, as a multiple of the baseline.
 
-    `dots` has the label, the colour and the size of each contestant's.
+    `dots` has the label, the colour and the size of each contestant's. Those of one label are the same in all panels.
     """
+
+    figures: Iterable[Figure]
+    dots: Mapping[str, tuple[str, str, int]]
+    baseline: str
+    title: str = ""
+
+    @property
+    def rows(self) -> list[Figure]:
+        return [figure for figure in self.figures if figure.compared and figure.unit and len(figure.rounds) > 1]
+
+
+def plot(panels: Sequence[Panel], about: Mapping[str, Any], to: Path, note: str = "less is better") -> None:
+    """One picture: the panels one below the other, over the same scale."""
     matplotlib = importlib.import_module("matplotlib")  # absent from the environment of the tests, and of their types
     matplotlib.use("agg")
     pyplot = importlib.import_module("matplotlib.pyplot")
-    rows = [figure for figure in figures if figure.compared and figure.unit and len(figure.rounds) > 1]
-    canvas, axes = pyplot.subplots(figsize=(11, 1.6 + 0.36 * len(rows)))
-    for name, (label, colour, size) in dots.items():
-        found = [(ratio, place) for place, row in enumerate(rows) if (ratio := row.ratio(name)) is not None]
-        axes.scatter([ratio for ratio, _ in found], [place for _, place in found], size, colour, label=label, zorder=3)
-    axes.axvline(1, color=dots[baseline][1], linewidth=1)
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter("{x:g}x")
-    axes.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
-    axes.set_yticks(range(len(rows)), [row.name for row in rows], fontsize=9)
-    axes.invert_yaxis()
-    axes.grid(color="#e5e5e5")
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.tick_params(length=0)
-    axes.legend(ncols=len(dots), loc="lower center", bbox_to_anchor=(0.3, 1), frameon=False)
-    label = dots[baseline][0]
-    axes.set_xlabel(f"times {label} ({note})\n{about['cpu']}, {about['cores']} cores", fontsize=9)
+    heights = [len(panel.rows) for panel in panels]
+    canvas, grid = pyplot.subplots(
+        len(panels),
+        figsize=(11, 1.6 + 0.3 * sum(heights) + 0.5 * (len(panels) - 1)),
+        height_ratios=heights,
+        sharex=True,
+        squeeze=False,
+        layout="constrained",
+    )
+    places = [axes for (axes,) in grid]
+    labelled: dict[str, Any] = {}
+    for panel, axes in zip(panels, places, strict=True):
+        for name, (label, colour, size) in panel.dots.items():
+            found = [(ratio, place) for place, row in enumerate(panel.rows) if (ratio := row.ratio(name)) is not None]
+            where = ([ratio for ratio, _ in found], [place for _, place in found])
+            labelled.setdefault(label, axes.scatter(*where, size, colour, label=label, zorder=3))
+        axes.axvline(1, color=panel.dots[panel.baseline][1], linewidth=1)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}x")
+        axes.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
+        axes.set_ylim(len(panel.rows) - 0.5, -0.5)
+        axes.set_yticks(range(len(panel.rows)), [row.name for row in panel.rows], fontsize=9)
+        axes.set_title(panel.title, loc="left", fontsize=10)
+        axes.grid(color="#e5e5e5")
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.tick_params(length=0)
+        axes.tick_params("x", labelsize=8)
+    canvas.legend(labelled.values(), labelled, ncols=len(labelled), loc="outside upper center", frameon=False)
+    label = panels[0].dots[panels[0].baseline][0]
+    places[-1].set_xlabel(f"times {label} ({note})\n{about['cpu']}, {about['cores']} cores", fontsize=9)
     canvas.savefig(to, dpi=150, bbox_inches="tight")
 
 
@@ -228,5 +261,15 @@ def picture(text: str) -> Path:
     return target
 
 
+def stop_on_signals() -> None:
+    """What was started is stopped then, too."""
+    for each in STOPS:
+        if signal.getsignal(each) is not signal.SIG_IGN:  # nohup asks to outlive the terminal
+            signal.signal(each, interrupt)
+
+
 def interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+    """Begin the one orderly stop: another signal would leave processes behind."""
+    for each in STOPS:
+        signal.signal(each, signal.SIG_IGN)
     raise KeyboardInterrupt

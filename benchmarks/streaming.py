@@ -13,7 +13,6 @@ import contextlib
 import importlib.util
 import json
 import math
-import signal
 import statistics
 import subprocess
 import sys
@@ -27,12 +26,12 @@ from pathlib import Path
 from measuring import (
     BEGAN,
     Figures,
+    Panel,
     Running,
     TroubleError,
     allow_descriptors,
     environment,
     has_printed,
-    interrupt,
     line_of,
     machine,
     picture,
@@ -40,6 +39,7 @@ from measuring import (
     positive,
     say,
     started,
+    stop_on_signals,
     table,
     versions,
 )
@@ -374,14 +374,14 @@ def main(arguments: list[str]) -> int:
     sizes = QUICK if options.quick else Sizes()
     sizes = replace(sizes, rounds=options.rounds or sizes.rounds)
     metrics = [options.only] if options.only else list(METRICS)
-    signal.signal(signal.SIGTERM, interrupt)  # so that the servers are stopped then, too
+    stop_on_signals()
     try:
         allow_descriptors_for(sizes, metrics)
         figures = measure(sizes, metrics, math.inf if options.rounds else LIMIT_SECONDS)
         print(as_json(figures, sizes) if options.json else as_markdown(figures))
         if options.plot:
             dots = {name: (CONTESTANTS[name], *dot) for name, dot in zip(CONTESTANTS, DOTS, strict=True)}
-            plot(figures.values(), dots, BASELINE, machine(versions(LIBRARIES)), options.plot)
+            plot([Panel(figures.values(), dots, BASELINE)], machine(versions(LIBRARIES)), options.plot)
     except (TroubleError, OSError, HTTPException) as trouble:
         say(f"streaming.py: {trouble}")
         return 1

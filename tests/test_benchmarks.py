@@ -64,6 +64,7 @@ def copied(project: Project, to: Path) -> None:
     (to / ".venv").symlink_to(project.path / ".venv")
 
 
+@pytest.mark.slow
 @posix_only
 def test_the_streaming_benchmark_measures_every_contestant_by_every_metric() -> None:
     """With --json, stdout is one JSON document: a positive figure of each kind for each contestant in each round."""
@@ -83,6 +84,7 @@ def test_the_streaming_benchmark_measures_every_contestant_by_every_metric() -> 
             assert figure["ratios_of_ours_to"]["ours"] == 1, figure
 
 
+@pytest.mark.slow
 @posix_only
 @pytest.mark.parametrize("queue", QUEUES)
 def test_the_jobs_benchmark_measures_every_contestant_by_every_metric(

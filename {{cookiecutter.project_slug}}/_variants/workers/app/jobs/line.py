@@ -23,6 +23,7 @@ class Line:
         self.sender = Sender(settings)
         self._limiter = CapacityLimiter(1)
         self._busy = threading.Lock()
+        self._closed = False
 
     async def ask(self, call: Callable[[], T]) -> T:
         return await run_sync(self._ask, call, limiter=self._limiter, abandon_on_cancel=True)
@@ -35,8 +36,11 @@ class Line:
         except Exception:
             return call()  # on a new connection: the one before may be from before a restart of the broker
         finally:
+            if self._closed:
+                self.sender.close()
             self._busy.release()
 
     async def close(self) -> None:
+        self._closed = True  # a thread that was left behind closes it, should it ever come back
         with suppress(TimeoutError), move_on_after(ANSWER_SECONDS):
             await self.ask(self.sender.close)
