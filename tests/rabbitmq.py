@@ -123,6 +123,7 @@ class RabbitMQ:
             "HOME": str(folder / "home"),
             "ERL_EPMD_PORT": str(self._epmd),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "ERL_EPMD_RELAXED_COMMAND_CHECK": "1",  # else it refuses to end while it remembers a node that was killed
             "RABBITMQ_NODENAME": f"template{self.port}@localhost",
             "RABBITMQ_DIST_PORT": str(self._distribution),
             "RABBITMQ_MNESIA_BASE": str(folder / "mnesia"),

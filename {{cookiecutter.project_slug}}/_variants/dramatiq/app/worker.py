@@ -23,7 +23,7 @@ from app.jobs.attempts import Attempts
 from app.jobs.broker import RUN_JOB
 from app.jobs.presence import Presence, health
 from app.jobs.settings import JobSettings
-from app.jobs.transport import worker_broker
+from app.jobs.transport import tune, worker_broker
 from app.settings import Settings
 
 log = logging.getLogger("app.worker")  # where this runs, its name is another
@@ -42,8 +42,7 @@ class Process(Middleware):
         self._attempts = attempts
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
-        # Dramatiq fetches two for each thread: the second would wait here though another process has nothing to do.
-        worker.queue_prefetch = worker.worker_threads
+        tune(worker)
         self._presence = Presence(self._settings)
         self._parent = parent.pid if (parent := multiprocessing.parent_process()) else os.getppid()
         threading.Thread(target=self._watch, daemon=True).start()

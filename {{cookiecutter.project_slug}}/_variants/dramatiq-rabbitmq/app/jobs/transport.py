@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 
 import pika  # type: ignore[import-untyped]
-from dramatiq import Middleware
+from dramatiq import Middleware, Worker
 from dramatiq.brokers.rabbitmq import RabbitmqBroker
 
 from app.jobs.connection import ANSWER_SECONDS
@@ -26,6 +26,11 @@ def sender_broker(settings: JobSettings) -> RabbitmqBroker:
     broker.parameters = parameters
     broker.state = SimpleNamespace()  # type: ignore[assignment]
     return broker
+
+
+def tune(worker: Worker) -> None:
+    # Dramatiq fetches two for each thread: the second would wait here though another process has nothing to do.
+    worker.queue_prefetch = worker.worker_threads
 
 
 def waiting(broker: RabbitmqBroker, queue: str) -> int:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import redis
-from dramatiq import Middleware
+from dramatiq import Middleware, Worker
 from dramatiq.brokers.redis import RedisBroker
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -20,6 +20,12 @@ def worker_broker(settings: JobSettings, middleware: Sequence[Middleware]) -> Re
 
 def sender_broker(settings: JobSettings) -> RedisBroker:
     return worker_broker(settings, [])
+
+
+def tune(worker: Worker) -> None:
+    # While its threads are busy a worker asks Redis ever more rarely, down to this, in milliseconds: a thread that is
+    # done would wait for its next job for up to a second.
+    worker.worker_timeout = 100
 
 
 def waiting(broker: RedisBroker, queue: str) -> int:
