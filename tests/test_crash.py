@@ -153,8 +153,8 @@ def test_what_is_delivered_twice_has_one_effect(service: Service, seed: int, red
 
 
 def test_a_job_that_kills_its_worker_has_failed_after_its_attempts(service: Service) -> None:
-    """It takes nobody along: 20 others are done meanwhile."""
-    with service.web() as web, service.workers(2, supervised=True):
+    """Where a worker does one job at a time, it takes nobody along: 20 others are done meanwhile."""
+    with service.web() as web, service.workers(2, supervised=True, alone=True):
         poison = web.add("kill_the_worker")
         others = web.add_many("last", 20)
         web.all_succeed(others, seconds=60)
