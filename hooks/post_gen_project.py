@@ -15,14 +15,18 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-# Which folders of _variants each choice lays over the base tree, in this order.
-OVERLAYS: dict[str, tuple[str, ...]] = {
-    "none": (),
-    "rq": ("redis", "redis-broker", "rq"),
-    "celery-redis": ("redis", "redis-broker", "workers", "celery", "celery-redis"),
-    "celery-rabbitmq": ("redis", "rabbitmq", "workers", "celery", "celery-rabbitmq"),
-    "dramatiq-redis": ("redis", "redis-broker", "workers", "dramatiq", "dramatiq-redis"),
-    "dramatiq-rabbitmq": ("redis", "rabbitmq", "workers", "dramatiq", "dramatiq-rabbitmq"),
+# Which folders of _variants each answer lays over the base tree, in this order.
+OVERLAYS: dict[str, dict[str, tuple[str, ...]]] = {
+    "queue_backend": {
+        "none": (),
+        "rq": ("redis", "redis-broker", "rq"),
+        "celery-redis": ("redis", "redis-broker", "workers", "celery", "celery-redis"),
+        "celery-rabbitmq": ("redis", "rabbitmq", "workers", "celery", "celery-rabbitmq"),
+        "dramatiq-redis": ("redis", "redis-broker", "workers", "dramatiq", "dramatiq-redis"),
+        "dramatiq-rabbitmq": ("redis", "rabbitmq", "workers", "dramatiq", "dramatiq-rabbitmq"),
+    },
+    "model_provider": {"echo": (), "openai": ("openai-model",), "anthropic": ("anthropic-model",)},
+    "front_end": {"none": (), "ai-sdk": ("ai-sdk",), "openai": ("openai-api",)},
 }
 # Where the web server is all there is to run; elsewhere a script runs it with what it needs.
 WITHOUT_MAKE = {"none": "uv run uvicorn app.main:app --reload"}
@@ -80,7 +84,7 @@ def main(answers: Mapping[str, Any]) -> None:
         # A path or a message of uv that the console cannot show is no reason to fail.
         sys.stdout.reconfigure(errors="replace")
     try:
-        overlay(project, OVERLAYS[answers["queue_backend"]])
+        overlay(project, [name for question, chains in OVERLAYS.items() for name in chains[answers[question]]])
     except OSError as error:
         sys.exit(f"The project could not be finished: {error}")
     print(f"Made {project.name}: queue {answers['queue_backend']}, model {answers['model_provider']}.")

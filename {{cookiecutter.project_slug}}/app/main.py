@@ -3,18 +3,15 @@
 import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 
 from fastapi import FastAPI
-from fastapi.responses import FileResponse
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
-from app import errors, feedback, health
+from app import errors, feedback, health, page
 from app import logging as app_logging
 from app.background import Background
-from app.chat import providers
-from app.chat import routes as chat
+from app.chat import front_ends, providers
 from app.chat.providers.base import Provider
 from app.chat.providers.settings import ProviderSettings
 from app.dependencies import State
@@ -27,7 +24,6 @@ from app.shutdown import Shutdown
 from app.streams.response import StreamLimits
 
 log = logging.getLogger(__name__)
-PAGE = Path(__file__).parent / "web" / "index.html"
 
 
 def create_app(
@@ -63,7 +59,9 @@ def create_app(
         CORSMiddleware,
         allow_origins=settings.cors_origins,
         allow_methods=["GET", "POST", "DELETE"],
-        allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "X-Request-ID"],
+        allow_headers=[
+            "*"
+        ],  # clients' libraries send headers of their own; without cookies, none of them lets a site in
         expose_headers=["Location", "X-Request-ID", "X-Stream-ID"],
     )
     app = App(
@@ -77,15 +75,11 @@ def create_app(
         ],
     )
     errors.install(app)
-    app.include_router(chat.router)
+    front_ends.install(app)
     app.include_router(feedback.router)
     app.include_router(jobs_routes.router)
     app.include_router(health.router)
-
-    @app.get("/", include_in_schema=False)
-    async def page() -> FileResponse:
-        return FileResponse(PAGE, headers={"Cache-Control": "no-cache"})  # a browser asks whether it has changed
-
+    page.install(app)
     return app
 
 

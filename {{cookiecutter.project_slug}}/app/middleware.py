@@ -30,7 +30,7 @@ class App(FastAPI):
 
     def __init__(self, *, outer: Sequence[Middleware], **options: Any) -> None:
         super().__init__(**options)
-        self.outer = outer
+        self.outer = list(outer)
 
     def build_middleware_stack(self) -> ASGIApp:
         stack = super().build_middleware_stack()

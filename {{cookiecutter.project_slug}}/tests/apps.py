@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 
 from fastapi import BackgroundTasks
 
-from app.chat.generation import answer
+from app.chat.generation import Generation
 from app.dependencies import BackgroundDep
 from app.main import create_app
 from app.streams.events import Event, Status, Token
@@ -43,7 +43,7 @@ def long_task(tasks: BackgroundTasks, background: BackgroundDep) -> None:
 @app.post("/failing-stream")
 async def failing_stream() -> EventStream:
     failing = ScriptedProvider("a", RuntimeError("on purpose"))
-    return EventStream(answer(failing, [], "s", seconds=5, max_chars=9))
+    return EventStream(Generation(failing, [], seconds=5, max_chars=9).events())
 
 
 @app.post("/busy-stream")

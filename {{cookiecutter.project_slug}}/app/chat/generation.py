@@ -2,10 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
+from uuid import uuid4
 
-from app.chat.providers.base import Finish, Message, Provider
+from app.chat.providers.base import Finish, Message, ModelError, Provider
 from app.logging import request_id
 from app.streams.events import Done, Error, Event, Status, StreamFault, Token
 
@@ -13,40 +14,56 @@ log = logging.getLogger(__name__)
 END = Finish()  # of a model that doesn't say how it finished
 
 
-async def answer(
-    provider: Provider, messages: Sequence[Message], stream_id: str, *, seconds: float, max_chars: int
-) -> AsyncGenerator[Event, None]:
-    """`seconds` is the time limit to the first piece and between pieces. Past `max_chars` it ends as `length`."""
-    yield Status("thinking", stream_id)
-    reason: str
-    answered = False
-    async with aclosing(provider.stream(messages)) as pieces:
-        while True:
-            try:
-                async with asyncio.timeout(seconds) as limit:
-                    piece = await anext(pieces, END)
-                if not isinstance(piece, str | Finish):
-                    raise TypeError(f"a provider yields str or Finish, not {type(piece).__name__}")
-                if piece is END and not answered:
-                    raise ValueError("the model has ended without a word")
-            except Exception as error:
-                if limit.expired():
-                    log.error("the model has said nothing for %g s", seconds)
-                    raise _fault("model_timeout", "The model took too long to answer.", "timeout") from error
-                log.exception("the model failed")
-                raise _fault("model_error", "The model could not answer.", "error") from error
-            if isinstance(piece, Finish):
-                reason = piece.reason
-                break
-            if text := piece[:max_chars]:
-                answered = True
-                yield Token(text)
-            if len(piece) > max_chars:
-                reason = "length"
-                break
-            max_chars -= len(piece)
-    yield Done(reason)
+class Generation:
+    """One answer. Once its events have ended, `reason` and `usage` say how, and what it took."""
 
+    def __init__(self, provider: Provider, messages: Sequence[Message], *, seconds: float, max_chars: int) -> None:
+        """`seconds` is the time limit to the first piece and between pieces. Past `max_chars` it ends as `length`."""
+        self.id = uuid4().hex
+        self.model = provider.model
+        self.reason = "cancelled"  # unless it gets to an end
+        self.usage: Mapping[str, int] = {}
+        self._provider = provider
+        self._messages = messages
+        self._seconds = seconds
+        self._chars_left = max_chars
 
-def _fault(code: str, message: str, reason: str) -> StreamFault:
-    return StreamFault(Error(code, message, True, request_id.get()), reason)
+    async def events(self) -> AsyncGenerator[Event, None]:
+        """`status`, then a `token` for each piece, and `done`; a StreamFault where the model fails."""
+        yield Status("thinking", self.id)
+        answered = False
+        async with aclosing(self._provider.stream(self._messages)) as pieces:
+            while True:
+                try:
+                    async with asyncio.timeout(self._seconds) as limit:
+                        piece = await anext(pieces, END)
+                    if not isinstance(piece, str | Finish):
+                        raise TypeError(f"a provider yields str or Finish, not {type(piece).__name__}")
+                    if piece is END and not answered:
+                        raise ValueError("the model has ended without a word")
+                except Exception as error:
+                    raise self._fault(error, late=limit.expired()) from error
+                if isinstance(piece, Finish):
+                    self.reason, self.usage = piece.reason, piece.usage
+                    break
+                if text := piece[: self._chars_left]:
+                    answered = True
+                    yield Token(text)
+                if len(piece) > self._chars_left:
+                    self.reason = "length"
+                    break
+                self._chars_left -= len(piece)
+        yield Done(self.reason)
+
+    def _fault(self, error: Exception, late: bool) -> StreamFault:
+        code, message, retryable = "model_error", "The model could not answer.", True
+        self.reason = "error"
+        if late:
+            log.error("the model has said nothing for %g s", self._seconds)
+            self.reason, code, message = "timeout", "model_timeout", "The model took too long to answer."
+        elif isinstance(error, ModelError):
+            log.error("the model failed: %s", error)
+            retryable = error.retryable
+        else:
+            log.error("the model failed", exc_info=error)
+        return StreamFault(Error(code, message, retryable, request_id.get()), self.reason)

@@ -1,13 +1,12 @@
 from collections.abc import AsyncGenerator
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import uuid4
 
 from fastapi import APIRouter, Header, Response
 from pydantic import BaseModel, Field
 
-from app.chat.generation import answer
+from app.chat.dependencies import GenerateDep
 from app.chat.providers.base import Message
-from app.dependencies import ProviderDep, SettingsDep
 from app.streams.events import Event, Status, Token
 from app.streams.response import EventStream
 
@@ -15,9 +14,13 @@ router = APIRouter(tags=["chat"])
 MAX_QUESTION_CHARS = 32_000
 
 
+class Turn(Message):
+    role: Literal["user", "assistant"]
+
+
 class Ask(BaseModel):
     question: str = Field(min_length=1, max_length=MAX_QUESTION_CHARS)
-    history: list[Message] = []
+    history: list[Turn] = []
 
 
 @router.get("/stream", response_class=EventStream)
@@ -36,15 +39,7 @@ async def stream(text: str, last_event_id: Annotated[str | None, Header()] = Non
 
 
 @router.post("/chat/stream", response_class=EventStream)
-async def chat(ask: Ask, provider: ProviderDep, settings: SettingsDep) -> EventStream:
+async def chat(ask: Ask, generate: GenerateDep) -> EventStream:
     """Streams the answer: `status`, then `token` by `token`, an `error` if there is one, and one `done`."""
-    messages = [*ask.history, Message(role="user", content=ask.question)]
-    stream_id = uuid4().hex
-    events = answer(
-        provider,
-        messages,
-        stream_id,
-        seconds=settings.model_timeout_seconds,
-        max_chars=settings.max_answer_chars,
-    )
-    return EventStream(events, headers={"X-Stream-ID": stream_id})
+    generation = generate([*ask.history, Message(role="user", content=ask.question)])
+    return EventStream(generation.events(), headers={"X-Stream-ID": generation.id})

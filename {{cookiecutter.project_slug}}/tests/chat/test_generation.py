@@ -4,8 +4,8 @@ from contextlib import aclosing
 
 import pytest
 
-from app.chat.generation import answer
-from app.chat.providers.base import Finish, Message
+from app.chat.generation import Generation
+from app.chat.providers.base import Finish, Message, ModelError
 from app.logging import request_id
 from app.streams.events import Done, Event, Status, StreamFault, Token
 from tests.providers import ScriptedProvider
@@ -13,20 +13,27 @@ from tests.providers import ScriptedProvider
 QUESTION = [Message(role="user", content="?")]
 
 
-async def events_of(*script: object, seconds: float = 5, max_chars: int = 100) -> list[Event]:
-    return [
-        event async for event in answer(ScriptedProvider(*script), QUESTION, "s", seconds=seconds, max_chars=max_chars)
-    ]
+def generation_of(*script: object, seconds: float = 5, max_chars: int = 100) -> Generation:
+    return Generation(ScriptedProvider(*script), QUESTION, seconds=seconds, max_chars=max_chars)
+
+
+async def events_of(*script: object, max_chars: int = 100) -> list[Event]:
+    """All but the status, which is the first."""
+    generation = generation_of(*script, max_chars=max_chars)
+    status, *events = [event async for event in generation.events()]
+    assert status == Status("thinking", generation.id)
+    return events
 
 
 async def test_the_pieces_become_tokens_between_status_and_done() -> None:
-    assert await events_of("a", " b") == [Status("thinking", "s"), Token("a"), Token(" b"), Done("end")]
+    assert await events_of("a", " b") == [Token("a"), Token(" b"), Done("end")]
 
 
 async def test_the_status_comes_before_the_model_is_asked() -> None:
     provider = ScriptedProvider("a")
-    async with aclosing(answer(provider, QUESTION, "s", seconds=5, max_chars=9)) as events:
-        assert await anext(events) == Status("thinking", "s")
+    generation = Generation(provider, QUESTION, seconds=5, max_chars=9)
+    async with aclosing(generation.events()) as events:
+        assert await anext(events) == Status("thinking", generation.id)
         assert provider.asked == []
         await anext(events)
         assert provider.asked == [QUESTION]
@@ -40,7 +47,7 @@ async def test_a_model_that_ends_without_a_word_has_failed(script: tuple[str, ..
 
 
 async def test_unless_it_says_that_this_was_its_answer() -> None:
-    assert await events_of(Finish("refusal")) == [Status("thinking", "s"), Done("refusal")]
+    assert await events_of(Finish("refusal")) == [Done("refusal")]
 
 
 @pytest.mark.parametrize("reason", ["end", "length", "refusal"])
@@ -49,11 +56,11 @@ async def test_the_model_may_say_how_it_finished(reason: str) -> None:
 
 
 async def test_an_answer_past_the_limit_is_cut_there() -> None:
-    assert (await events_of("abc", "def", max_chars=4))[1:] == [Token("abc"), Token("d"), Done("length")]
+    assert (await events_of("abc", "def", max_chars=4)) == [Token("abc"), Token("d"), Done("length")]
 
 
 async def test_an_answer_that_reaches_the_limit_exactly_is_whole() -> None:
-    assert (await events_of("abcd", max_chars=4))[1:] == [Token("abcd"), Done("end")]
+    assert (await events_of("abcd", max_chars=4)) == [Token("abcd"), Done("end")]
 
 
 @pytest.mark.parametrize(
@@ -72,19 +79,40 @@ async def test_tokens_made_before_a_fault_are_kept_and_it_is_named(
     request_id.set("r-1")
     seen = []
     with pytest.raises(StreamFault) as raised:
-        async for event in answer(ScriptedProvider(*before, fault), QUESTION, "s", seconds=0.02, max_chars=9):
+        async for event in (generation := generation_of(*before, fault, seconds=0.02)).events():
             seen.append(event)
-    assert seen == [Status("thinking", "s"), *map(Token, before)]
+    assert seen == [Status("thinking", generation.id), *map(Token, before)]
+    assert generation.reason == reason
     assert (raised.value.error.code, raised.value.reason) == (code, reason)
     assert raised.value.error.request_id == "r-1"
     assert "secret" not in raised.value.error.message
     assert caplog.records[-1].levelno == logging.ERROR
 
 
+@pytest.mark.parametrize("retryable", [True, False])
+async def test_a_failure_that_the_service_tells_of_is_a_line_in_the_log(
+    retryable: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(StreamFault) as raised:
+        await events_of(ModelError("the cause", retryable))
+    assert (raised.value.error.code, raised.value.error.retryable) == ("model_error", retryable)
+    assert "cause" not in raised.value.error.message
+    assert caplog.messages == ["the model failed: the cause"]
+    assert caplog.records[0].exc_info is None
+
+
+async def test_how_it_ended_and_what_it_took_is_kept() -> None:
+    generation = generation_of("a", Finish("length", {"output_tokens": 1}))
+    assert [event async for event in generation.events()][-1] == Done("length")
+    assert (generation.reason, generation.usage) == ("length", {"output_tokens": 1})
+
+
 async def test_the_model_is_closed_when_nobody_reads_on() -> None:
     provider = ScriptedProvider("a", asyncio.Event())
-    async with aclosing(answer(provider, QUESTION, "s", seconds=5, max_chars=9)) as events:
+    generation = Generation(provider, QUESTION, seconds=5, max_chars=9)
+    async with aclosing(generation.events()) as events:
         await anext(events)
         await anext(events)
         assert not provider.closed.is_set()
     assert provider.closed.is_set()
+    assert generation.reason == "cancelled"

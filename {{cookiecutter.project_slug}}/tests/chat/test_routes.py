@@ -5,7 +5,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from app.chat.providers.base import Provider
+from app.chat.providers.base import Finish, Provider
 from app.chat.routes import MAX_QUESTION_CHARS
 from app.settings import Settings
 from tests.asgi import exchange
@@ -50,8 +50,17 @@ def test_a_failing_model_ends_in_an_error_with_the_request_id(client: TestClient
     assert "secret" not in response.text
 
 
+def test_what_an_answer_took_is_recorded_after_it(
+    client: TestClient, provider: ScriptedProvider, caplog: pytest.LogCaptureFixture
+) -> None:
+    provider.script = ("a", Finish("length", {"input_tokens": 3, "output_tokens": 1}))
+    stream_id = client.post("/chat/stream", json={"question": "Hi"}).headers["x-stream-id"]
+    (record,) = (record for record in caplog.records if record.name == "app.usage")
+    assert record.message == f"usage stream={stream_id} model=scripted reason=length input_tokens=3 output_tokens=1"
+
+
 async def test_a_client_that_leaves_closes_the_model(
-    settings: Settings, build: Callable[[Settings, Provider], FastAPI]
+    settings: Settings, build: Callable[[Settings, Provider], FastAPI], caplog: pytest.LogCaptureFixture
 ) -> None:
     provider = ScriptedProvider("a", 60.0)
     app = build(settings, provider)
@@ -64,6 +73,7 @@ async def test_a_client_that_leaves_closes_the_model(
             stream.gone.set()
             await stream.until_ended()
             assert provider.closed.is_set()
+    assert "model=scripted reason=cancelled -" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 
 class Message(BaseModel):
-    role: Literal["user", "assistant"]
+    role: Literal["system", "user", "assistant"]
     content: str
 
 
@@ -20,7 +20,24 @@ class Finish:
     usage: Mapping[str, int] = field(default_factory=dict)
 
 
+class ModelError(Exception):
+    """The model's service has failed, as it says itself: one line for the log, without secrets.
+
+    Not `retryable` is what would fail in the same way again, such as a wrong key. Any other exception that a provider
+    raises is logged with its traceback, and is retryable.
+    """
+
+    def __init__(self, text: str, retryable: bool = True) -> None:
+        super().__init__(text)
+        self.retryable = retryable
+
+
 class Provider(Protocol):
+    @property
+    def model(self) -> str:
+        """The name of the model, as its service knows it."""
+        ...
+
     def stream(self, messages: Sequence[Message]) -> AsyncGenerator[str | Finish, None]:
         """Yields the answer's text as it is made; a `Finish`, if there is one, comes last.
 

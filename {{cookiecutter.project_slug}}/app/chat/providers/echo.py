@@ -1,4 +1,4 @@
-"""Answers `You said: ` and the question, a word at a time: for tests and the first run."""
+"""Answers `You said: ` and the question, a word at a time, which it counts as a token: for tests and the first run."""
 
 import asyncio
 import re
@@ -8,10 +8,16 @@ from app.chat.providers.base import Finish, Message
 
 
 class Echo:
+    model = "echo"
+
     def __init__(self, token_seconds: float) -> None:
         self.token_seconds = token_seconds
 
     async def stream(self, messages: Sequence[Message]) -> AsyncGenerator[str | Finish, None]:
-        for word in re.findall(r"\s*\S+|\s+", f"You said: {messages[-1].content}"):
+        words = re.findall(r"\s*\S+|\s+", f"You said: {messages[-1].content}")
+        for word in words:
             await asyncio.sleep(self.token_seconds)
             yield word
+        yield Finish(
+            usage={"input_tokens": sum(len(each.content.split()) for each in messages), "output_tokens": len(words)}
+        )

@@ -1,0 +1,28 @@
+"""How a route asks the model: `generation = generate(messages)`, and what it took is recorded after the response."""
+
+from collections.abc import Callable, Sequence
+from typing import Annotated
+
+from fastapi import BackgroundTasks, Depends
+
+from app.chat.generation import Generation
+from app.chat.providers.base import Message
+from app.chat.usage import record_usage
+from app.dependencies import BackgroundDep, ProviderDep, SettingsDep
+
+Generate = Callable[[Sequence[Message]], Generation]
+
+
+def _generate(
+    provider: ProviderDep, settings: SettingsDep, tasks: BackgroundTasks, background: BackgroundDep
+) -> Generate:
+    def generate(messages: Sequence[Message]) -> Generation:
+        seconds, max_chars = settings.model_timeout_seconds, settings.max_answer_chars
+        generation = Generation(provider, messages, seconds=seconds, max_chars=max_chars)
+        tasks.add_task(background.run, record_usage, generation)
+        return generation
+
+    return generate
+
+
+GenerateDep = Annotated[Generate, Depends(_generate)]
