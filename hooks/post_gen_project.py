@@ -25,7 +25,7 @@ OVERLAYS: dict[str, dict[str, tuple[str, ...]]] = {
         "dramatiq-redis": ("redis", "redis-broker", "workers", "dramatiq", "dramatiq-redis"),
         "dramatiq-rabbitmq": ("redis", "rabbitmq", "workers", "dramatiq", "dramatiq-rabbitmq"),
     },
-    "model_provider": {"echo": (), "openai": ("openai-model",), "anthropic": ("anthropic-model",)},
+    "model_provider": {"echo": (), "openai": ("model", "openai-model"), "anthropic": ("model", "anthropic-model")},
     "front_end": {"none": (), "ai-sdk": ("ai-sdk",), "openai": ("openai-api",)},
 }
 # Where the web server is all there is to run; elsewhere a script runs it with what it needs.

@@ -16,6 +16,7 @@ from typing import Any
 # uv does not lock a project that bears the name of one of its dependencies.
 DEPENDENCIES = frozenset(
     {
+        "anthropic",
         "celery",
         "celery-types",
         "dramatiq",
@@ -23,6 +24,7 @@ DEPENDENCIES = frozenset(
         "httpx2",
         "hypothesis",
         "mypy",
+        "openai",
         "pydantic",
         "pydantic-settings",
         "pytest",

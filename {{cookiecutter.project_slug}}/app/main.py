@@ -1,8 +1,9 @@
 """create_app() and its lifespan: the only wiring."""
 
 import logging
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
+from functools import partial
 
 from fastapi import FastAPI
 from starlette.middleware import Middleware
@@ -33,7 +34,8 @@ def create_app(
 ) -> FastAPI:
     """What is not given is read from the environment."""
     settings = settings or Settings.read()
-    provider = provider or providers.build(ProviderSettings.read())
+    open_model: Callable[[], AbstractAsyncContextManager[Provider]]
+    open_model = (lambda: nullcontext(provider)) if provider else partial(providers.open, ProviderSettings.read())
     job_settings = job_settings or JobSettings.read()
     app_logging.set_up(settings.log_level)
 
@@ -44,13 +46,14 @@ def create_app(
         shutdown = Shutdown(settings.drain_seconds)
         async with AsyncExitStack() as stack:
             stack.enter_context(shutdown.on_signals())
+            model = await stack.enter_async_context(open_model())
             jobs = await stack.enter_async_context(jobs_backend.open(job_settings, shutdown))
             stack.callback(shutdown.begin)  # for a server that ends us without a signal
             yield State(
                 settings=settings,
                 shutdown=shutdown,
                 stream_limits=StreamLimits(settings.heartbeat_seconds, settings.send_timeout_seconds),
-                provider=provider,
+                provider=model,
                 background=Background(shutdown),
                 jobs=jobs,
             )
@@ -59,9 +62,8 @@ def create_app(
         CORSMiddleware,
         allow_origins=settings.cors_origins,
         allow_methods=["GET", "POST", "DELETE"],
-        allow_headers=[
-            "*"
-        ],  # clients' libraries send headers of their own; without cookies, none of them lets a site in
+        # Clients' libraries send headers of their own; without cookies, none of them lets a site in.
+        allow_headers=["*"],
         expose_headers=["Location", "X-Request-ID", "X-Stream-ID"],
     )
     app = App(

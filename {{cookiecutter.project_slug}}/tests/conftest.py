@@ -67,7 +67,7 @@ def serve(
     jobs_env: dict[str, str],
 ) -> Iterator[Serve]:
     """Starts real servers: `serve(app, *uvicorn_options, **environment)`. What still runs at the end is stopped."""
-    environment: dict[str, str] = {}
+    environment: dict[str, str] = {"MODEL_PROVIDER": "echo"}
     environment |= jobs_env
     with serving(environment) as serve:
         yield serve

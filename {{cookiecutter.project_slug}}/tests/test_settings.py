@@ -2,6 +2,7 @@ import re
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 from pydantic_settings import BaseSettings
 
 from app.chat.providers.settings import ProviderSettings
@@ -71,5 +72,8 @@ def test_the_example_names_every_setting_with_its_default(monkeypatch: pytest.Mo
     lines = re.findall(r"^#? ?([A-Z_]+)=(.*)$", EXAMPLE.read_text(encoding="utf-8"), re.MULTILINE)
     assert sorted(name for name, _ in lines) == sorted(name.upper() for cls in ALL for name in cls.model_fields)
     (tmp_path / ".env").write_text("\n".join(f"{name}={value}" for name, value in lines), encoding="utf-8")
+    for secret in (name for cls in ALL for name, field in cls.model_fields.items() if field.annotation is SecretStr):
+        assert dict(lines)[secret.upper()] == ""
+        monkeypatch.setenv(secret, "k")  # some must be set
     for cls in ALL:
         assert cls() == cls(_env_file=None)

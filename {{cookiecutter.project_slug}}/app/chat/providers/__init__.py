@@ -1,11 +1,15 @@
 """The models that can answer."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from app.chat.providers.base import Provider
 from app.chat.providers.echo import Echo
 from app.chat.providers.settings import ProviderSettings
 
 
-def build(settings: ProviderSettings) -> Provider:
+@asynccontextmanager
+async def open(settings: ProviderSettings) -> AsyncIterator[Provider]:  # noqa: A001
     match settings.model_provider:
         case "echo":
-            return Echo(settings.echo_token_seconds)
+            yield Echo(settings.echo_token_seconds)

@@ -1,0 +1,19 @@
+"""The models that can answer."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from app.chat.providers.anthropic import Anthropic
+from app.chat.providers.base import Provider
+from app.chat.providers.echo import Echo
+from app.chat.providers.settings import ProviderSettings
+
+
+@asynccontextmanager
+async def open(settings: ProviderSettings) -> AsyncIterator[Provider]:  # noqa: A001
+    match settings.model_provider:
+        case "echo":
+            yield Echo(settings.echo_token_seconds)
+        case "anthropic":
+            async with Anthropic(settings) as provider:
+                yield provider

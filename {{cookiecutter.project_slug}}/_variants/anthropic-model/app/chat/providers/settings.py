@@ -1,0 +1,29 @@
+"""Which model answers, and what it needs."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BeforeValidator, Field, HttpUrl, SecretStr, model_validator
+
+from app.settings import EnvSettings
+
+Unset = BeforeValidator(lambda value: None if value == "" else value)
+
+
+class ProviderSettings(EnvSettings):
+    model_provider: Literal["echo", "anthropic"] = "anthropic"
+    echo_token_seconds: float = Field(0.05, ge=0)
+
+    anthropic_api_key: SecretStr = SecretStr("")
+    anthropic_base_url: HttpUrl = HttpUrl("https://api.anthropic.com")
+    model_name: str = Field("claude-haiku-4-5", min_length=1)
+    system_prompt: str = ""
+    model_max_tokens: int = Field(4096, gt=0)
+    model_temperature: Annotated[float | None, Unset] = Field(None, ge=0, le=1)
+    model_connect_seconds: float = Field(5, gt=0)
+    model_max_retries: int = Field(2, ge=0)
+
+    @model_validator(mode="after")
+    def _has_key(self) -> Self:
+        if self.model_provider == "anthropic" and not self.anthropic_api_key.get_secret_value():
+            raise ValueError("ANTHROPIC_API_KEY: must be set; MODEL_PROVIDER=echo runs without one")
+        return self

@@ -1,0 +1,29 @@
+"""Which model answers, and what it needs."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BeforeValidator, Field, HttpUrl, SecretStr, model_validator
+
+from app.settings import EnvSettings
+
+Unset = BeforeValidator(lambda value: None if value == "" else value)
+
+
+class ProviderSettings(EnvSettings):
+    model_provider: Literal["echo", "openai"] = "openai"
+    echo_token_seconds: float = Field(0.05, ge=0)
+
+    openai_api_key: SecretStr = SecretStr("")
+    openai_base_url: HttpUrl = HttpUrl("https://api.openai.com/v1")
+    model_name: str = Field("gpt-5.4-mini", min_length=1)
+    system_prompt: str = ""
+    model_max_tokens: int = Field(4096, gt=0)
+    model_temperature: Annotated[float | None, Unset] = Field(None, ge=0, le=2)
+    model_connect_seconds: float = Field(5, gt=0)
+    model_max_retries: int = Field(2, ge=0)
+
+    @model_validator(mode="after")
+    def _has_key(self) -> Self:
+        if self.model_provider == "openai" and not self.openai_api_key.get_secret_value():
+            raise ValueError("OPENAI_API_KEY: must be set; MODEL_PROVIDER=echo runs without one")
+        return self

@@ -1,0 +1,203 @@
+"""The provider against a service on real sockets, which says what OpenAI's would say."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+
+from app.chat.providers.base import Finish, Message, ModelError, Provider
+from app.chat.providers.openai import OpenAI
+from app.chat.providers.settings import ProviderSettings
+from app.settings import Settings
+from tests.asgi import exchange
+from tests.sse import parse
+from tests.upstream import Answer, Upstream, upstream
+
+KEY = "sk-hidden"
+QUESTION = [Message(role="user", content="Hi")]
+NOTICED_SECONDS = 0.5
+
+
+def chunk(text: str | None = None, finish: str | None = None, **fields: Any) -> str:
+    choice = {"index": 0, "delta": {"content": text, **fields}, "finish_reason": finish}
+    return f"data: {json.dumps({'id': 'c', 'object': 'chat.completion.chunk', 'choices': [choice]})}\n\n"
+
+
+COUNTS = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+USAGE = f"data: {json.dumps({'choices': [], 'usage': COUNTS})}\n\n"
+END = "data: [DONE]\n\n"
+HELLO = Answer([chunk("Hel"), chunk("lo"), chunk(finish="stop"), USAGE, END])
+LIMITED = Answer.problem(429, {"error": {"message": "slow down"}}, **{"Retry-After-Ms": "1"})
+BROKEN = Answer.problem(503, {"error": {"message": "overloaded"}}, **{"Retry-After-Ms": "1"})
+
+
+def settings_for(service: Upstream, **settings: Any) -> ProviderSettings:
+    values = {"openai_api_key": KEY, "openai_base_url": f"{service.url}/v1", **settings}
+    return ProviderSettings(_env_file=None, model_provider="openai", **values)
+
+
+@asynccontextmanager
+async def asked(*answers: Answer, **settings: Any) -> AsyncIterator[tuple[OpenAI, Upstream]]:
+    async with upstream(*answers) as service, OpenAI(settings_for(service, **settings)) as provider:
+        yield provider, service
+
+
+async def answer_of(provider: OpenAI, messages: Sequence[Message] = QUESTION) -> list[str | Finish]:
+    return [piece async for piece in provider.stream(messages)]
+
+
+async def test_it_yields_the_answer_piece_by_piece_and_what_it_took() -> None:
+    async with asked(HELLO) as (provider, _):
+        assert await answer_of(provider) == ["Hel", "lo", Finish("end", {"input_tokens": 3, "output_tokens": 2})]
+
+
+async def test_a_piece_is_there_before_the_next_is_made() -> None:
+    more = asyncio.Event()
+    answer = Answer([chunk("Hel"), more, chunk("lo"), chunk(finish="stop"), END])
+    async with asked(answer) as (provider, _), aclosing(provider.stream(QUESTION)) as pieces:
+        assert await anext(pieces) == "Hel"
+        more.set()
+        assert await anext(pieces) == "lo"
+
+
+async def test_the_settings_and_the_history_go_along() -> None:
+    history = [Message(role="user", content="one"), Message(role="assistant", content="two"), *QUESTION]
+    settings = {"model_name": "m-1", "system_prompt": "Be brief.", "model_max_tokens": 7, "model_temperature": 0.5}
+    async with asked(HELLO, **settings) as (provider, service):
+        await answer_of(provider, history)
+    (request,) = service.requests
+    assert request.headers["authorization"] == f"Bearer {KEY}"
+    assert request.body == {
+        "model": "m-1",
+        "messages": [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "one"},
+            {"role": "assistant", "content": "two"},
+            {"role": "user", "content": "Hi"},
+        ],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "max_tokens": 7,
+        "temperature": 0.5,
+    }
+
+
+async def test_what_is_not_set_is_left_to_the_model() -> None:
+    async with asked(HELLO) as (provider, service):
+        await answer_of(provider)
+    assert [message["role"] for message in service.requests[0].body["messages"]] == ["user"]
+    assert "temperature" not in service.requests[0].body
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [("stop", "end"), ("length", "length"), ("content_filter", "refusal"), ("something_new", "end")],
+)
+async def test_how_it_finished_is_said_in_our_words(said: str, reason: str) -> None:
+    async with asked(Answer([chunk("Hi"), chunk(finish=said), END])) as (provider, _):
+        assert (await answer_of(provider))[-1] == Finish(reason)  # type: ignore[arg-type]
+
+
+async def test_a_refusal_is_text_and_a_reason() -> None:
+    async with asked(Answer([chunk(refusal="I won't."), chunk(finish="stop"), END])) as (provider, _):
+        assert await answer_of(provider) == ["I won't.", Finish("refusal")]
+
+
+@pytest.mark.parametrize("problem", [LIMITED, BROKEN], ids=["rate limit", "5xx"])
+async def test_a_service_that_recovers_before_the_first_token_is_asked_again(problem: Answer) -> None:
+    async with asked(problem, problem, HELLO) as (provider, service):
+        assert "".join(map(str, (await answer_of(provider))[:-1])) == "Hello"
+    assert len(service.requests) == 3
+
+
+@pytest.mark.parametrize("problem", [LIMITED, BROKEN], ids=["rate limit", "5xx"])
+async def test_it_is_asked_again_so_often_and_no_more(problem: Answer) -> None:
+    async with asked(problem, problem, model_max_retries=1) as (provider, service):
+        with pytest.raises(ModelError) as raised:
+            await answer_of(provider)
+    assert raised.value.retryable
+    assert len(service.requests) == 2
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        Answer([chunk("Hel"), 'data: {"error": {"message": "out of memory"}}\n\n']),
+        Answer([chunk("Hel")], whole=False),
+        Answer([chunk("Hel")]),
+        Answer([chunk("Hel"), END]),
+    ],
+    ids=["an error", "the connection is lost", "the end without a word", "the end without a reason"],
+)
+async def test_what_breaks_after_the_first_token_is_an_error_and_is_not_tried_again(broken: Answer) -> None:
+    pieces = []
+    async with asked(broken, HELLO) as (provider, service):
+        with pytest.raises(ModelError) as raised:
+            async for piece in provider.stream(QUESTION):
+                pieces.append(piece)
+    assert pieces == ["Hel"]
+    assert raised.value.retryable
+    assert len(service.requests) == 1
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
+async def test_a_request_that_is_wrong_is_not_worth_a_retry_and_the_key_stays_secret(status: int) -> None:
+    problem = Answer.problem(status, {"error": {"message": f"no such key: {KEY}\nor model"}})
+    async with asked(problem) as (provider, service):
+        with pytest.raises(ModelError, match=r"no such key: \*\*\*") as raised:
+            await answer_of(provider)
+    assert not raised.value.retryable
+    assert KEY not in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert len(service.requests) == 1
+
+
+async def test_a_service_that_is_not_there_is_an_error() -> None:
+    async with upstream() as service:
+        settings = settings_for(service, model_max_retries=0)
+    async with OpenAI(settings) as provider:
+        with pytest.raises(ModelError, match="APIConnectionError"):
+            await answer_of(provider)
+
+
+def test_without_a_key_the_start_is_refused_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SystemExit, match=r"(?m)^OPENAI_API_KEY: must be set; MODEL_PROVIDER=echo runs without one$"):
+        ProviderSettings.read()
+    monkeypatch.setenv("MODEL_PROVIDER", "echo")
+    assert ProviderSettings.read().model_provider == "echo"
+
+
+@pytest.mark.parametrize("waits", ["for its first token", "for the next", "for the response"])
+@pytest.mark.parametrize("why", ["the reader leaves", "the time is up", "the server stops"])
+async def test_the_service_sees_its_connection_closed(
+    why: str, waits: str, settings: Settings, build: Callable[[Settings, Provider], FastAPI]
+) -> None:
+    """Within half a second: what goes on being made is paid for."""
+    never = asyncio.Event()
+    answer = {
+        "for its first token": Answer([chunk(""), never]),
+        "for the next": Answer([chunk("Hel"), never]),
+        "for the response": Answer([never]),
+    }[waits]
+    limited = settings.model_copy(update={"model_timeout_seconds": 0.1 if why == "the time is up" else 60})
+    limited = limited.model_copy(update={"drain_seconds": 0.1})
+    async with asked(answer) as (provider, service):
+        app = build(limited, provider)
+        async with (
+            app.router.lifespan_context(app) as state,
+            exchange(app, "/chat/stream", body={"question": "Hi"}, **state) as stream,  # type: ignore[arg-type]
+        ):
+            await service.waiting.wait()
+            if why == "the reader leaves":
+                stream.gone.set()
+            if why == "the server stops":
+                state["shutdown"].begin()  # type: ignore[index]
+            async with asyncio.timeout(NOTICED_SECONDS):
+                await service.left.wait()
+            if why != "the reader leaves":
+                *_, done = parse(await stream.rest())
+                assert done.data["reason"] == ("timeout" if why == "the time is up" else "shutdown")
