@@ -1,0 +1,217 @@
+"""The models as processes: each provider in a served render, in front of a service that we have not written.
+
+That is LiteLLM's proxy, which answers without a model behind it and speaks both dialects. And sockets that say
+when they were closed.
+"""
+
+import json
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rendering import Project, exclusive, run
+from running import Process, Server, free_port, posix_only, running, services, serving
+
+pytestmark = posix_only
+LITELLM = "litellm[proxy]==1.108.7"
+KEY = "sk-of-the-tests"
+SECRET = "sk-wrong-and-secret"
+ANSWER = "Streams carry each word as soon as it has been made."
+NOTICED_SECONDS = 0.5
+TRIES = 3
+BASE_URL = {"openai": "http://127.0.0.1:{}/v1", "anthropic": "http://127.0.0.1:{}"}
+ASKED = json.dumps({"question": "Hi"})
+MODELS = {
+    "well": ANSWER,
+    "limited": "litellm.RateLimitError",
+    "broken": "litellm.InternalServerError",
+    "too-long": "litellm.ContextWindowExceededError",
+}
+
+
+@pytest.fixture(params=["openai", "anthropic"])
+def provider(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def project(provider: str, render: Callable[..., Project]) -> Project:
+    project = render(model_provider=provider)
+    project.sync()
+    return project
+
+
+@contextmanager
+def litellm(shared: Path, folder: Path) -> Iterator[tuple[Process, int]]:
+    """The proxy and its port. `translated-…` is asked in Anthropic's dialect, and asks the proxy itself in OpenAI's:
+    its own mock answers don't stream in the former."""
+    venv = shared / "litellm"
+    with exclusive(shared / "litellm.lock"):
+        if not venv.exists():
+            made = run("uv", "venv", "--quiet", f"{venv}.new", cwd=shared)
+            assert made.returncode == 0, made.stderr
+            python = f"{venv}.new/bin/python"
+            made = run("uv", "pip", "install", "--quiet", "--python", python, LITELLM, cwd=shared)
+            assert made.returncode == 0, made.stderr
+            Path(f"{venv}.new").rename(venv)
+    port = free_port()
+    itself = {"api_base": f"http://127.0.0.1:{port}/v1", "api_key": KEY}
+    models = [
+        *({"model_name": name, "litellm_params": {"model": f"openai/{name}", "api_key": "-", "mock_response": said}}
+          for name, said in MODELS.items()),
+        *({"model_name": f"translated-{name}", "litellm_params": {"model": f"hosted_vllm/{name}", **itself}}
+          for name in MODELS),
+    ]  # fmt: skip
+    once = {"num_retries": 0, "disable_cooldowns": True}
+    config = {"model_list": models, "general_settings": {"master_key": KEY}, "router_settings": once}
+    (folder / "litellm.yaml").write_text(json.dumps(config), "utf-8")  # JSON is YAML
+    env = {"PATH": "/usr/bin:/bin", "HOME": str(folder), "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    command = (str(venv / "bin" / "python"), str(venv / "bin" / "litellm"), "--host", "127.0.0.1", "--port", str(port))
+    with running(*command, "--config", str(folder / "litellm.yaml"), cwd=folder, env=env) as process:
+        process.printed("Uvicorn running on")
+        yield process, port
+        process.stop()
+
+
+@contextmanager
+def asking(project: Project, port: int, **settings: str) -> Iterator[Server]:
+    """The project, in front of what listens at that port."""
+    name = project.answers["model_provider"]
+    asked = {"MODEL_PROVIDER": name, f"{name.upper()}_BASE_URL": BASE_URL[name].format(port)}
+    with services(project) as env, serving(project, env, **asked, **settings) as server:
+        yield server
+
+
+def answer(server: Server) -> list[tuple[str, Any]]:
+    """Name and data of each event."""
+    response = server.request("POST", "/chat/stream", ASKED)
+    assert response.status == 200
+    found = re.findall(r"event: (\w+)\n(?:id: \d+\n)?data: (.*)\n", response.read().decode())
+    return [(name, json.loads(data)) for name, data in found]
+
+
+def test_a_service_that_others_wrote_is_understood(
+    provider: str, project: Project, shared: Path, tmp_path: Path
+) -> None:
+    """An answer with its usage; a rate limit and a fault, each tried again as often as the setting says; a conversation
+    that is too long; a wrong key, which no log shows."""
+    of = "" if provider == "openai" else "translated-"
+    key = f"{provider.upper()}_API_KEY"
+    with litellm(shared, tmp_path) as (process, port):
+        with asking(project, port, MODEL_NAME=f"{of}well", **{key: KEY}) as server:
+            status, *tokens, done = answer(server)
+            assert (status[0], done) == ("status", ("done", {"reason": "end"}))
+            assert len(tokens) > 1
+            assert "".join(data["text"] for _, data in tokens) == ANSWER
+            counted = server.process.printed(rf"usage stream=\w+ model={of}well reason=end (.*)")[1]
+            assert re.fullmatch(r"input_tokens=\d+ output_tokens=[1-9]\d*", counted)
+        for name, retryable in {"limited": True, "broken": True, "too-long": False}.items():
+            asked = {"MODEL_NAME": f"{of}{name}", "MODEL_MAX_RETRIES": "1", key: KEY}
+            before = len(requests(process, provider))
+            with asking(project, port, **asked) as server:
+                _, error, done = answer(server)
+                assert done == ("done", {"reason": "error"})
+                assert (error[1]["code"], error[1]["retryable"]) == ("model_error", retryable)
+                assert "litellm" not in json.dumps(error).lower()
+                server.process.printed("the model failed: .*litellm")
+            assert len(requests(process, provider)) - before == 1 + retryable
+        with asking(project, port, MODEL_NAME=f"{of}well", **{key: SECRET}) as server:
+            _, error, done = answer(server)
+            assert (error[1]["code"], error[1]["retryable"]) == ("model_error", False)
+            server.process.printed("the model failed: ")
+            server.process.stop()
+            assert SECRET not in server.process.text
+
+
+def requests(litellm: Process, provider: str) -> list[str]:
+    """Those that the proxy has logged, in this dialect."""
+    path = {"openai": "/v1/chat/completions", "anthropic": "/v1/messages"}[provider]
+    return re.findall(rf'"POST {path} HTTP', litellm.text)
+
+
+class Slow:
+    """A service that begins an answer, says no more, and notes when its client has gone."""
+
+    def __init__(self, *begins: str) -> None:
+        self.begun = threading.Event()
+        self.closed = threading.Event()
+        self.closed_at = 0.0
+        self._begins = begins
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        client, _ = self._listener.accept()
+        with client:
+            client.recv(65536)
+            head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+            chunks = "".join(f"{len(piece):x}\r\n{piece}\r\n" for piece in self._begins)
+            client.sendall((head + chunks).encode())
+            self.begun.set()
+            while client.recv(65536):
+                pass
+            self.closed_at = time.monotonic()
+            self.closed.set()
+
+    def close(self) -> None:
+        self._listener.close()
+
+
+def piece(provider: str) -> str:
+    """The first of an answer, as the service says it."""
+    if provider == "openai":
+        return 'data: {"choices": [{"index": 0, "delta": {"content": "Hel"}, "finish_reason": null}]}\n\n'
+    delta = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hel"}}
+    return f"event: content_block_delta\ndata: {json.dumps(delta)}\n\n"
+
+
+def leaves(server: Server, response: Any) -> None:
+    response.close()
+
+
+def is_told_to_stop(server: Server, response: Any) -> None:
+    server.process.stop()
+
+
+@pytest.mark.parametrize("what", [leaves, is_told_to_stop], ids=["the reader leaves", "the server stops"])
+def test_the_service_sees_its_connection_closed_when_nobody_reads_on(
+    what: Callable[[Server, Any], None], provider: str, project: Project
+) -> None:
+    """Within half a second: what it goes on making is paid for. A busy machine has a few tries."""
+    seconds = []
+    for _ in range(TRIES):
+        with closing(Slow(piece(provider))) as service:
+            key = {f"{provider.upper()}_API_KEY": KEY}
+            with asking(project, service.port, DRAIN_SECONDS="0", **key) as server:
+                response = server.request("POST", "/chat/stream", ASKED)
+                while b"Hel" not in response.readline():
+                    pass
+                assert service.begun.is_set()
+                began = time.monotonic()
+                what(server, response)
+                assert service.closed.wait(30)
+        seconds.append(service.closed_at - began)
+        if seconds[-1] <= NOTICED_SECONDS:
+            return
+    pytest.fail(f"the service noticed after {seconds} s")
+
+
+def test_without_a_key_the_start_is_refused_with_the_way_out(provider: str, project: Project) -> None:
+    """One line on stderr names the setting, and what runs without it; that does run."""
+    with services(project) as env:
+        del env["MODEL_PROVIDER"]
+        done = run(str(project.path / ".venv/bin/python"), "-m", "uvicorn", "app.main:app", cwd=project.path, env=env)
+        assert done.returncode == 1
+        key = f"{provider.upper()}_API_KEY"
+        says = f"{key}: must be set; MODEL_PROVIDER=echo runs without one"
+        assert done.stderr == f"Settings that need a look (environment or .env):\n{says}\n"
+        with serving(project, env, MODEL_PROVIDER="echo") as server:
+            assert answer(server)[-1] == ("done", {"reason": "end"})
