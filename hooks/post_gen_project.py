@@ -30,6 +30,8 @@ OVERLAYS: dict[str, dict[str, tuple[str, ...]]] = {
 }
 # Where the web server is all there is to run; elsewhere a script runs it with what it needs.
 WITHOUT_MAKE = {"none": "uv run uvicorn app.main:app --reload"}
+# What each model wants before it answers.
+KEYS = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY"}
 # Locking takes a second or two; past a minute something is wrong that waiting does not mend.
 LOCK_SECONDS = 60
 
@@ -87,20 +89,23 @@ def main(answers: Mapping[str, Any]) -> None:
         overlay(project, [name for question, chains in OVERLAYS.items() for name in chains[answers[question]]])
     except OSError as error:
         sys.exit(f"The project could not be finished: {error}")
-    print(f"Made {project.name}: queue {answers['queue_backend']}, model {answers['model_provider']}.")
+    made = f"queue {answers['queue_backend']}, model {answers['model_provider']}, front end {answers['front_end']}"
+    print(f"Made {project.name}: {made}.")
     print(f"Locking its dependencies (uv lock, {LOCK_SECONDS} s at most) ...", flush=True)
     failure = lock(project)
     if failure:
         print(f"No uv.lock yet: {failure}\nLater, in the project, run: uv lock")
     # Only the shell's own PWD tells where it stands: cookiecutter has changed directory since.
     beside = os.environ.get("PWD") in (None, str(project.parent))
-    print(
-        "\nNext:"
-        f"\n  cd {project.name if beside else shlex.quote(str(project))}"
-        "\n  uv sync"
-        f"\n  make dev    # without make: {WITHOUT_MAKE.get(answers['queue_backend'], 'uv run python scripts/dev.py')}"
-        "\nThen open http://127.0.0.1:8000"
-    )
+    print("\nNext:")
+    print(f"  cd {project.name if beside else shlex.quote(str(project))}")
+    print("  uv sync")
+    if key := KEYS.get(answers["model_provider"]):
+        print(f"  echo {key}=... >> .env    # to begin without a key: echo MODEL_PROVIDER=echo >> .env")
+    print(f"  make dev    # without make: {WITHOUT_MAKE.get(answers['queue_backend'], 'uv run python scripts/dev.py')}")
+    if "rabbitmq" in answers["queue_backend"]:
+        print("make dev needs a RabbitMQ; README.md says how to get one.")
+    print("Then open http://127.0.0.1:8000")
 
 
 if __name__ == "__main__":

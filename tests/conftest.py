@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from rendering import QUESTIONS, ROOT, Project, asked, bake, choices, exclusive, snapshot
+from rendering import ROOT, Answers, Project, bake, choices, combinations, exclusive, named, snapshot, varied
 
 pytest_plugins = ["needs", "rabbitmq"]
 # The hooks are modules to the tests.
@@ -32,11 +32,9 @@ def template(shared: Path) -> Path:
 def render(shared: Path, template: Path) -> Callable[..., Project]:
     """`render(queue_backend="rq")`: that variant, its dependencies locked; one project for all who ask."""
 
-    defaults = {question: choices(question)[0] for question in asked() if isinstance(QUESTIONS[question], list)}
-
     def render(**chosen: str) -> Project:
-        answers = defaults | chosen
-        output_dir = shared / "-".join(["render", *answers.values()])
+        answers = {**combinations()[0], **chosen}
+        output_dir = shared / f"render-{named(answers)}"
         with exclusive(output_dir.with_suffix(".lock")):
             if output_dir.exists():
                 return Project(output_dir / "my-chat", answers)
@@ -46,6 +44,13 @@ def render(shared: Path, template: Path) -> Callable[..., Project]:
 
 
 @pytest.fixture(scope="session", params=choices("queue_backend"))
-def variant(request: pytest.FixtureRequest) -> str:
+def queue(request: pytest.FixtureRequest) -> str:
     """Each queue that can be chosen."""
     return str(request.param)
+
+
+@pytest.fixture(scope="session", params=varied(), ids=named)
+def variant(request: pytest.FixtureRequest) -> Answers:
+    """Each queue, with a model and a front end that change from one to the next."""
+    answers: Answers = request.param
+    return answers

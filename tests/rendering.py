@@ -1,5 +1,6 @@
 """Renders the template as a user would, for the tests that look at or run what comes out."""
 
+import itertools
 import json
 import os
 import shutil
@@ -10,14 +11,20 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 ROOT = Path(__file__).parent.parent
 QUESTIONS: dict[str, Any] = json.loads((ROOT / "cookiecutter.json").read_text("utf-8"))
 # The template's own date, so that a render locks to the same versions every day.
 EXCLUDE_NEWER = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["uv"]["exclude-newer"]
 MADE_BY_TOOLS = {".git", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".venv", "__pycache__", "uv.lock"}
+
+Answers = Mapping[str, str]
+Pair = tuple[tuple[str, str], tuple[str, str]]
 
 
 def choices(question: str) -> list[str]:
@@ -28,6 +35,45 @@ def choices(question: str) -> list[str]:
 def asked() -> list[str]:
     """The questions, in the order of the prompts."""
     return [question for question in QUESTIONS if not question.startswith("_")]
+
+
+def combinations() -> list[Answers]:
+    """Every choice with every other, the defaults first."""
+    lists = [question for question in asked() if isinstance(QUESTIONS[question], list)]
+    return [dict(zip(lists, each, strict=True)) for each in product(*map(choices, lists))]
+
+
+def pairwise() -> list[Answers]:
+    """So many combinations that each two choices of different questions meet in one of them."""
+    every, found, met = combinations(), list[Answers](), set[Pair]()
+    while missing := [answers for answers in every if pairs(answers) - met]:
+        found.append(max(missing, key=lambda answers: len(pairs(answers) - met)))
+        met |= pairs(found[-1])
+    return found
+
+
+def varied() -> list[Answers]:
+    """One for each queue, each choice of the other questions among them, as different from each other as can be."""
+    found, met = list[Answers](), set[Pair]()
+    for queue in choices("queue_backend"):
+        of_queue = [answers for answers in pairwise() if answers["queue_backend"] == queue]
+        found.append(max(of_queue, key=lambda answers: len(pairs(answers) - met)))
+        met |= pairs(found[-1])
+    return found
+
+
+def once_or_slow() -> list[Any]:
+    """Parameters: of the pairwise set, one for each queue, and the others where slow tests run."""
+    others = [answers for answers in pairwise() if answers not in varied()]
+    return [*varied(), *(pytest.param(answers, marks=pytest.mark.slow) for answers in others)]
+
+
+def pairs(answers: Answers) -> set[Pair]:
+    return set(itertools.combinations(answers.items(), 2))
+
+
+def named(answers: Answers) -> str:
+    return "-".join(answers.values())
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -43,7 +43,7 @@ def edit(path: Path, old: str, new: str) -> None:
 
 
 def test_an_update_of_the_template_reaches_a_project_that_was_changed(
-    variant: str, template: Path, tmp_path: Path, command: Command
+    queue: str, template: Path, tmp_path: Path, command: Command
 ) -> None:
     """What the user locked and edited stays, what the template changed arrives, and nothing is left to mend."""
     origin = tmp_path / "template"
@@ -52,7 +52,7 @@ def test_an_update_of_the_template_reaches_a_project_that_was_changed(
     config = tmp_path / "config.yaml"
     config.write_text(template.with_suffix(".yaml").read_text("utf-8"), "utf-8")
     cruft = (sys.executable, "-m", "cruft")
-    answers = json.dumps({"queue_backend": variant})
+    answers = json.dumps({"queue_backend": queue})
     created = ("create", str(origin), "--config-file", str(config), "--extra-context", answers, "--no-input")
     command(*cruft, *created, "--output-dir", str(tmp_path), cwd=tmp_path)
     project = tmp_path / "my-chat"
@@ -73,7 +73,7 @@ def test_an_update_of_the_template_reaches_a_project_that_was_changed(
     command(*cruft, "update", "--skip-apply-ask", cwd=project)
 
     changed = command("git", "status", "--porcelain", "--untracked-files=all", cwd=project).split("\n")
-    added_here = ["app/news.py", *(["app/workers.py"] if variant == "rq" else [])]
+    added_here = ["app/news.py", *(["app/workers.py"] if queue == "rq" else [])]
     assert {line[3:] for line in changed if line} == {".cruft.json", "app/health.py", "pyproject.toml", *added_here}
     assert '"/healthz"' in (project / "app" / "health.py").read_text("utf-8")
     assert 'f"I heard: ' in (project / "app" / "chat" / "providers" / "echo.py").read_text("utf-8")

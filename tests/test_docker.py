@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import yaml  # type: ignore[import-untyped]
-from rendering import Project, run
+from rendering import Answers, Project, run
 from running import START_SECONDS, Server, posix_only, running, services, settings_of
 
 SERVICES = {
@@ -29,8 +29,8 @@ SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
 @pytest.fixture
-def project(variant: str, render: Callable[..., Project]) -> Project:
-    return render(queue_backend=variant)
+def project(variant: Answers, render: Callable[..., Project]) -> Project:
+    return render(**variant)
 
 
 @pytest.fixture
@@ -151,8 +151,8 @@ def test_the_image_is_built_starts_is_healthy_and_stops(
         assert "No module named 'pytest'" in run("python", "-c", "import pytest", cwd=image.at(), env=env).stderr
 
 
-def test_the_services_are_those_that_the_queue_needs(variant: str, composed: dict[str, dict[str, Any]]) -> None:
-    assert set(composed) == SERVICES[variant]
+def test_the_services_are_those_that_the_queue_needs(variant: Answers, composed: dict[str, dict[str, Any]]) -> None:
+    assert set(composed) == SERVICES[variant["queue_backend"]]
 
 
 def test_the_processes_are_the_same_on_every_platform(project: Project, composed: dict[str, dict[str, Any]]) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import post_gen_project
 import pre_gen_project
 import pytest
-from rendering import QUESTIONS, ROOT, Project, bake, choices, cookiecutter, environment
+from rendering import QUESTIONS, ROOT, Answers, Project, asked, bake, choices, cookiecutter, environment, varied
 
 GOOD = {
     "__typed_slug": "my-chat",
@@ -67,8 +67,8 @@ def test_line_breaks_and_control_characters_are_refused_by_name(question: str, c
 def test_the_refused_names_are_the_dependencies_of_all_variants(render: Callable[..., Project]) -> None:
     """Of both groups, and no others: the list grows and shrinks with the emitted pyproject.toml."""
     names = set()
-    for choice in choices("queue_backend"):
-        metadata = tomllib.loads(render(queue_backend=choice).read("pyproject.toml"))
+    for answers in varied():
+        metadata = tomllib.loads(render(**answers).read("pyproject.toml"))
         for requirement in [*metadata["project"]["dependencies"], *metadata["dependency-groups"]["dev"]]:
             names |= set(re.findall(r"^[a-z0-9-]+", requirement))
     assert names == pre_gen_project.DEPENDENCIES
@@ -109,12 +109,14 @@ def test_a_folder_that_exists_is_left_alone(template: Path, tmp_path: Path) -> N
 
 
 def test_every_choice_has_its_overlays() -> None:
-    assert list(post_gen_project.OVERLAYS) == choices("queue_backend")
+    lists = {question: choices(question) for question in asked() if isinstance(QUESTIONS[question], list)}
+    assert {question: list(chains) for question, chains in post_gen_project.OVERLAYS.items()} == lists
 
 
 def test_every_overlay_is_a_folder_and_every_folder_an_overlay() -> None:
     variants = ROOT / "{{cookiecutter.project_slug}}" / "_variants"
-    named = {name for names in post_gen_project.OVERLAYS.values() for name in names}
+    chains = [chain for of_question in post_gen_project.OVERLAYS.values() for chain in of_question.values()]
+    named = {name for chain in chains for name in chain}
     assert named == {path.name for path in variants.iterdir()}
 
 
@@ -138,17 +140,25 @@ def test_a_later_overlay_wins_and_no_overlay_remains(tmp_path: Path) -> None:
     assert not (tmp_path / "_variants").exists()
 
 
-def test_a_render_is_locked_and_says_what_to_do_next(variant: str, template: Path, tmp_path: Path) -> None:
-    """What was made, three commands and the address; no overlays and no git left in it."""
-    done = cookiecutter(tmp_path, {"queue_backend": variant}, template, env={"PWD": "elsewhere"})
+def test_a_render_is_locked_and_says_what_to_do_next(variant: Answers, template: Path, tmp_path: Path) -> None:
+    """What was made, the commands, a key where the model wants one, and the address; no overlays and no git left."""
+    done = cookiecutter(tmp_path, variant, template, env={"PWD": "elsewhere"})
     assert done.returncode == 0, done.stderr
     said = done.stdout.splitlines()
-    assert said[0] == f"Made my-chat: queue {variant}, model echo."
+    model = variant["model_provider"]
+    assert (
+        said[0] == f"Made my-chat: queue {variant['queue_backend']}, model {model}, front end {variant['front_end']}."
+    )
     assert [line.split("#")[0].strip() for line in said if line.startswith("  ")] == [
         f"cd {shlex.quote(str(tmp_path / 'my-chat'))}",
         "uv sync",
+        *([f"echo {model.upper()}_API_KEY=... >> .env"] if model != "echo" else []),
         "make dev",
     ]
+    if model != "echo":
+        assert "# to begin without a key: echo MODEL_PROVIDER=echo >> .env" in done.stdout
+        assert f"#{model.upper()}_API_KEY=\n" in (tmp_path / "my-chat" / ".env.example").read_text("utf-8")
+    assert ("needs a RabbitMQ" in done.stdout) == ("rabbitmq" in variant["queue_backend"])
     plain = re.search(r"without make: (.*)", done.stdout)
     assert plain, done.stdout
     assert f"`{plain[1]}`" in (tmp_path / "my-chat" / "README.md").read_text("utf-8")

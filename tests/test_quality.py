@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from post_gen_project import OVERLAYS
-from rendering import Project
+from rendering import Answers, Project, named, once_or_slow
 from running import finds_nothing, posix_only, recipe
 
 BASE = "{{cookiecutter.project_slug}}"
@@ -44,7 +44,9 @@ def test_the_base_tree_is_clean_where_it_lies(template: Path, passes: Callable[.
     passes(*MYPY, "--config-file", configuration, "--exclude", "^_variants/", ".", cwd=template / BASE)
 
 
-@pytest.mark.parametrize("folder", sorted({folder for folders in OVERLAYS.values() for folder in folders}))
+@pytest.mark.parametrize(
+    "folder", sorted({folder for chains in OVERLAYS.values() for chain in chains.values() for folder in chain})
+)
 def test_an_overlay_is_linted_where_it_lies(
     folder: str, template: Path, passes: Callable[..., None], configuration: str
 ) -> None:
@@ -54,11 +56,12 @@ def test_an_overlay_is_linted_where_it_lies(
 
 
 @posix_only
+@pytest.mark.parametrize("answers", once_or_slow(), ids=named)
 def test_a_render_passes_its_own_checks(
-    variant: str, render: Callable[..., Project], passes: Callable[..., None]
+    answers: Answers, render: Callable[..., Project], passes: Callable[..., None]
 ) -> None:
     """Each line of `make check`, in the project's own environment: lint, format, and strict types."""
-    project = render(queue_backend=variant)
+    project = render(**answers)
     project.sync()
     assert tomllib.loads(project.read("pyproject.toml"))["tool"]["mypy"]["strict"] is True
     commands = recipe(project, "check")

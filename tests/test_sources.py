@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 from post_gen_project import OVERLAYS
-from rendering import QUESTIONS, asked, choices
 
 BASE = "{{cookiecutter.project_slug}}"
 REGISTRIES = [f"{name}.org" for name in ("pypi", "pythonhosted", "registry.npmjs", "registry.yarnpkg", "deb.debian")]
@@ -26,20 +25,23 @@ def overlay(sources: dict[str, bytes], folder: str) -> dict[str, bytes]:
     return {name.removeprefix(start): data for name, data in sources.items() if name.startswith(start)}
 
 
+def chains() -> list[tuple[str, ...]]:
+    return [chain for of_question in OVERLAYS.values() for chain in of_question.values()]
+
+
 def folders() -> list[str]:
-    return sorted({folder for chain in OVERLAYS.values() for folder in chain})
+    return sorted({folder for chain in chains() for folder in chain})
 
 
 def questions_of(folder: str) -> set[str]:
     """Whose answers may ask for it."""
-    lists = [question for question in asked() if isinstance(QUESTIONS[question], list)]
-    return {question for question in lists for choice in choices(question) if folder in OVERLAYS.get(choice, ())}
+    return {question for question, of_question in OVERLAYS.items() if any(folder in it for it in of_question.values())}
 
 
 def test_overlays_of_one_render_never_bring_the_same_file(sources: dict[str, bytes]) -> None:
     """Neither those of two questions nor those of one chain: so their order, and who wins, never matters."""
     for one, other in combinations(folders(), 2):
-        together = any({one, other} <= set(chain) for chain in OVERLAYS.values())
+        together = any({one, other} <= set(chain) for chain in chains())
         if together or questions_of(one) != questions_of(other):
             assert overlay(sources, one).keys() & overlay(sources, other).keys() == set(), (one, other)
 
