@@ -109,7 +109,7 @@ def folder_for(slug: str) -> str:
 
 
 def test_every_question_and_choice_has_a_label() -> None:
-    """In plain words: the terminal would take square brackets for markup."""
+    """In plain words, for the terminal takes square brackets for markup; each on one line of 80 columns."""
     prompts = QUESTIONS["__prompts__"]
     assert list(prompts) == asked()
     assert len(asked()) <= 10
@@ -117,6 +117,7 @@ def test_every_question_and_choice_has_a_label() -> None:
         if isinstance(QUESTIONS[question], list):
             assert list(prompts[question]) == ["__prompt__", *QUESTIONS[question]]
             assert all(prompts[question][choice].startswith(f"{choice}: ") for choice in QUESTIONS[question])
+            assert max(len(f"    1 - {label}") for label in prompts[question].values()) < 80
     assert "[" not in json.dumps(prompts)
 
 
