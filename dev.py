@@ -11,6 +11,7 @@ import importlib.util
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -262,7 +263,8 @@ def serve(project: Path, port: int, env: dict[str, str]) -> None:
         print("\nStopping …", flush=True)
     finally:
         stop(server)
-    print("Stopped.")
+    tool = "uvx" if shutil.which("uvx") else f"{shlex.quote(env['UV'])} tool run"
+    print(f"Stopped.\n\nNext, a project of your own:\n\n  {tool} cookiecutter {shlex.quote(str(ROOT))}\n")
 
 
 def demo(queue: str, port: int, output: Path | None) -> None:

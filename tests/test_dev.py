@@ -378,7 +378,10 @@ def test_the_demo_streams_and_stops(queue: str, tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         rest, _ = process.communicate(timeout=30)
     assert process.returncode == 0, rest
-    assert rest.endswith("Stopped.\n")
+    own = re.search(r"Stopped\.\n\nNext, a project of your own:\n\n  (.*) cookiecutter (.*)\n\n\Z", rest)
+    assert own, rest
+    assert Path(own[2]) == repo
+    assert own[1] == "uvx" or shutil.which(own[1].removesuffix(" tool run"))
     assert "Traceback" not in "".join(lines) + rest
     assert processes_of(tmp_path) == []
     assert not list((tmp_path / "machine" / "home").glob(".cookiecutter*"))
