@@ -8,7 +8,7 @@ from http.client import HTTPResponse
 from typing import Any
 
 import pytest
-from rendering import Project
+from rendering import Answers, Project
 from running import START_SECONDS, posix_only, python_of, running, services, serving
 
 pytestmark = posix_only
@@ -17,8 +17,8 @@ QUESTION = json.dumps({"question": " ".join(WORDS)})
 
 
 @pytest.fixture
-def project(variant: str, render: Callable[..., Project]) -> Project:
-    project = render(queue_backend=variant)
+def project(variant: Answers, render: Callable[..., Project]) -> Project:
+    project = render(**variant)
     project.sync()
     return project
 
@@ -116,10 +116,11 @@ def test_a_document_is_accepted_followed_and_done(project: Project, env: dict[st
 def test_the_page_and_the_documentation_are_there(project: Project, env: dict[str, str]) -> None:
     """A browser that opens / finds the chat, and /docs what else is served."""
     with serving(project, env) as server:
-        for path, holds in {"/": "chat/stream", "/docs": "openapi.json"}.items():
+        for path, holds in {"/": "web/chat.js", "/docs": "openapi.json"}.items():
             response = server.request("GET", path)
             assert (response.status, response.headers.get_content_type()) == (200, "text/html")
             assert holds in response.read().decode()
+        assert server.request("GET", "/web/chat.js").status == 200
         assert "/documents" in json.load(server.request("GET", "/openapi.json"))["paths"]
 
 

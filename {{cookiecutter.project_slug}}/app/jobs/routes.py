@@ -5,13 +5,22 @@ from fastapi import APIRouter, Header, Query, Response
 from pydantic import BaseModel
 
 from app.dependencies import CallerDep, JobsDep
-from app.jobs.events import follow, resume
+from app.jobs.events import JobStatus, follow, resume
 from app.jobs.job import Job, JobError, Progress, Status
 from app.jobs.queue import JobQueue
 from app.jobs.tasks import Document, index_document
+from app.streams.docs import stream_docs
+from app.streams.events import Done
 from app.streams.response import EventStream
 
 router = APIRouter(tags=["jobs"])
+FOLLOW_DOCS = stream_docs(
+    "A `status` for each change, and one `done` when the job has ended, whose `reason` is `end`, `error` or "
+    "`cancelled`.",
+    JobStatus("running", {"fraction": 0.5, "message": "chunk 17 of 34"}),
+    JobStatus("succeeded", {"fraction": 1.0, "message": "chunk 34 of 34"}),
+    Done(),
+)
 
 
 class JobSummary(BaseModel, from_attributes=True):
@@ -57,7 +66,7 @@ async def read_job(job_id: str, jobs: JobsDep) -> JobView:
     return await _view(jobs, await jobs.get(job_id))
 
 
-@router.get("/jobs/{job_id}/events", response_class=EventStream)
+@router.get("/jobs/{job_id}/events", response_class=EventStream, responses=FOLLOW_DOCS)
 async def follow_job(job_id: str, jobs: JobsDep, last_event_id: Annotated[int, Header(ge=0, le=2**31)] = 0) -> Response:
     """Streams a `status` for each change and one `done`; with `Last-Event-ID`, what has come since."""
     after = await resume(jobs.store, job_id, last_event_id)

@@ -1,0 +1,84 @@
+// What the clients of the two dialects make of an answer: the same code in Node and in a browser.
+// `order` says whom to ask and what; `began` is called once, when the first text is there.
+
+// A chat as `useChat` has it: the package's own class and transport, over a state without React.
+export async function askChat(ai, { url, key, questions, stop, resume }, began = () => {}) {
+  const state = {
+    status: "ready",
+    error: undefined,
+    messages: [],
+    pushMessage(message) {
+      state.messages = [...state.messages, message];
+      look();
+    },
+    popMessage() {
+      state.messages = state.messages.slice(0, -1);
+    },
+    replaceMessage(index, message) {
+      state.messages = [...state.messages.slice(0, index), structuredClone(message), ...state.messages.slice(index + 1)];
+      look();
+    },
+    snapshot: (value) => structuredClone(value),
+  };
+  let waiting = true;
+  const look = () => {
+    const last = state.messages.at(-1);
+    if (waiting && last.role === "assistant" && last.parts.some((part) => part.text)) {
+      waiting = false;
+      began();
+      if (stop) chat.stop();
+    }
+  };
+  const headers = key ? { Authorization: `Bearer ${key}` } : {};
+  const transport = new ai.DefaultChatTransport({ api: `${url}/api/chat`, headers });
+  class Chat extends ai.AbstractChat {}
+  const chat = new Chat({ state, transport });
+  if (resume) {
+    await chat.resumeStream();
+    return { status: chat.status };
+  }
+  const answers = [];
+  for (const question of questions) {
+    await chat.sendMessage({ text: question });
+    const { id, role, parts, metadata } = chat.messages.at(-1);
+    const [part] = role === "assistant" ? parts : [];
+    answers.push({ id, status: chat.status, error: chat.error?.message, text: part?.text, state: part?.state, metadata });
+  }
+  return { answers };
+}
+
+// With OpenAI's SDK: a stream, or a completion in one piece; the models with `list`.
+export async function askOpenai(OpenAI, { url, key, question, stop, stream, list, extra, timeout = 30_000 }, began = () => {}) {
+  const options = { baseURL: `${url}/v1`, apiKey: key || "none", timeout, maxRetries: 0, dangerouslyAllowBrowser: true };
+  const client = new OpenAI(options);
+  const seen = { text: "" };
+  try {
+    if (list) {
+      for await (const model of client.models.list()) seen.text += model.id;
+      seen.model = (await client.models.retrieve(list)).id;
+      return seen;
+    }
+    const body = { model: "any", messages: [{ role: "user", content: question }], ...extra };
+    if (!stream) {
+      const answer = await client.chat.completions.create(body);
+      const [{ message, finish_reason: finish }] = answer.choices;
+      return { text: message.content, finish, id: answer.id, model: answer.model, tokens: answer.usage.total_tokens };
+    }
+    body.stream = true;
+    for await (const chunk of await client.chat.completions.create(body)) {
+      seen.id = chunk.id;
+      seen.model = chunk.model;
+      if (chunk.usage) seen.tokens = chunk.usage.total_tokens;
+      for (const { delta, finish_reason } of chunk.choices) {
+        if (delta.content && !seen.text) began();
+        seen.text += delta.content ?? "";
+        seen.finish = finish_reason ?? undefined;
+      }
+      if (stop && seen.text) break;
+    }
+  } catch (error) {
+    const { status, code, param, message } = error;
+    seen.error = { kind: error.constructor.name, status, code, param, message };
+  }
+  return seen;
+}

@@ -1,0 +1,45 @@
+"""OpenAI's Python SDK, as `node.mjs openai` is for the other: the same orders, the same answers."""
+
+import json
+import sys
+from typing import Any
+
+import openai  # type: ignore[import-not-found]
+
+
+def ask(order: dict[str, Any]) -> dict[str, Any]:
+    options: dict[str, Any] = {"timeout": order.get("timeout", 30_000) / 1000, "max_retries": 0}
+    client = openai.OpenAI(base_url=f"{order['url']}/v1", api_key=order.get("key") or "none", **options)
+    seen: dict[str, Any] = {"text": ""}
+    try:
+        if name := order.get("list"):
+            seen["text"] = "".join(model.id for model in client.models.list())
+            seen["model"] = client.models.retrieve(name).id
+            return seen
+        asked = {"model": "any", "messages": [{"role": "user", "content": order["question"]}], **order.get("extra", {})}
+        if not order.get("stream"):
+            answer = client.chat.completions.create(**asked)
+            (choice,) = answer.choices
+            seen |= {"text": choice.message.content, "finish": choice.finish_reason, "id": answer.id}
+            return seen | {"model": answer.model, "tokens": answer.usage.total_tokens}
+        with client.chat.completions.create(**asked, stream=True) as chunks:
+            for chunk in chunks:
+                seen |= {"id": chunk.id, "model": chunk.model}
+                if chunk.usage:
+                    seen["tokens"] = chunk.usage.total_tokens
+                for choice in chunk.choices:
+                    if choice.delta.content and not seen["text"]:
+                        print('"began"', flush=True)
+                    seen["text"] += choice.delta.content or ""
+                    if choice.finish_reason:
+                        seen["finish"] = choice.finish_reason
+                if order.get("stop") and seen["text"]:
+                    break
+    except Exception as error:  # whatever it is, the test looks at it
+        fields = {name: getattr(error, name, None) for name in ("code", "param", "message")}
+        seen["error"] = {"kind": type(error).__name__, "status": getattr(error, "status_code", None), **fields}
+    return seen
+
+
+for line in sys.stdin:
+    print(json.dumps(ask(json.loads(line))), flush=True)

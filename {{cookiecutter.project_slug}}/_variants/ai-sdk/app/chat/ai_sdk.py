@@ -1,0 +1,83 @@
+"""The AI SDK's UI message stream, version 1: what `useChat` reads from `POST /api/chat`.
+
+How an answer ends, and what a chat makes of it. `[DONE]` says that the answer is whole:
+
+| the answer | the stream ends with | the chat's `status` | its last message |
+|---|---|---|---|
+| is whole | `text-end`, `finish`, `[DONE]` | `ready` | has the `metadata` `{"reason": "end"}` |
+| is cut at a length limit, or the model refused | the same | `ready` | its reason is `length` or `refusal` |
+| failed, took too long, or the server went down | `error` | `error` | keeps its text, in the state `streaming` |
+| was stopped by the reader | nothing; the model is closed | `ready` | the same |
+| was cut with its connection | nothing | `error` | the same |
+
+There is no `abort`: a chat that is sent one is `ready`, and a part of an answer would pass for the whole. A chunk has
+no keys but those that `ai` 5.0.0 knows, which throws at any other; so the reason is in the metadata, and not in the
+`finishReason` that later versions have.
+"""
+
+import json
+from json.encoder import encode_basestring_ascii as quote
+
+from fastapi import APIRouter, Response
+
+from app.chat.dependencies import GenerateDep
+from app.chat.ui_messages import UIChat
+from app.streams.docs import stream_docs
+from app.streams.events import Done, Error, Event, KeepAlive, Status, Token
+from app.streams.response import EventStream
+
+router = APIRouter(tags=["chat"])
+_json = json.JSONEncoder(separators=(",", ":")).encode
+
+
+class UIMessageEncoder:
+    """For one answer: one part of text, which begins with the first token."""
+
+    def __init__(self) -> None:
+        self._begun = False
+        self._failed = False
+
+    def __call__(self, event: Event, id: int | None) -> bytes:  # noqa: A002
+        if isinstance(event, Token):
+            start = b"" if self._begun else _chunk(type="text-start", id="text")
+            self._begun = True
+            return start + b'data: {"type":"text-delta","id":"text","delta":' + quote(event.text).encode() + b"}\n\n"
+        if isinstance(event, KeepAlive):
+            return b": keep-alive\n\n"
+        if isinstance(event, Status):
+            return _chunk(type="start", messageId=event.stream_id)
+        if isinstance(event, Error):
+            self._failed = True
+            return _chunk(type="error", errorText=event.message)
+        if isinstance(event, Done) and not self._failed:
+            end = _chunk(type="text-end", id="text") if self._begun else b""
+            return end + _chunk(type="finish", messageMetadata={"reason": event.reason}) + b"data: [DONE]\n\n"
+        return b""
+
+
+def _chunk(**data: object) -> bytes:
+    return f"data: {_json(data)}\n\n".encode()
+
+
+DOCS = stream_docs(
+    "A UI message stream, for `useChat` of the AI SDK. After an `error` there is neither `finish` nor `[DONE]`.",
+    Status("thinking", "9f1c0c0e"),
+    Token("Hello"),
+    Token(" there"),
+    Done(),
+    encoder=UIMessageEncoder(),
+)
+
+
+@router.post("/api/chat", response_class=EventStream, responses=DOCS)
+async def ui_chat(chat: UIChat, generate: GenerateDep) -> EventStream:
+    """Streams the answer to the last message."""
+    generation = generate(chat.for_the_model())
+    headers = {"X-Stream-ID": generation.id, "x-vercel-ai-ui-message-stream": "v1"}
+    return EventStream(generation.events(), UIMessageEncoder(), headers=headers)
+
+
+@router.get("/api/chat/{chat_id}/stream", status_code=204)
+async def resume_ui_chat(chat_id: str) -> Response:
+    """What `useChat` with `resume` asks when its page loads: there is never an answer to resume."""
+    return Response(status_code=204)

@@ -1,0 +1,9 @@
+"""By which routes the chat can be reached."""
+
+from app.chat import ai_sdk, routes
+from app.middleware import App
+
+
+def install(app: App) -> None:
+    app.include_router(routes.router)
+    app.include_router(ai_sdk.router)

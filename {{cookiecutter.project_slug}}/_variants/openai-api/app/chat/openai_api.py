@@ -1,0 +1,78 @@
+"""OpenAI's chat completions, for its SDKs and whatever else connects to an OpenAI-compatible server.
+
+There is one model, that of this service's settings. It answers whichever is asked for, and the answer has its name.
+"""
+
+import time
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+
+from app.chat.dependencies import GenerateDep
+from app.chat.generation import Generation
+from app.chat.openai_completions import ChunkEncoder, completion
+from app.chat.openai_errors import ErrorBody, server_error
+from app.chat.openai_requests import CompletionRequest
+from app.chat.providers.echo import Echo
+from app.chat.whole_answer import ClientLeft, whole_answer
+from app.dependencies import ProviderDep, SettingsDep, ShutdownDep
+from app.errors import NotFound
+from app.streams.docs import stream_docs
+from app.streams.events import Done, Status, StreamFault, Token
+from app.streams.response import EventStream
+
+router = APIRouter(prefix="/v1", tags=["chat"], responses={"4XX": {"model": ErrorBody}})
+STATUSES = {"model_error": 502, "server_shutdown": 503, "model_timeout": 504}
+NOBODY_WAITS = 499  # nginx's, so that it counts as no failure of ours
+
+
+def _docs() -> dict[int | str, dict[str, Any]]:
+    example = Generation(Echo(0), [], seconds=1, max_chars=1)
+    example.id, example.reason, example.usage = "9f1c0c0e", "end", {"input_tokens": 1, "output_tokens": 2}
+    docs = stream_docs(
+        "The completion; with `stream`, its chunks. A stream that fails ends in an `error` instead of `[DONE]`.",
+        Status("thinking", example.id),
+        Token("Hello"),
+        Token(" there"),
+        Done(),
+        encoder=ChunkEncoder(example, created=0),
+    )
+    docs[200]["content"]["application/json"] = {"example": completion(example, 0, "Hello there")}
+    return docs
+
+
+@router.post("/chat/completions", response_class=EventStream, responses=_docs())
+async def create_completion(
+    asked: CompletionRequest, generate: GenerateDep, shutdown: ShutdownDep, request: Request
+) -> Response:
+    """Answers the last message: all at once, or with `stream` as it is made."""
+    generation, created = generate(asked.for_the_model()), int(time.time())
+    headers = {"X-Stream-ID": generation.id}
+    if asked.stream:
+        return EventStream(generation.events(), ChunkEncoder(generation, created, asked.include_usage), headers=headers)
+    try:
+        text = await whole_answer(generation, request.receive, shutdown)
+    except ClientLeft:
+        return Response(status_code=NOBODY_WAITS)
+    except StreamFault as fault:
+        headers["X-Should-Retry"] = str(fault.error.retryable).lower()  # the SDKs go by it
+        body = server_error(fault.error.message, fault.error.code)
+        return JSONResponse(body.model_dump(), STATUSES[fault.error.code], headers)
+    return JSONResponse(completion(generation, created, text), headers=headers)
+
+
+@router.get("/models")
+async def list_models(provider: ProviderDep, settings: SettingsDep) -> dict[str, Any]:
+    return {"object": "list", "data": [_model(provider.model, settings.app_name)]}
+
+
+@router.get("/models/{name:path}")
+async def read_model(name: str, provider: ProviderDep, settings: SettingsDep) -> dict[str, Any]:
+    if name != provider.model:
+        raise NotFound("no such model")
+    return _model(provider.model, settings.app_name)
+
+
+def _model(name: str, owner: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": owner}

@@ -1,0 +1,76 @@
+"""OpenAI's two forms of an answer: a completion, and the chunks of one.
+
+`[DONE]` says that the answer is whole. A stream that fails, takes too long, or lives when the server goes down ends in
+`data: {"error": …}` instead, at which the SDKs raise an `APIError`; one that was cut ends in nothing, and they raise
+what their connection does.
+"""
+
+import json
+from collections.abc import Mapping
+from json.encoder import encode_basestring_ascii as quote
+from typing import Any
+
+from app.chat.generation import Generation
+from app.chat.openai_errors import server_error
+from app.streams.events import Done, Error, Event, KeepAlive, Status, Token
+
+_json = json.JSONEncoder(separators=(",", ":")).encode
+FINISH_REASONS = {"end": "stop", "length": "length", "refusal": "content_filter"}
+
+
+def usage_of(generation: Generation) -> dict[str, int]:
+    """0 where the provider says nothing, for clients add these up."""
+    given, made = (generation.usage.get(name, 0) for name in ("input_tokens", "output_tokens"))
+    return {"prompt_tokens": given, "completion_tokens": made, "total_tokens": given + made}
+
+
+def completion(generation: Generation, created: int, text: str) -> dict[str, Any]:
+    """`created`: in seconds since 1970."""
+    choice = {
+        "index": 0,
+        "message": {"role": "assistant", "content": text, "refusal": None},
+        "logprobs": None,
+        "finish_reason": FINISH_REASONS[generation.reason],
+    }
+    return _head(generation, created, "chat.completion") | {"choices": [choice], "usage": usage_of(generation)}
+
+
+class ChunkEncoder:
+    """For one answer. With `include_usage`, a chunk without choices is the last, as `stream_options` asks for."""
+
+    def __init__(self, generation: Generation, created: int, include_usage: bool = False) -> None:
+        self._generation = generation
+        self._usage = {"usage": None} if include_usage else {}
+        self._head = _head(generation, created, "chat.completion.chunk")
+        # What stands before and behind a token's text: most chunks are of this kind.
+        self._before, self._behind = self._chunk({"content": ""}).rsplit(b'""', 1)
+        self._failed = False
+
+    def __call__(self, event: Event, id: int | None) -> bytes:  # noqa: A002
+        if isinstance(event, Token):
+            return self._before + quote(event.text).encode() + self._behind
+        if isinstance(event, KeepAlive):
+            return b": keep-alive\n\n"
+        if isinstance(event, Status):
+            return self._chunk({"role": "assistant", "content": ""})
+        if isinstance(event, Error):
+            self._failed = True
+            return _data(server_error(event.message, event.code).model_dump())
+        if isinstance(event, Done) and not self._failed:
+            last = self._chunk({}, FINISH_REASONS[event.reason])
+            if self._usage:
+                last += _data(self._head | {"choices": [], "usage": usage_of(self._generation)})
+            return last + b"data: [DONE]\n\n"
+        return b""
+
+    def _chunk(self, delta: Mapping[str, str], finish_reason: str | None = None) -> bytes:
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+        return _data(self._head | {"choices": [choice]} | self._usage)
+
+
+def _head(generation: Generation, created: int, kind: str) -> dict[str, Any]:
+    return {"id": f"chatcmpl-{generation.id}", "object": kind, "created": created, "model": generation.model}
+
+
+def _data(value: Mapping[str, Any]) -> bytes:
+    return f"data: {_json(value)}\n\n".encode()

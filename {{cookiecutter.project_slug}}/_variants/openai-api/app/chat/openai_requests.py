@@ -1,0 +1,84 @@
+"""What clients send to `POST /v1/chat/completions`, as far as it matters here.
+
+What would change the answer's shape, and can't be had, is refused by name. Everything else is ignored: the model, the
+limits and the sampling (`model`, `max_completion_tokens`, `temperature`, `stop`, …) are up to this service's settings.
+"""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field, field_validator
+
+from app.chat.providers.base import Message
+
+
+class ChatMessage(BaseModel):
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str
+
+    @field_validator("content", mode="before")
+    @classmethod
+    def _join(cls, content: Any) -> Any:
+        """A list of parts is taken too, of which each must be text."""
+        if not isinstance(content, list):
+            return content
+        texts = []
+        for place, part in enumerate(content):
+            text = part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None
+            if not isinstance(text, str):
+                raise ValueError(f"part [{place}] is not of type text, and only text is taken here")
+            texts.append(text)
+        return "".join(texts)
+
+
+class StreamOptions(BaseModel):
+    include_usage: bool = False
+
+
+class CompletionRequest(BaseModel):
+    messages: list[ChatMessage] = Field(min_length=1)
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    n: int | None = None
+    tools: list[Any] | None = None
+    functions: list[Any] | None = None
+    response_format: dict[str, Any] | None = None
+
+    @field_validator("n")
+    @classmethod
+    def _is_one(cls, n: int | None) -> int | None:
+        if n not in (None, 1):
+            raise ValueError("there is one answer to a request: leave it out")
+        return n
+
+    @field_validator("tools", "functions")
+    @classmethod
+    def _are_none(cls, tools: list[Any] | None) -> list[Any] | None:
+        if tools:
+            raise ValueError("the model calls no tools here: leave it out")
+        return tools
+
+    @field_validator("response_format")
+    @classmethod
+    def _is_text(cls, response_format: dict[str, Any] | None) -> dict[str, Any] | None:
+        if response_format and response_format.get("type") != "text":
+            raise ValueError("answers are text: leave it out")
+        return response_format
+
+    @field_validator("messages")
+    @classmethod
+    def _ends_in_text(cls, messages: list[ChatMessage]) -> list[ChatMessage]:
+        if not messages[-1].content:
+            raise ValueError("the last message has no text")
+        return messages
+
+    @property
+    def include_usage(self) -> bool:
+        return self.stream_options is not None and self.stream_options.include_usage
+
+    def for_the_model(self) -> list[Message]:
+        """Of an answer that failed before its first word, clients keep a message without text: models don't take it."""
+        return [
+            Message(role="system" if each.role == "developer" else each.role, content=each.content)
+            for each in self.messages
+            if each.content
+        ]

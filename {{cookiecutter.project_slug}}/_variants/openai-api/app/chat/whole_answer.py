@@ -1,0 +1,55 @@
+"""An answer in one piece, for a client that does not want a stream."""
+
+import asyncio
+from contextlib import aclosing
+
+import anyio
+from starlette.types import Receive
+
+from app.chat.generation import Generation
+from app.logging import request_id
+from app.shutdown import Shutdown
+from app.streams.events import Error, StreamFault, Token
+
+CLEANUP_SECONDS = 5.0
+
+
+class ClientLeft(Exception):
+    pass
+
+
+async def whole_answer(generation: Generation, receive: Receive, shutdown: Shutdown) -> str:
+    """The answer's text. Raises StreamFault where the model fails, or is cancelled as the drain time is over.
+
+    Raises ClientLeft when nobody waits for it any more: the server cancels no handler, so this listens itself.
+    """
+    reading, leaving = asyncio.create_task(_text(generation)), asyncio.create_task(_left(receive))
+    try:
+        with shutdown.at_limit(reading.cancel):
+            await asyncio.wait({reading, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if leaving.done():
+            raise ClientLeft
+        if reading.cancelled():
+            error = Error("server_shutdown", "The server is restarting.", True, request_id.get())
+            raise StreamFault(error, "shutdown")
+        return reading.result()
+    finally:
+        leaving.cancel()
+        reading.cancel()
+        with anyio.CancelScope(shield=True):  # so that the model is closed, whoever has cancelled this
+            await asyncio.wait({reading}, timeout=CLEANUP_SECONDS)
+
+
+async def _text(generation: Generation) -> str:
+    texts = []
+    async with aclosing(generation.events()) as events:
+        async for event in events:
+            if isinstance(event, Token):
+                texts.append(event.text)
+            await asyncio.sleep(0)  # a model that never waits would starve everybody else
+    return "".join(texts)
+
+
+async def _left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

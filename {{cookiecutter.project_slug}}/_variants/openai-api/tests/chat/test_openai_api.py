@@ -1,0 +1,285 @@
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from httpx2 import Response
+from pydantic import SecretStr
+
+from app.chat.providers.base import Finish, ModelError, Provider
+from app.settings import Settings
+from tests.asgi import exchange
+from tests.providers import ScriptedProvider
+
+PATH = "/v1/chat/completions"
+HI = {"model": "any", "messages": [{"role": "user", "content": "Hi"}]}
+STREAM = HI | {"stream": True}
+
+
+def chunks(body: str) -> list[Any]:
+    """The data of each frame."""
+    data = [line.removeprefix("data: ") for line in body.split("\n\n") if line.startswith("data: ")]
+    return [line if line == "[DONE]" else json.loads(line) for line in data]
+
+
+def ask(client: TestClient, **changes: object) -> Response:
+    return client.post(PATH, json=HI | changes)
+
+
+def test_a_stream_is_chunks_of_one_completion(client: TestClient) -> None:
+    response = ask(client, stream=True)
+    *answer, done = chunks(response.text)
+    assert done == "[DONE]"
+    choices = [{"index": 0, "delta": {"role": "assistant", "content": ""}, "logprobs": None, "finish_reason": None}]
+    choices += [choices[0] | {"delta": {"content": text}} for text in ("Hello", " there")]
+    choices += [choices[0] | {"delta": {}, "finish_reason": "stop"}]
+    head = {"id": f"chatcmpl-{response.headers['x-stream-id']}", "object": "chat.completion.chunk", "model": "scripted"}
+    created = {chunk.pop("created") for chunk in answer}
+    assert answer == [head | {"choices": [choice]} for choice in choices]
+    assert len(created) == 1
+    assert isinstance(created.pop(), int)
+
+
+@pytest.mark.parametrize(("usage", "counts"), [({"input_tokens": 3, "output_tokens": 2}, (3, 2, 5)), ({}, (0, 0, 0))])
+def test_usage_comes_last_where_it_is_asked_for(
+    client: TestClient, provider: ScriptedProvider, usage: dict[str, int], counts: tuple[int, ...]
+) -> None:
+    provider.script = ("a", Finish(usage=usage))
+    *others, last, done = chunks(ask(client, stream=True, stream_options={"include_usage": True}).text)
+    assert [chunk["usage"] for chunk in others] == [None] * 3
+    assert (last["choices"], tuple(last["usage"].values()), done) == ([], counts, "[DONE]")
+
+
+def test_an_answer_in_one_piece_is_a_completion(client: TestClient, provider: ScriptedProvider) -> None:
+    provider.script = ("Hello", " there", Finish(usage={"input_tokens": 3, "output_tokens": 2}))
+    response = ask(client)
+    answer = response.json()
+    assert isinstance(answer.pop("created"), int)
+    message = {"role": "assistant", "content": "Hello there", "refusal": None}
+    assert answer == {
+        "id": f"chatcmpl-{response.headers['x-stream-id']}",
+        "object": "chat.completion",
+        "model": "scripted",
+        "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5},
+    }
+
+
+@pytest.mark.parametrize(("reason", "named"), [("end", "stop"), ("length", "length"), ("refusal", "content_filter")])
+def test_how_it_finished_has_their_names(
+    client: TestClient, provider: ScriptedProvider, reason: str, named: str
+) -> None:
+    provider.script = ("a", Finish(reason))  # type: ignore[arg-type]
+    assert ask(client).json()["choices"][0]["finish_reason"] == named
+    assert chunks(ask(client, stream=True).text)[-2]["choices"][0]["finish_reason"] == named
+
+
+def test_a_text_with_every_break_is_one_line(client: TestClient, provider: ScriptedProvider) -> None:
+    nasty = '\r\n\n data: \u2028\x85\x00"\\""'
+    provider.script = (nasty,)
+    assert chunks(ask(client, stream=True).text)[1]["choices"][0]["delta"]["content"] == nasty
+
+
+def test_a_stream_that_fails_ends_in_the_error_so_that_nothing_says_it_is_whole(
+    client: TestClient, provider: ScriptedProvider
+) -> None:
+    provider.script = ("a", RuntimeError("the secret"))
+    *_, token, error = chunks(ask(client, stream=True).text)
+    assert token["choices"][0]["delta"] == {"content": "a"}
+    message = "The model could not answer."
+    assert error == {"error": {"message": message, "type": "server_error", "param": None, "code": "model_error"}}
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "code", "again"),
+    [
+        (ModelError("the secret"), 502, "model_error", "true"),
+        (ModelError("the secret", retryable=False), 502, "model_error", "false"),
+        (60.0, 504, "model_timeout", "true"),
+    ],
+)
+def test_a_failure_before_an_answer_in_one_piece_is_an_http_error(
+    settings: Settings,
+    build: Callable[[Settings, Provider], FastAPI],
+    caplog: pytest.LogCaptureFixture,
+    fault: object,
+    status: int,
+    code: str,
+    again: str,
+) -> None:
+    app = build(settings.model_copy(update={"model_timeout_seconds": 0.02}), ScriptedProvider("a", fault))
+    with TestClient(app) as client:
+        response = ask(client)
+    error = response.json()["error"]
+    assert (response.status_code, error["code"], error["type"]) == (status, code, "server_error")
+    assert response.headers["x-should-retry"] == again
+    assert "secret" not in response.text
+    assert f"usage stream={response.headers['x-stream-id']}" in caplog.text
+
+
+def test_the_model_gets_all_messages_as_text(client: TestClient, provider: ScriptedProvider) -> None:
+    parts = [{"type": "text", "text": "one "}, {"type": "text", "text": "two"}]
+    messages = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "developer", "content": "In English."},
+        {"role": "user", "content": parts, "name": "Ann"},
+        {"role": "assistant", "content": "", "refusal": None},
+        {"role": "assistant", "content": "three"},
+        {"role": "user", "content": "four"},
+    ]
+    assert ask(client, messages=messages, temperature=0.1, tools=[], n=1, response_format={"type": "text"}).is_success
+    assert [(each.role, each.content) for each in provider.asked[0]] == [
+        ("system", "Be brief."),
+        ("system", "In English."),
+        ("user", "one two"),
+        ("assistant", "three"),
+        ("user", "four"),
+    ]
+
+
+IMAGE = [{"type": "text", "text": "Hi"}, {"type": "image_url", "image_url": {"url": "data:SECRET"}}]
+
+
+@pytest.mark.parametrize(
+    ("changes", "param"),
+    [
+        ({"messages": []}, "messages"),
+        ({"messages": "SECRET"}, "messages"),
+        ({"messages": [{"role": "user", "content": ""}]}, "messages"),
+        ({"messages": [{"role": "tool", "content": "SECRET"}]}, "messages[0].role"),
+        ({"messages": [{"role": "user", "content": None}]}, "messages[0].content"),
+        ({"messages": [{"role": "user", "content": IMAGE}]}, "messages[0].content"),
+        ({"messages": [{"role": "user", "content": [{"type": "text", "text": 7}]}]}, "messages[0].content"),
+        ({"messages": [{"role": "user"}]}, "messages[0].content"),
+        ({"n": 2}, "n"),
+        ({"tools": [{"type": "function", "function": {"name": "SECRET"}}]}, "tools"),
+        ({"functions": [{"name": "SECRET"}]}, "functions"),
+        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"stream_options": {"include_usage": "SECRET"}}, "stream_options.include_usage"),
+    ],
+)
+def test_what_can_not_be_had_is_a_400_that_names_it_and_does_not_echo_it(
+    client: TestClient, changes: dict[str, object], param: str
+) -> None:
+    response = ask(client, **changes)
+    error = response.json()["error"]
+    assert (response.status_code, error["type"], error["param"]) == (400, "invalid_request_error", param)
+    assert error["message"].startswith(f"{param}: ")
+    assert "Value error" not in error["message"]
+    assert "SECRET" not in response.text
+
+
+def test_there_is_one_model_whatever_its_name(client: TestClient, provider: ScriptedProvider) -> None:
+    provider.model = "maker/model:7b"
+    listed = client.get("/v1/models").json()
+    model = {"id": "maker/model:7b", "object": "model", "created": 0, "owned_by": "my-chat"}
+    assert listed == {"object": "list", "data": [model | {"owned_by": listed["data"][0]["owned_by"]}]}
+    assert client.get("/v1/models/maker/model:7b").json() == listed["data"][0]
+    assert client.get("/v1/models/other").status_code == 404
+
+
+@pytest.fixture
+def guarded(settings: Settings, build: Callable[[Settings, Provider], FastAPI]) -> FastAPI:
+    changes = {"api_key": SecretStr("k-1"), "cors_origins": ["https://chat.example.com"], "max_body_bytes": 1000}
+    return build(settings.model_copy(update=changes), ScriptedProvider("a"))
+
+
+KEY = {"Authorization": "Bearer k-1"}
+
+
+@pytest.mark.parametrize(
+    ("request_of", "status", "code"),
+    [
+        ({"method": "GET", "url": "/v1/models"}, 401, "invalid_api_key"),
+        ({"method": "POST", "url": PATH, "content": b"x" * 1001, "headers": KEY}, 413, None),
+        ({"method": "POST", "url": PATH, "content": b"{", "headers": KEY}, 400, None),
+        ({"method": "GET", "url": "/v1/nowhere", "headers": KEY}, 404, None),
+        ({"method": "GET", "url": PATH, "headers": KEY}, 405, None),
+    ],
+)
+@pytest.mark.parametrize("prefix", ["", "/api"])
+def test_every_error_has_their_shape(
+    guarded: FastAPI, request_of: dict[str, Any], status: int, code: str | None, prefix: str
+) -> None:
+    """Also behind a proxy that adds a prefix; with the headers that the error has elsewhere."""
+    with TestClient(guarded, root_path=prefix) as client:
+        origin = {"Origin": "https://chat.example.com", **request_of.get("headers", {})}
+        response = client.request(**request_of | {"url": prefix + request_of["url"], "headers": origin})
+    error = response.json()["error"]
+    assert response.status_code == status
+    assert error == {"message": error["message"], "type": "invalid_request_error", "param": None, "code": code}
+    assert response.headers["content-length"] == str(len(response.content))
+    assert response.headers["access-control-allow-origin"] == "https://chat.example.com"
+    assert response.headers["x-request-id"]
+    assert response.headers.get("www-authenticate") == ("Bearer" if status == 401 else None)
+
+
+def test_a_failure_of_ours_has_it_too(
+    settings: Settings, build: Callable[[Settings, Provider], FastAPI], caplog: pytest.LogCaptureFixture
+) -> None:
+    app = build(settings, ScriptedProvider("a"))
+
+    @app.get("/v1/broken")
+    def broken() -> None:
+        raise RuntimeError("the secret")
+
+    with TestClient(app, raise_server_exceptions=False) as client:
+        response = client.get("/v1/broken")
+    expected = {"message": "internal error", "type": "server_error", "param": None, "code": None}
+    assert (response.status_code, response.json()) == (500, {"error": expected})
+
+
+def test_errors_elsewhere_keep_their_own_shape(client: TestClient) -> None:
+    assert client.get("/nowhere").json() == {"detail": "Not Found"}
+
+
+async def test_a_server_whose_drain_time_is_over_refuses_in_their_shape(
+    settings: Settings, build: Callable[[Settings, Provider], FastAPI]
+) -> None:
+    app = build(settings, ScriptedProvider("a"))
+    async with app.router.lifespan_context(app) as state:
+        assert state is not None
+        state["shutdown"].expired = True
+        async with exchange(app, PATH, body=STREAM, **state) as answer:
+            assert answer.status == 503
+            assert json.loads(await answer.text())["error"]["type"] == "server_error"
+
+
+async def test_a_reader_who_leaves_closes_the_model(
+    settings: Settings, build: Callable[[Settings, Provider], FastAPI], caplog: pytest.LogCaptureFixture
+) -> None:
+    provider = ScriptedProvider("a", 60.0)
+    app = build(settings, provider)
+    async with app.router.lifespan_context(app) as state:
+        assert state is not None
+        async with exchange(app, PATH, body=STREAM, **state) as stream:
+            while '"a"' not in await stream.text():
+                pass
+            stream.gone.set()
+            await stream.until_ended()
+            assert provider.closed.is_set()
+    assert "model=scripted reason=cancelled -" in caplog.text
+
+
+async def test_a_shutdown_is_an_error_to_the_reader(
+    settings: Settings, build: Callable[[Settings, Provider], FastAPI]
+) -> None:
+    app = build(settings.model_copy(update={"drain_seconds": 0.01}), ScriptedProvider("a", 60.0))
+    async with app.router.lifespan_context(app) as state:
+        assert state is not None
+        async with exchange(app, PATH, body=STREAM, **state) as stream:
+            while '"a"' not in await stream.text():
+                pass
+            state["shutdown"].begin()
+            (last,) = chunks(await stream.rest())
+            assert last["error"]["code"] == "server_shutdown"
+
+
+def test_the_docs_show_both_forms_and_the_shape_of_errors(client: TestClient) -> None:
+    responses = client.get("/openapi.json").json()["paths"][PATH]["post"]["responses"]
+    content = responses["200"]["content"]
+    assert content["application/json"]["example"]["object"] == "chat.completion"
+    assert chunks(content["text/event-stream"]["example"])[-1] == "[DONE]"
+    assert responses.keys() == {"200", "4XX"}
