@@ -89,6 +89,12 @@ async def test_tokens_made_before_a_fault_are_kept_and_it_is_named(
     assert caplog.records[-1].levelno == logging.ERROR
 
 
+async def test_a_model_that_shows_signs_of_life_has_time() -> None:
+    thinking = [step for _ in range(3) for step in (0.15, "")]
+    generation = generation_of(*thinking, "a", seconds=0.4)
+    assert [event async for event in generation.events()][1:] == [Token("a"), Done("end")]
+
+
 @pytest.mark.parametrize("retryable", [True, False])
 async def test_a_failure_that_the_service_tells_of_is_a_line_in_the_log(
     retryable: bool, caplog: pytest.LogCaptureFixture

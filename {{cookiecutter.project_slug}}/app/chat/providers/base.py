@@ -39,7 +39,8 @@ class Provider(Protocol):
         ...
 
     def stream(self, messages: Sequence[Message]) -> AsyncGenerator[str | Finish, None]:
-        """Yields the answer's text as it is made; a `Finish`, if there is one, comes last.
+        """Yields the answer's text as it is made; a `Finish`, if there is one, comes last. An empty piece says that the
+        model is at work, thinking perhaps: the limit of its silence begins anew.
 
         The generator is closed when nobody reads any more: what it holds open belongs in a `with` or a `finally`.
         """

@@ -61,8 +61,8 @@ class Anthropic:
                     match event.type:
                         case "message_start":
                             usage = {"input_tokens": event.message.usage.input_tokens}
-                        case "content_block_delta" if event.delta.type == "text_delta":
-                            yield event.delta.text
+                        case "content_block_delta":
+                            yield event.delta.text if event.delta.type == "text_delta" else ""  # it thinks
                         case "message_delta":
                             reason = event.delta.stop_reason or reason
                             usage["output_tokens"] = event.usage.output_tokens

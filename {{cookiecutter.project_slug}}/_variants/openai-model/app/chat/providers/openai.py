@@ -61,8 +61,7 @@ class OpenAI:
                     for choice in chunk.choices:
                         reason = choice.finish_reason or reason
                         refused = refused or bool(choice.delta.refusal)
-                        if text := choice.delta.content or choice.delta.refusal:
-                            yield text
+                        yield choice.delta.content or choice.delta.refusal or ""  # reasoning comes in other fields
         except APIError as error:
             raise failure(error, self._key) from None
         if reason is None:

@@ -47,7 +47,8 @@ async def asked(*answers: Answer, **settings: Any) -> AsyncIterator[tuple[OpenAI
 
 
 async def answer_of(provider: OpenAI, messages: Sequence[Message] = QUESTION) -> list[str | Finish]:
-    return [piece async for piece in provider.stream(messages)]
+    """Without its empty pieces."""
+    return [piece async for piece in provider.stream(messages) if piece]
 
 
 async def test_it_yields_the_answer_piece_by_piece_and_what_it_took() -> None:
@@ -105,6 +106,12 @@ async def test_how_it_finished_is_said_in_our_words(said: str, reason: str) -> N
 async def test_a_refusal_is_text_and_a_reason() -> None:
     async with asked(Answer([chunk(refusal="I won't."), chunk(finish="stop"), END])) as (provider, _):
         assert await answer_of(provider) == ["I won't.", Finish("refusal")]
+
+
+async def test_what_it_thinks_is_no_part_of_the_answer_but_a_sign_of_life() -> None:
+    thought = chunk(reasoning_content="Hm.")  # as servers of open models say it
+    async with asked(Answer([thought, chunk("Hi"), chunk(finish="stop"), END])) as (provider, _):
+        assert [piece async for piece in provider.stream(QUESTION)][:2] == ["", "Hi"]
 
 
 @pytest.mark.parametrize("problem", [LIMITED, BROKEN], ids=["rate limit", "5xx"])
