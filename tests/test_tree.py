@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from post_gen_project import OVERLAYS
-from rendering import QUESTIONS, Project, asked, bake, choices
+from rendering import Answers, Project, bake, choices, combinations, exclusive, named
 
 BASE = "{{cookiecutter.project_slug}}"
 COMMON = {
@@ -14,15 +14,16 @@ COMMON = {
     "./": ".dockerignore .env.example .gitattributes .gitignore",
     ".github/workflows/": "ci.yml",
     "app/": "__init__.py background.py dependencies.py errors.py feedback.py health.py logging.py main.py "
-    "middleware.py settings.py shutdown.py",
-    "app/chat/": "__init__.py generation.py routes.py",
+    "middleware.py page.py settings.py shutdown.py",
+    "app/chat/": "__init__.py dependencies.py front_ends.py generation.py routes.py usage.py",
     "app/chat/providers/": "__init__.py base.py echo.py settings.py",
     "app/jobs/": "__init__.py backend.py events.py job.py queue.py routes.py runner.py settings.py store.py task.py "
     "tasks.py watchers.py",
-    "app/streams/": "__init__.py events.py response.py wire.py",
-    "app/web/": "index.html",
+    "app/streams/": "__init__.py docs.py events.py response.py wire.py",
+    "app/web/": "api.js chat.js documents.js icon.svg index.html page.css page.js",
     "tests/": "__init__.py apps.py asgi.py conftest.py providers.py server.py sse.py test_background.py test_errors.py "
-    "test_feedback.py test_health.py test_main.py test_middleware.py test_served.py test_settings.py test_shutdown.py",
+    "test_feedback.py test_health.py test_main.py test_middleware.py test_page.py test_served.py test_settings.py "
+    "test_shutdown.py",
     "tests/chat/": "__init__.py test_generation.py test_routes.py",
     "tests/chat/providers/": "__init__.py test_echo.py",
     "tests/jobs/": "__init__.py backing.py test_backend.py test_events.py test_job.py test_queue.py test_routes.py "
@@ -42,13 +43,36 @@ THREADED = DURABLE | {
     "tests/jobs/": "test_attempts.py test_broker.py test_presence.py test_redis_store.py",
 }
 ON_RABBITMQ = THREADED | {"tests/jobs/": THREADED["tests/jobs/"] + " test_rabbitmq.py"}
-ADDED: dict[str, dict[str, str]] = {
-    "none": {},
-    "rq": DURABLE,
-    "celery-redis": THREADED,
-    "celery-rabbitmq": ON_RABBITMQ,
-    "dramatiq-redis": THREADED,
-    "dramatiq-rabbitmq": ON_RABBITMQ,
+ADDED: dict[str, dict[str, dict[str, str]]] = {
+    "queue_backend": {
+        "none": {},
+        "rq": DURABLE,
+        "celery-redis": THREADED,
+        "celery-rabbitmq": ON_RABBITMQ,
+        "dramatiq-redis": THREADED,
+        "dramatiq-rabbitmq": ON_RABBITMQ,
+    },
+    "model_provider": {
+        "echo": {},
+        "openai": {
+            "app/chat/providers/": "failure.py openai.py",
+            "tests/": "upstream.py",
+            "tests/chat/providers/": "test_openai.py",
+        },
+        "anthropic": {
+            "app/chat/providers/": "anthropic.py failure.py",
+            "tests/": "upstream.py",
+            "tests/chat/providers/": "test_anthropic.py",
+        },
+    },
+    "front_end": {
+        "none": {},
+        "ai-sdk": {"app/chat/": "ai_sdk.py ui_messages.py", "tests/chat/": "test_ai_sdk.py"},
+        "openai": {
+            "app/chat/": "openai_api.py openai_completions.py openai_errors.py openai_requests.py whole_answer.py",
+            "tests/chat/": "test_openai_api.py test_whole_answer.py",
+        },
+    },
 }
 # What a library or a broker may replace or add in app/ and tests/; all else is the same bytes in every durable queue.
 OF_THE_LIBRARY = {
@@ -65,31 +89,46 @@ OF_CELERY = {"celery", "kombu", "billiard", "flower", "amqp"}  # the last is a n
 OF_DRAMATIQ = {"dramatiq", "apscheduler"}
 OF_RABBITMQ = {"rabbitmq", "rabbitmqctl", "amqp", "erlang"}
 # The products that a choice is about; a project in which it was not chosen says none of them.
-PRODUCTS = {
-    "none": set[str](),
-    "rq": IN_REDIS | {"rq"},
-    "celery-redis": IN_REDIS | OF_CELERY,
-    "celery-rabbitmq": IN_REDIS | OF_CELERY | OF_RABBITMQ,
-    "dramatiq-redis": IN_REDIS | OF_DRAMATIQ,
-    "dramatiq-rabbitmq": IN_REDIS | OF_DRAMATIQ | OF_RABBITMQ | {"pika"},
-    "echo": set[str](),
-    "openai": {"openai", "gpt"},
-    "anthropic": {"anthropic", "claude"},
-    "ai-sdk": {"ai sdk", "ai-sdk", "vercel"},
+PRODUCTS: dict[str, dict[str, set[str]]] = {
+    "queue_backend": {
+        "none": set(),
+        "rq": IN_REDIS | {"rq"},
+        "celery-redis": IN_REDIS | OF_CELERY,
+        "celery-rabbitmq": IN_REDIS | OF_CELERY | OF_RABBITMQ,
+        "dramatiq-redis": IN_REDIS | OF_DRAMATIQ,
+        "dramatiq-rabbitmq": IN_REDIS | OF_DRAMATIQ | OF_RABBITMQ | {"pika"},
+    },
+    "model_provider": {
+        "echo": set(),
+        "openai": {"openai", "gpt", "vllm"},
+        "anthropic": {"anthropic", "claude"},
+    },
+    "front_end": {
+        "none": set(),
+        "ai-sdk": {"ai sdk", "ai-sdk", "vercel", "usechat"},
+        "openai": {"openai", "gpt", "open webui"},
+    },
 }
 COPIED_AS_THEY_ARE = re.compile(r"\.github/|app/web/")
 
 
-@pytest.fixture(scope="session")
-def emitted(tmp_path_factory: pytest.TempPathFactory, template: Path) -> Callable[[str], Project]:
-    """A render of each queue that no tool has run in."""
-    folder = tmp_path_factory.mktemp("emitted")
-    made: dict[str, Project] = {}
+@pytest.fixture(scope="session", params=combinations(), ids=named)
+def answers(request: pytest.FixtureRequest) -> Answers:
+    """Every choice with every other."""
+    answers: Answers = request.param
+    return answers
 
-    def emitted(queue: str) -> Project:
-        if queue not in made:
-            made[queue] = bake(folder / queue, {"queue_backend": queue}, template, env={"UV_OFFLINE": "1"})
-        return made[queue]
+
+@pytest.fixture(scope="session")
+def emitted(shared: Path, template: Path) -> Callable[[Answers], Project]:
+    """A render of these answers that no tool has run in."""
+
+    def emitted(answers: Answers) -> Project:
+        output_dir = shared / f"emitted-{named(answers)}"
+        with exclusive(output_dir.with_suffix(".lock")):
+            if output_dir.exists():
+                return Project(output_dir / "my-chat", answers)
+            return bake(output_dir, answers, template, env={"UV_OFFLINE": "1"})
 
     return emitted
 
@@ -98,14 +137,15 @@ def listed(files: dict[str, str]) -> set[str]:
     return {f"{folder.removeprefix('./')}{name}" for folder, names in files.items() for name in names.split()}
 
 
-def test_these_files_are_emitted_and_no_others(variant: str, emitted: Callable[[str], Project]) -> None:
+def test_these_files_are_emitted_and_no_others(answers: Answers, emitted: Callable[[Answers], Project]) -> None:
     """The tree of each choice, exactly."""
-    assert emitted(variant).files() == sorted(listed(COMMON) | listed(ADDED[variant]))
+    added = set[str]().union(*(listed(ADDED[question][choice]) for question, choice in answers.items()))
+    assert emitted(answers).files() == sorted(listed(COMMON) | added)
 
 
-def test_no_template_syntax_is_left(variant: str, emitted: Callable[[str], Project]) -> None:
+def test_no_template_syntax_is_left(answers: Answers, emitted: Callable[[Answers], Project]) -> None:
     """Only GitHub's own `${{ }}` may stand, in what is copied as it is."""
-    project = emitted(variant)
+    project = emitted(answers)
     for name in project.files():
         text = project.read(name)
         if COPIED_AS_THEY_ARE.match(name):
@@ -113,27 +153,28 @@ def test_no_template_syntax_is_left(variant: str, emitted: Callable[[str], Proje
         assert not re.findall(r"\{\{|\{%|\{#|cookiecutter", text), name
 
 
-def test_no_product_that_was_not_chosen_is_named(variant: str, emitted: Callable[[str], Project]) -> None:
+def test_no_product_that_was_not_chosen_is_named(answers: Answers, emitted: Callable[[Answers], Project]) -> None:
     """Whoever reads the project has never seen this template, and what else it could have given."""
-    project = emitted(variant)
-    chosen = {"queue_backend": variant}
-    answers = {chosen.get(question, choices(question)[0]) for question in asked() if type(QUESTIONS[question]) is list}
-    ours = set[str]().union(*(PRODUCTS[answer] for answer in answers))
-    foreign = "|".join(sorted(set[str]().union(*PRODUCTS.values()) - ours))
-    named = re.compile(rf"(?<![a-z0-9])({foreign})(?![a-z0-9])", re.IGNORECASE)
-    found = {name: named.findall(name + "\n" + project.read(name)) for name in project.files()}
+    project = emitted(answers)
+    ours = set[str]().union(*(PRODUCTS[question][choice] for question, choice in answers.items()))
+    every = set[str]().union(*(products for of_question in PRODUCTS.values() for products in of_question.values()))
+    foreign = "|".join(sorted(every - ours))
+    product = re.compile(rf"(?<![a-z0-9])({foreign})(?![a-z0-9])", re.IGNORECASE)
+    found = {name: product.findall(name + "\n" + project.read(name)) for name in project.files()}
     assert {name: products for name, products in found.items() if products} == {}
 
 
-def test_no_file_is_empty_but_those_that_mark_a_package(variant: str, emitted: Callable[[str], Project]) -> None:
-    project = emitted(variant)
+def test_no_file_is_empty_but_those_that_mark_a_package(
+    answers: Answers, emitted: Callable[[Answers], Project]
+) -> None:
+    project = emitted(answers)
     empty = {Path(name).name for name in project.files() if not project.read(name).strip()}
     assert empty <= {"__init__.py", "py.typed"}
 
 
-def test_text_is_tidy(variant: str, emitted: Callable[[str], Project]) -> None:
+def test_text_is_tidy(answers: Answers, emitted: Callable[[Answers], Project]) -> None:
     """No trailing spaces, one newline at the end, and no gaps where a condition stood."""
-    project = emitted(variant)
+    project = emitted(answers)
     for name in project.files():
         text = (project.path / name).read_bytes().decode()
         assert "\r" not in text, name
@@ -143,12 +184,13 @@ def test_text_is_tidy(variant: str, emitted: Callable[[str], Project]) -> None:
 
 
 def test_python_is_emitted_as_it_lies_in_the_template(
-    variant: str, emitted: Callable[[str], Project], template: Path
+    answers: Answers, emitted: Callable[[Answers], Project], template: Path
 ) -> None:
     """Byte for byte, from the last overlay that has the file: the slug in app/settings.py is the one expression."""
-    project = emitted(variant)
+    project = emitted(answers)
     base = template / BASE
-    trees = [base, *(base / "_variants" / folder for folder in OVERLAYS[variant])]
+    chosen = [folder for question, chains in OVERLAYS.items() for folder in chains[answers[question]]]
+    trees = [base, *(base / "_variants" / folder for folder in chosen)]
     for name in project.files():
         if name.endswith(".py"):
             source = next(tree / name for tree in reversed(trees) if (tree / name).exists()).read_bytes()
@@ -157,19 +199,20 @@ def test_python_is_emitted_as_it_lies_in_the_template(
             assert (project.path / name).read_bytes() == source, name
 
 
-def test_only_the_queues_own_files_differ_from_choice_to_choice(emitted: Callable[[str], Project]) -> None:
+def test_only_the_queues_own_files_differ_from_choice_to_choice(emitted: Callable[[Answers], Project]) -> None:
     """All of app/ but what opens the store and hands ids to a worker is the same bytes in every project."""
-    projects = [emitted(queue) for queue in choices("queue_backend")]
+    projects = [emitted({**combinations()[0], "queue_backend": queue}) for queue in choices("queue_backend")]
     names = {name for project in projects for name in project.files() if name.startswith("app/")}
     for name in names - OF_THE_QUEUE:
         assert len({(project.path / name).read_bytes() for project in projects}) == 1, name
 
 
 def test_only_the_librarys_own_files_differ_from_one_durable_queue_to_another(
-    emitted: Callable[[str], Project],
+    emitted: Callable[[Answers], Project],
 ) -> None:
     """Accepting, relaying, leases, attempts, results and events, and their tests, are the same bytes in each."""
-    projects = [emitted(queue) for queue in choices("queue_backend") if queue != "none"]
+    durable = [queue for queue in choices("queue_backend") if queue != "none"]
+    projects = [emitted({**combinations()[0], "queue_backend": queue}) for queue in durable]
     names = {name for project in projects for name in project.files() if name.startswith(("app/", "tests/"))}
     differing = {
         name

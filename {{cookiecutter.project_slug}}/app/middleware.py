@@ -16,7 +16,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.logging import request_id
 
 SAFE_REQUEST_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
-OPEN_PATHS = frozenset({"/", "/health", "/ready"})
+# The page's own files are open too: the tag that names one can't send a key. Each part of their paths begins with a
+# letter, so that none is `..`: here a path has been decoded, and nothing has resolved it yet.
+OPEN_PATHS = re.compile(r"/|/health|/ready|/web(/\w[\w.-]*)+", re.ASCII)
 
 
 class App(FastAPI):
@@ -82,7 +84,7 @@ class BearerKey:
         if scope["type"] == "http":
             scope["state"]["caller"] = "anonymous"
             path = scope["path"].removeprefix(scope.get("root_path", ""))
-            if self.key and path not in OPEN_PATHS:
+            if self.key and not OPEN_PATHS.fullmatch(path):
                 scheme, _, given = Headers(scope=scope).get("authorization", "").partition(" ")
                 if scheme.lower() != "bearer" or not secrets.compare_digest(given.strip().encode("latin-1"), self.key):
                     refusal = JSONResponse({"detail": "a valid API key is needed"}, 401, {"WWW-Authenticate": "Bearer"})

@@ -1,14 +1,46 @@
-"""The chat page: `app/web/`, as it lies there."""
+"""The chat page: `app/web/`, as it lies there, and the headers that hold it to what lies there."""
 
+import mimetypes
 from pathlib import Path
 
-from fastapi import FastAPI
-from fastapi.responses import FileResponse
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
+from fastapi.staticfiles import StaticFiles
+from starlette.types import Scope
 
-PAGE = Path(__file__).parent / "web" / "index.html"
+WEB = Path(__file__).parent / "web"
+POLICY = {
+    "default-src": "'none'",
+    "script-src": "'self'",
+    "style-src": "'self'",
+    "img-src": "'self'",
+    "connect-src": "'self'",
+    "base-uri": "'none'",
+    "form-action": "'none'",  # the forms are the scripts': none of them is ever sent by the browser itself
+    "frame-ancestors": "'none'",
+    "require-trusted-types-for": "'script'",  # where a text would become HTML, as in `innerHTML`, the browser throws
+}
+HEADERS = {
+    "Content-Security-Policy": "; ".join(map(" ".join, POLICY.items())),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",  # a browser asks whether a file has changed: a 304 if not
+}
+mimetypes.add_type("text/javascript", ".js")  # some Windows registries say text/plain, which `nosniff` forbids to run
+
+
+class Web(StaticFiles):
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        response = await super().get_response(path, scope)
+        response.headers.update(HEADERS)
+        return response
 
 
 def install(app: FastAPI) -> None:
-    @app.get("/", include_in_schema=False)
-    async def page() -> FileResponse:
-        return FileResponse(PAGE, headers={"Cache-Control": "no-cache"})  # a browser asks whether it has changed
+    web = Web(directory=WEB)
+
+    async def page(request: Request) -> Response:
+        return await web.get_response("index.html", request.scope)
+
+    app.add_route("/", page, methods=["GET"], include_in_schema=False)
+    app.mount("/web", web)

@@ -1,5 +1,6 @@
 from collections.abc import Callable, Iterator
 
+import httpx2
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
@@ -33,9 +34,33 @@ def test_without_the_key_everything_is_closed(client: TestClient, path: str, hea
     assert (response.status_code, response.headers["www-authenticate"]) == (401, "Bearer")
 
 
-@pytest.mark.parametrize("path", ["/", "/health", "/ready"])
+@pytest.mark.parametrize("path", ["/", "/web/page.css", "/health", "/ready"])
 def test_but_the_page_and_the_health_checks(client: TestClient, path: str) -> None:
     assert client.get(path).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/web",
+        "/web/",
+        "/webs",
+        "/web/../stream?text=x",
+        "/web/%2e%2e/stream?text=x",
+        "/web/..%2fstream?text=x",
+        "/web/deep/../../stream?text=x",
+        "/web/..\\stream",
+        "/web//stream",
+        "/web/page.css/..",
+        "/web/.env",
+        "/web/page.css%0a",
+        "//web/page.css",
+    ],
+)
+def test_a_path_that_only_begins_like_the_pages_files_is_closed(client: TestClient, path: str) -> None:
+    """What stands between us and the client may have its own idea of what `..` means."""
+    response = client.get(httpx2.URL("http://testserver").copy_with(raw_path=path.encode()))
+    assert response.status_code == 401
 
 
 def test_the_open_paths_are_open_behind_a_proxy_that_adds_a_prefix(guarded: FastAPI) -> None:

@@ -1,0 +1,59 @@
+"""The application with a model that says what it is told, when it is told: by `POST /tell`."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any
+
+from app.chat.providers.base import Finish, Message, ModelError  # type: ignore[import-not-found]
+from app.main import create_app  # type: ignore[import-not-found]
+from fastapi import FastAPI, Request
+
+
+class Told:
+    model = "told"
+
+    def __init__(self) -> None:
+        self.words: asyncio.Queue[Any] = asyncio.Queue()
+        self.answering = 0
+
+    async def stream(self, messages: Sequence[Message]) -> AsyncGenerator[str | Finish, None]:
+        self.answering += 1
+        try:
+            while True:
+                word = await self.words.get()
+                if isinstance(word, ModelError):
+                    raise word
+                yield word
+                if isinstance(word, Finish):
+                    return
+        finally:
+            self.answering -= 1
+
+
+told = Told()
+app: FastAPI = create_app(provider=told)
+
+
+@app.post("/tell")
+async def tell(request: Request) -> None:
+    """A JSON text is said; `{"fail": retryable}` fails; `{"end": reason}` is the end."""
+    match json.loads(await request.body()):
+        case str(text):
+            told.words.put_nowait(text)
+        case {"fail": retryable}:
+            told.words.put_nowait(ModelError("on purpose", retryable=retryable))
+        case {"end": reason}:
+            told.words.put_nowait(Finish(reason))
+
+
+@app.delete("/tell")
+async def tell_no_more() -> int:
+    """Forgets what has not been said yet; gives how many are being answered."""
+    told.words = asyncio.Queue()
+    return told.answering
+
+
+@app.get("/answering")
+async def answering() -> int:
+    return told.answering

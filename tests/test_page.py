@@ -1,0 +1,677 @@
+"""The chat page in a browser, against the served render: with jobs in the web process, and with a worker.
+
+The model is `page/told.py`: it says what a test tells it, when it tells it, so that no test has to wait for a clock.
+"""
+
+import json
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from needs import NEEDS
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
+from rendering import Project
+from running import START_SECONDS, Server, posix_only, python_of, request, running, services
+
+pytestmark = [pytest.mark.needs("chromium"), posix_only]
+FILES = Path(__file__).parent / "page"
+CONTRAST = (FILES / "contrast.js").read_text("utf-8")
+MAX_LINES = 300
+HOSTILE = {
+    "markup": "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'><b>&lt;&amp;</b>",
+    "right to left": "abc \u202eoverridden\u202c \u05e9\u05dc\u05d5\u05dd \u2067isolated and never closed",
+    "emoji": "\U0001f469\u200d\U0001f469\u200d\U0001f467\u200d\U0001f466 \U0001f3f3\ufe0f\u200d\U0001f308 \u2764\ufe0f",
+    "marks": "Z" + "\u0300\u0336\u0489" * 50 + "algo",
+    "spaces": "  two  \n\n\n\ttab\u00a0and\u2028 a line separator \x00\x07\x1b[31m",
+    "one word": "x" * 5000,
+    "100 kB": "All work and no play. " * 4545,
+}
+Serve = Callable[..., AbstractContextManager[Server]]
+NOTICE = "Not complete: "
+
+
+class Chat:
+    """A browser's tab with the page, and what it sent; `complaints` is what a developer would see in its console."""
+
+    def __init__(self, page: Page, server: Server) -> None:
+        self.page = page
+        self.server = server
+        self.sent: list[dict[str, Any]] = []
+        self.complaints: list[str] = []
+        page.on("console", lambda message: self._complain(message.type, message.text))
+        page.on("pageerror", lambda error: self._complain("error", str(error)))
+        page.on("request", lambda request: self._note(request.url, request.post_data))
+        page.goto(f"http://127.0.0.1:{server.port}/")
+        self.question = page.get_by_label("Your message")
+        self.send = page.get_by_role("button", name="Send")
+        self.stop = page.get_by_role("button", name="Stop")
+        self.retry = page.get_by_role("button", name="Try again")
+        self.text = page.locator(".text").last
+        self.log = page.get_by_role("log")
+        self.alert = self.log.locator(".alert")
+
+    def _complain(self, kind: str, text: str) -> None:
+        # What the network or the server refused is for the page to tell: its users have no console.
+        if kind in ("error", "warning") and not text.startswith("Failed to load resource"):
+            self.complaints.append(text)
+
+    def _note(self, url: str, body: str | None) -> None:
+        if url.endswith("/chat/stream") and body:
+            self.sent.append(json.loads(body))
+
+    def tell(self, *words: Any) -> None:
+        """Have the model say these: a text, a failure or its end."""
+        for word in words:
+            assert request(self.server.port, "POST", "/tell", json.dumps(word)).status == 200
+
+    def ask(self, question: str) -> None:
+        """Ask, and wait until the model is asked."""
+        self.question.fill(question)
+        self.question.press("Enter")
+        expect(self.log.get_by_text("Thinking…")).to_be_visible()
+
+    def exchange(self, question: str, answer: str) -> None:
+        self.ask(question)
+        self.tell(answer, {"end": "end"})
+        expect(self.send).to_be_visible()
+
+    def shown(self) -> Any:
+        """The latest answer, exactly: what `expect` compares has no spaces to speak of."""
+        return self.text.evaluate("(element) => element.textContent")
+
+    def keep(self, conversation: Any) -> None:
+        """As if the tab had had this conversation before."""
+        self.page.evaluate(
+            "(kept) => addEventListener('pagehide', () => sessionStorage.setItem('conversation', kept))",
+            json.dumps(conversation),
+        )
+        self.page.reload()
+
+    def overflow(self) -> Any:
+        """How many pixels are out of sight to the right."""
+        return self.page.evaluate(
+            """() => Math.max(...[document.documentElement, ...document.querySelectorAll("body, body *")]
+                .filter((element) => element.clientWidth && element.checkVisibility())
+                .filter((element) => !element.matches(".unseen, input"))
+                .map(({ scrollWidth, clientWidth }) => scrollWidth - clientWidth))"""
+        )
+
+
+def wait_until(true: Callable[[], bool], pause: Callable[[float], None] = lambda ms: time.sleep(ms / 1000)) -> None:
+    """For what the page does not show. Without the page's own `pause`, no event of it is seen meanwhile."""
+    deadline = time.monotonic() + START_SECONDS
+    while not true():
+        assert time.monotonic() < deadline
+        pause(10)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with (
+        sync_playwright() as playwright,
+        playwright.chromium.launch(executable_path=NEEDS["chromium"].path(), args=["--no-sandbox"]) as browser,
+    ):
+        yield browser
+
+
+@pytest.fixture(scope="module", params=["none", "rq"])
+def project(request: pytest.FixtureRequest, render: Callable[..., Project]) -> Project:
+    project = render(queue_backend=request.param)
+    project.sync()
+    return project
+
+
+@pytest.fixture(scope="module")
+def env(project: Project) -> Iterator[Mapping[str, str]]:
+    with services(project) as env:
+        yield {**env, "PYTHONPATH": str(FILES)}
+
+
+@pytest.fixture(scope="module")
+def serve(project: Project, env: Mapping[str, str]) -> Serve:
+    """`with serve(API_KEY="k"):` the project with a model that is told what to say."""
+
+    @contextmanager
+    def serve(**settings: str) -> Iterator[Server]:
+        command = (python_of(project), "-m", "uvicorn", "told:app", "--port", "0", "--no-access-log")
+        with running(*command, cwd=project.path, env={**env, **settings}) as process:
+            yield Server(process)
+
+    return serve
+
+
+@pytest.fixture(scope="module")
+def shared_server(project: Project, env: Mapping[str, str], serve: Serve) -> Iterator[Server]:
+    """With its worker, if any. Its keep-alives come thick and fast."""
+    with ExitStack() as stack:
+        if (project.path / "app" / "worker.py").exists():
+            stack.enter_context(running(python_of(project), "-m", "app.worker", cwd=project.path, env=env))
+        large = str(2**24)  # for a document that takes a while
+        yield stack.enter_context(serve(HEARTBEAT_SECONDS="0.05", DRAIN_SECONDS="0", MAX_BODY_BYTES=large))
+
+
+@pytest.fixture
+def server(shared_server: Server) -> Server:
+    """The one that most tests share: nobody is being answered, and the model has nothing left to say."""
+    wait_until(lambda: json.load(shared_server.request("DELETE", "/tell")) == 0)
+    return shared_server
+
+
+@pytest.fixture
+def tab(browser: Browser) -> Iterator[Callable[..., Chat]]:
+    """`tab(server)` opens the page in a browser that knows nothing of other tabs. No test may leave a complaint."""
+    chats: list[Chat] = []
+    with ExitStack() as stack:
+
+        def tab(server: Server, script: str = "", **options: Any) -> Chat:
+            context = stack.enter_context(browser.new_context(**options))
+            context.set_default_timeout(10_000)
+            if script:
+                context.add_init_script(script)
+            chats.append(Chat(context.new_page(), server))
+            return chats[-1]
+
+        yield tab
+        assert [chat.complaints for chat in chats if chat.complaints] == []
+
+
+@pytest.fixture
+def chat(tab: Callable[..., Chat], server: Server) -> Chat:
+    return tab(server)
+
+
+def test_the_page_is_small(project: Project) -> None:
+    """All of it is read in one sitting."""
+    assert sum(project.read(name).count("\n") for name in project.files() if name.startswith("app/web/")) < MAX_LINES
+
+
+def test_an_answer_is_seen_while_it_is_made(chat: Chat) -> None:
+    """First that the model thinks, then each token as it comes, then that it is complete."""
+    assert chat.page.title() == "Chat"
+    chat.ask("Count")
+    expect(chat.page.get_by_role("status").first).to_have_text("Thinking…")
+    expect(chat.log).to_have_attribute("aria-busy", "true")
+    so_far = ""
+    for word in ["One", ", two", ", \U0001f600"]:
+        chat.tell(word)
+        so_far += word
+        expect(chat.text).to_have_text(so_far)
+        expect(chat.stop).to_be_visible()
+        expect(chat.log.get_by_text("Thinking…")).to_have_count(0)
+    chat.tell({"end": "end"})
+    expect(chat.send).to_be_visible()
+    expect(chat.stop).to_be_hidden()
+    expect(chat.log).to_have_attribute("aria-busy", "false")
+    expect(chat.log.get_by_text("End of the answer.")).to_be_attached()
+    expect(chat.question).to_be_focused()
+
+
+def test_keep_alives_disturb_nothing(chat: Chat) -> None:
+    """Nothing at all changes in the page while they come, before the first token and between two."""
+    network = chat.page.context.new_cdp_session(chat.page)
+    network.send("Network.enable")
+    received: list[Any] = []
+    network.on("Network.dataReceived", lambda event: received.append(event))
+    chat.ask("Are you there?")
+    for word in ["Still", " here"]:
+        chat.page.evaluate(
+            """() => { window.changes = []; new MutationObserver((changes) => window.changes.push(...changes))
+                .observe(document, { subtree: true, childList: true, attributes: true, characterData: true }); }"""
+        )
+        received.clear()
+        wait_until(lambda: len(received) >= 3, chat.page.wait_for_timeout)
+        assert chat.page.evaluate("window.changes.length") == 0
+        chat.tell(word)
+        chat.page.wait_for_function("() => window.changes.length")
+    chat.tell({"end": "end"})
+    expect(chat.send).to_be_visible()
+    assert chat.shown() == "Still here"
+
+
+@pytest.mark.parametrize("by", ["button", "Escape"])
+def test_an_answer_can_be_stopped(chat: Chat, by: str) -> None:
+    """The page keeps what came and says so, and the model is let go."""
+    chat.ask("Go on for ever")
+    chat.tell("on and on")
+    expect(chat.text).to_have_text("on and on")
+    assert json.load(chat.server.request("GET", "/answering")) == 1
+    chat.stop.click() if by == "button" else chat.page.keyboard.press("Escape")
+    expect(chat.log.get_by_text(NOTICE)).to_have_text(NOTICE + "you stopped it.")
+    expect(chat.retry).to_have_count(0)
+    expect(chat.question).to_be_focused()
+    assert chat.shown() == "on and on"
+    wait_until(lambda: json.load(chat.server.request("GET", "/answering")) == 0, chat.page.wait_for_timeout)
+    chat.exchange("And now?", "Something else")
+    assert chat.sent[-1] == {"question": "And now?", "history": []}
+
+
+def test_an_error_that_may_pass_can_be_retried(chat: Chat) -> None:
+    """It comes with the request's id, to report it. What had come of the answer gives way to the new one."""
+    chat.ask("Twice?")
+    chat.tell("half an ans", {"fail": True})
+    expect(chat.alert).to_contain_text("The model could not answer.")
+    expect(chat.alert).to_contain_text("Request id: ")
+    assert chat.shown() == "half an ans"
+    chat.retry.click()
+    expect(chat.log.get_by_text("Thinking…")).to_be_visible()
+    chat.tell("whole", {"end": "end"})
+    expect(chat.send).to_be_visible()
+    assert chat.shown() == "whole"
+    expect(chat.page.locator(".text")).to_have_count(1)
+    expect(chat.alert).to_have_count(0)
+    assert chat.sent == [{"question": "Twice?", "history": []}] * 2
+
+
+def test_an_error_that_would_come_again_can_not(chat: Chat) -> None:
+    chat.ask("Never?")
+    chat.tell({"fail": False})
+    expect(chat.alert).to_contain_text("The model could not answer.")
+    expect(chat.retry).to_have_count(0)
+
+
+def test_only_the_latest_answer_can_be_retried(chat: Chat) -> None:
+    """What would be written above a later question would be out of order."""
+    chat.ask("One")
+    chat.tell({"fail": True})
+    expect(chat.retry).to_be_visible()
+    chat.ask("Two")
+    expect(chat.retry).to_have_count(0)
+    chat.tell({"end": "length"})
+
+
+def test_a_question_that_the_server_refuses_comes_back_to_be_changed(chat: Chat) -> None:
+    chat.question.fill("x" * 32_001)
+    chat.question.press("Enter")
+    expect(chat.alert).to_contain_text("question: String should have at most 32000 characters (422)")
+    expect(chat.retry).to_have_count(0)
+    expect(chat.question).to_have_value("x" * 32_001)
+
+
+def test_a_server_that_is_killed_leaves_what_came_through(tab: Callable[..., Chat], serve: Serve) -> None:
+    """The page says that the connection was lost, and offers another try: which fails while there is no server."""
+    with serve() as server:
+        chat = tab(server)
+        chat.ask("Are you well?")
+        chat.tell("So far, so")
+        expect(chat.text).to_have_text("So far, so")
+        server.process.stop(signal.SIGKILL)
+    expect(chat.log.get_by_text(NOTICE)).to_have_text(NOTICE + "the connection was lost; what came is kept.")
+    assert chat.shown() == "So far, so"
+    chat.retry.click()
+    expect(chat.alert).to_contain_text("There is no connection to the server.")
+    expect(chat.retry).to_be_visible()
+    expect(chat.send).to_be_visible()
+
+
+def test_a_server_that_shuts_down_says_so(tab: Callable[..., Chat], serve: Serve) -> None:
+    with serve(DRAIN_SECONDS="0") as server:
+        chat = tab(server)
+        chat.ask("Are you well?")
+        chat.tell("I have to")
+        expect(chat.text).to_have_text("I have to")
+        server.process.stop(signal.SIGTERM)
+    expect(chat.log.get_by_text(NOTICE)).to_have_text(NOTICE + "the server shut down.")
+    assert chat.shown() == "I have to"
+    expect(chat.retry).to_be_visible()
+
+
+def test_a_key_is_asked_for_where_one_is_needed(tab: Callable[..., Chat], serve: Serve) -> None:
+    """By the keyboard alone: a wrong one is told from none, the right one opens, and a reload remembers it."""
+    with serve(API_KEY="s3cret") as server:
+        chat = tab(server)
+        press = chat.page.keyboard.press
+        panel = chat.page.locator("#access")
+        chat.question.fill("Open?")
+        chat.question.press("Enter")
+        for hint, key in [("The server asks for an API key.", "wrong"), ("does not accept this API key.", "s3cret")]:
+            expect(panel).to_contain_text(hint)
+            expect(chat.page.get_by_label("API key", exact=True)).to_be_focused()
+            chat.page.keyboard.type(key)
+            press("Enter")
+            expect(chat.retry).to_be_focused()
+            press("Enter")
+            chat.page.get_by_label("API key", exact=True).evaluate("(input) => (input.value = '')")
+        expect(chat.log.get_by_text("Thinking…")).to_be_visible()
+        expect(panel).not_to_have_attribute("open", "")
+        chat.page.reload()
+        chat.question.fill("Still open?")
+        chat.question.press("Enter")
+        expect(chat.log.get_by_text("Thinking…")).to_be_visible()
+
+
+def test_a_document_is_followed_to_its_result(chat: Chat, tmp_path: Path) -> None:
+    """Pasted or from a file: the progress is seen on its way to 100 %, then what the job has made of it."""
+    chat.page.get_by_text("Documents", exact=True).click()
+    panel = chat.page.get_by_role("region", name="Documents")
+    text = "to be or not to be "
+    (tmp_path / "From a file.txt").write_text(text * 200_000, "utf-8")
+    seen = """() => { window.seen = []; new MutationObserver(() => window.seen.push(
+        ...[...document.querySelectorAll("progress")].map(({ value }) => value)))
+        .observe(document.getElementById("jobs"), { subtree: true, childList: true, attributes: true }); }"""
+    chat.page.evaluate(seen)
+    for title, times in {"Pasted": 1, "From a file.txt": 200_000}.items():
+        if title == "Pasted":
+            panel.get_by_label("Title").fill(title)
+            panel.get_by_label("Text", exact=True).fill(text)
+        else:
+            panel.get_by_label("or a text file").set_input_files(tmp_path / title)
+            expect(panel.get_by_label("Title")).to_have_value(title)
+        panel.get_by_role("button", name="Add document").click()
+        card = panel.get_by_role("article").filter(has_text=title)
+        expect(card).to_contain_text(f"{6 * times} words", timeout=30_000)
+        expect(card).to_contain_text(f"Most frequent: \u2068to\u2069 ({2 * times}), \u2068be\u2069 ({2 * times})")
+        expect(card).to_contain_text("succeeded")
+        expect(card).to_have_attribute("aria-busy", "false")
+        assert card.get_by_role("progressbar", name="Progress").evaluate("(bar) => bar.value") == 1
+        expect(panel.get_by_label("Text", exact=True)).to_have_value("")
+    assert {value for value in chat.page.evaluate("window.seen") if 0 < value < 1}
+
+
+def test_a_document_that_the_server_refuses_is_told(tab: Callable[..., Chat], serve: Serve) -> None:
+    """A megabyte is too much by default."""
+    much = b"much " * 210_000
+    with serve() as server:
+        chat = tab(server)
+        chat.page.get_by_text("Documents", exact=True).click()
+        file = chat.page.get_by_label("or a text file")
+        file.set_input_files({"name": "much", "mimeType": "text/plain", "buffer": much})
+        chat.page.get_by_role("button", name="Add document").click()
+        expect(chat.page.get_by_role("article")).to_contain_text("(413)")
+        expect(chat.retry).to_have_count(0)
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_whatever_a_text_holds_is_shown_and_does_nothing(chat: Chat, kind: str) -> None:
+    """As a question, as an answer, after a reload: every character, no element, no overflow; the page responds."""
+    text = HOSTILE[kind]
+    question = text[:30_000]
+    chat.ask("Say it")
+    half = len(text) // 2
+    chat.tell(text[:half], text[half:], {"end": "end"})
+    expect(chat.send).to_be_visible()
+    assert chat.shown() == text
+    chat.exchange(question, "Yes")
+    chat.page.reload()
+    assert chat.page.locator(".text").first.evaluate("(element) => element.textContent") == text
+    asked = chat.page.locator(".question").last.evaluate("(element) => element.textContent")
+    assert asked == question.replace("\r\n", "\n")
+    assert chat.page.locator(".text > *, .question > *").count() == 0
+    assert chat.page.evaluate("window.hacked") is None
+    assert chat.overflow() <= 0
+    began = time.monotonic()
+    chat.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    assert time.monotonic() - began < 1
+
+
+def test_a_reload_keeps_the_conversation(chat: Chat) -> None:
+    """What is shown, and what is sent along: the questions whose answers are complete."""
+    chat.exchange("Who was\nHamlet?", "A prince.")
+    chat.ask("Of where?")
+    chat.tell({"fail": True})
+    expect(chat.retry).to_be_visible()
+    chat.retry.click()
+    expect(chat.log.get_by_text("Thinking…")).to_be_visible()
+    chat.tell("Of Den")
+    expect(chat.text).to_have_text("Of Den")
+    chat.page.reload()
+    expect(chat.page.locator(".question")).to_have_text(["Who was Hamlet?", "Of where?"])
+    expect(chat.page.locator(".text")).to_have_text(["A prince.", "Of Den"])
+    expect(chat.alert).to_contain_text("You left before the answer was complete.")
+    history = [{"role": "user", "content": "Who was\nHamlet?"}, {"role": "assistant", "content": "A prince."}]
+    chat.retry.click()
+    expect(chat.log.get_by_text("Thinking…")).to_be_visible()
+    assert chat.sent[-1] == {"question": "Of where?", "history": history}
+    chat.tell("Of Denmark.", {"end": "length"})
+    expect(chat.log.get_by_text(NOTICE)).to_have_text(NOTICE + "it grew too long.")
+    chat.page.reload()
+    expect(chat.page.locator(".text")).to_have_text(["A prince.", "Of Denmark."])
+    expect(chat.alert).to_have_count(0)
+    chat.exchange("And then?", "He died.")
+    assert [message["content"] for message in chat.sent[-1]["history"]][2:] == ["Of where?", "Of Denmark."]
+
+
+def test_a_new_chat_forgets_the_old_one(chat: Chat) -> None:
+    """And stops what is still being written of it. Another tab never knew it."""
+    chat.exchange("One", "1")
+    chat.ask("Two")
+    chat.page.get_by_role("button", name="New chat").click()
+    expect(chat.page.locator(".question")).to_have_count(0)
+    expect(chat.page.get_by_role("heading", name="What would you like to know?")).to_be_visible()
+    expect(chat.question).to_be_focused()
+    chat.exchange("Three", "3")
+    assert chat.sent[-1] == {"question": "Three", "history": []}
+    chat.page.reload()
+    expect(chat.page.locator(".question")).to_have_text(["Three"])
+    other = chat.page.context.new_page()
+    other.goto(chat.page.url)
+    expect(other.get_by_role("heading", name="What would you like to know?")).to_be_visible()
+
+
+def test_a_conversation_that_is_too_long_is_sent_in_part_and_says_so(chat: Chat) -> None:
+    """The latest of it, in fewer bytes than the server takes."""
+    chat.keep([{"question": str(number), "answer": "\u20ac" * 30_000, "reason": "end"} for number in range(20)])
+    chat.exchange("And?", "Well.")
+    expect(chat.log).to_contain_text("This chat is too long: its first 11 answers were not sent along.")
+    contents = [message["content"] for message in chat.sent[-1]["history"]]
+    assert contents[::2] == [str(number) for number in range(11, 20)]
+    assert len(json.dumps(chat.sent[-1], ensure_ascii=False).encode()) < 2**20
+
+
+@pytest.mark.parametrize(
+    "lacking",
+    [
+        "Storage.prototype.setItem = () => { throw new DOMException('full', 'QuotaExceededError'); };",
+        "Object.defineProperty(window, 'sessionStorage', { get() { throw new DOMException('', 'SecurityError'); } });",
+    ],
+    ids=["full", "forbidden"],
+)
+def test_a_tab_that_can_keep_nothing_chats_all_the_same(tab: Callable[..., Chat], server: Server, lacking: str) -> None:
+    """It says that a reload would lose the conversation; until then it has all of it, and the key."""
+    chat = tab(server, lacking)
+    chat.exchange("One", "1")
+    expect(chat.page.get_by_text("a reload would lose what is new")).to_be_visible()
+    chat.page.locator("summary", has_text="API key").click()
+    chat.page.get_by_label("API key", exact=True).fill("k-1")
+    chat.page.keyboard.press("Enter")
+    with chat.page.expect_request("**/chat/stream") as asked:
+        chat.exchange("Two", "2")
+    assert asked.value.headers["authorization"] == "Bearer k-1"
+    assert [message["content"] for message in chat.sent[-1]["history"]] == ["One", "1"]
+
+
+def test_the_policy_keeps_out_what_is_not_the_pages_own(tab: Callable[..., Chat], server: Server) -> None:
+    """Without it, each of these would do what it says."""
+    chat = tab(
+        server,
+        "addEventListener('securitypolicyviolation', (e) => (window.violations ??= []).push(e.effectiveDirective));",
+    )
+    attempts = """() => {
+        const add = (tag, words) => document.body.append(Object.assign(document.createElement(tag), words));
+        add("style", { textContent: "h1 { display: none }" });
+        document.querySelector("h1").setAttribute("style", "display: none");
+        try { add("script", { textContent: "window.hacked = 1" }); } catch (error) { window.thrown = error.name; }
+        add("img", { src: "http://127.0.0.2:9/elsewhere.png" });
+        try { document.querySelector("h1").innerHTML = "<b>bold</b>"; } catch (error) { window.thrown += error.name; }
+        return fetch("http://127.0.0.2:9/").catch(() => {});
+    }"""
+    chat.page.evaluate(attempts)
+    chat.page.wait_for_function("() => window.violations?.length >= 6")
+    assert chat.page.evaluate("window.hacked") is None
+    expect(chat.page.get_by_role("heading", name="Chat", exact=True)).to_be_visible()
+    violated = set(chat.page.evaluate("window.violations"))
+    assert violated >= {"style-src-elem", "style-src-attr", "connect-src", "img-src", "require-trusted-types-for"}
+    assert chat.complaints
+    chat.complaints.clear()
+
+
+def test_the_page_is_found_under_a_prefix(tab: Callable[..., Chat], server: Server) -> None:
+    """Behind a proxy that takes it away again."""
+    chat = tab(server)
+
+    def forward(route: Route) -> None:
+        route.fulfill(response=route.fetch(url=route.request.url.replace("/prefix/", "/")))
+
+    chat.page.route("**/prefix/**", forward)
+    chat.page.goto(f"http://127.0.0.1:{server.port}/prefix/")
+    expect(chat.question).to_be_focused()
+    chat.tell("Found", {"end": "end"})
+    chat.question.fill("Found?")
+    chat.question.press("Enter")
+    expect(chat.text).to_have_text("Found")
+    expect(chat.send).to_be_visible()
+    loaded = chat.page.evaluate("() => performance.getEntriesByType('resource').map(({ name }) => name)")
+    assert len(loaded) > 5
+    assert [url for url in loaded if "/prefix/" not in url] == []
+
+
+def test_everything_can_be_reached_and_done_by_the_keyboard(chat: Chat) -> None:
+    """In the order in which it is seen; Enter sends, Shift+Enter does not, nor the Enter that ends a composition."""
+    press = chat.page.keyboard.press
+    expect(chat.question).to_be_focused()
+    press("Enter")
+    chat.page.keyboard.type("two")
+    press("Shift+Enter")
+    chat.page.keyboard.type("lines")
+    chat.question.dispatch_event("keydown", {"key": "Enter", "isComposing": True})
+    expect(chat.question).to_have_value("two\nlines")
+    press("Enter")
+    expect(chat.log.get_by_text("Thinking…")).to_be_visible()
+    chat.tell("Yes", {"end": "end"})
+    expect(chat.send).to_be_visible()
+    expect(chat.question).to_have_value("")
+    assert [body["question"] for body in chat.sent] == ["two\nlines"]
+    names: list[str] = []
+    chat.page.get_by_role("button", name="New chat").focus()
+    for _ in range(8):
+        names.append(chat.page.evaluate("document.activeElement.ariaLabel ?? document.activeElement.innerText"))
+        ring = chat.page.evaluate(
+            """() => getComputedStyle(document.activeElement).outlineColor !== "rgba(0, 0, 0, 0)"
+                && getComputedStyle(document.activeElement).outlineStyle === "solid"
+                || getComputedStyle(document.activeElement.parentElement).boxShadow !== "none" """
+        )
+        assert ring, f"{names[-1]} does not show that it has the focus"
+        press("Tab")
+    assert names == [
+        "New chat",
+        "Documents",
+        "API key",
+        "Conversation",
+        "Good answer",
+        "Bad answer",
+        "Your message",
+        "Send",
+    ]
+    chat.page.get_by_text("Documents", exact=True).focus()
+    press("Enter")
+    press("Tab")
+    expect(chat.page.get_by_label("Title")).to_be_focused()
+    press("Escape")
+    expect(chat.page.get_by_text("Documents", exact=True)).to_be_focused()
+    expect(chat.page.get_by_label("Title")).to_be_hidden()
+
+
+def test_a_reader_who_has_scrolled_up_is_left_there(chat: Chat) -> None:
+    """Others see the newest line."""
+    lines = "\n".join(f"line {number}" for number in range(100))
+    chat.ask("Much?")
+    chat.tell(lines)
+    at_end = "(log) => log.scrollHeight - log.clientHeight - log.scrollTop < 2"
+    chat.page.wait_for_function(at_end, arg=chat.log.element_handle())
+    chat.tell("\n" + lines)
+    expect(chat.text).to_contain_text("line 99 line 0")
+    chat.page.wait_for_function(at_end, arg=chat.log.element_handle())
+    chat.log.evaluate("(log) => (log.scrollTop = 200)")
+    chat.tell("\nthe last line", {"end": "end"})
+    expect(chat.send).to_be_visible()
+    chat.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    assert chat.log.evaluate("(log) => log.scrollTop") == 200
+
+
+@pytest.fixture(params=["light", "dark"])
+def busy(request: pytest.FixtureRequest, tab: Callable[..., Chat], server: Server) -> Chat:
+    """A page that shows all it has at once, in each colour scheme, on a phone."""
+    chat: Chat = tab(server, color_scheme=request.param, viewport={"width": 360, "height": 640})
+    return chat
+
+
+def everything(chat: Chat) -> Iterator[str]:
+    """All that the page may show, one thing after the other."""
+    yield "nothing"
+    chat.ask("A question with averylongwordthatdoesnotfitintoasinglelineofaphoneandthereforehastobebrokensomewhere?")
+    yield "thinking"
+    chat.tell("An answer", {"end": "end"})
+    expect(chat.send).to_be_visible()
+    yield "an answer"
+    chat.page.get_by_role("button", name="Good answer").click()
+    expect(chat.log.get_by_text("Thank you for the feedback.")).to_be_visible()
+    yield "feedback"
+    chat.ask("Another")
+    chat.tell({"fail": True})
+    expect(chat.retry).to_be_visible()
+    chat.question.fill("Something that is typed")
+    yield "an error"
+    chat.retry.focus()
+    yield "a button with the focus"
+    chat.page.get_by_text("Documents", exact=True).click()
+    chat.page.get_by_label("Title").fill("A title")
+    chat.page.locator("#text").fill("to be or not to be")
+    yield "a form"
+    chat.page.get_by_role("button", name="Add document").click()
+    expect(chat.page.get_by_text("Most frequent")).to_be_visible()
+    yield "a result"
+    chat.page.get_by_text("Documents", exact=True).click()
+    chat.page.locator("summary", has_text="API key").click()
+    yield "the form for the key"
+
+
+def test_everything_can_be_read_and_fits_on_a_phone(busy: Chat) -> None:
+    """WCAG AA contrast of texts, edges and the focus, in light and dark; nothing to be scrolled sideways."""
+    for what in everything(busy):
+        contrast = busy.page.evaluate(CONTRAST)
+        assert contrast["looked"] > 5
+        assert contrast["found"] == [], what
+        assert busy.overflow() <= 0, what
+
+
+def test_the_measure_of_contrast_finds_what_is_too_faint(chat: Chat) -> None:
+    """What tells the test above from one that always passes."""
+    chat.page.evaluate("document.querySelector('h1').style.color = '#8b8b8b'")
+    assert [found[:5] for found in chat.page.evaluate(CONTRAST)["found"]] == ["3.41:"]
+
+
+def test_a_screen_reader_finds_names_and_roles(chat: Chat) -> None:
+    chat.exchange("What?", "That.")
+    chat.page.get_by_text("Documents", exact=True).click()
+    expect(chat.page.locator("body")).to_match_aria_snapshot("""
+        - banner:
+          - heading "Chat" [level=1]
+          - button "New chat"
+          - group:
+            - text: Documents
+            - region "Documents":
+              - text: Title
+              - textbox "Title"
+              - text: Text
+              - textbox "Text"
+              - text: or a text file
+              - button "or a text file"
+              - button "Add document"
+          - group: API key
+        - log "Conversation":
+          - article:
+            - heading "You" [level=2]
+            - paragraph: What?
+            - heading "Answer" [level=2]
+            - paragraph: That.
+            - paragraph: End of the answer.
+            - button "Good answer"
+            - button "Bad answer"
+        - status
+        - textbox "Your message"
+        - button "Send"
+    """)
+    expect(chat.log).to_have_attribute("aria-live", "polite")

@@ -1,0 +1,36 @@
+/** The documents panel: each becomes a job, whose progress is shown while it runs, and then its result. */
+import { call, follow, problemOf } from "./api.js";
+import { add, page, showProblem } from "./page.js";
+
+async function index(document, key, card) {
+  card.ariaBusy = "true"; // a screen reader hears of the end, not of every chunk
+  card.replaceChildren();
+  add(card, "h2", "", document.title);
+  const bar = Object.assign(add(card, "progress"), { value: 0, ariaLabel: "Progress" });
+  const state = add(card, "p", "quiet", "sending");
+  try {
+    const { id } = await (await call("documents", document, { "Idempotency-Key": key })).json();
+    await follow(await call(`jobs/${id}/events`), { status: ({ state: word, progress }) =>
+      [bar.value, state.textContent] = [progress.fraction, [word, progress.message].filter(Boolean).join(": ")] });
+    const { ended_at, error, result } = await (await call(`jobs/${id}`)).json();
+    if (!ended_at) throw new TypeError("the server shut down before the job ended");
+    if (error) throw error;
+    const terms = result?.top_terms.map(({ term, count }) => ` \u2068${term}\u2069 (${count})`); // in its own direction
+    if (result) add(card, "p", "", `${result.chunks} chunks, ${result.words} words\nMost frequent:${terms}`);
+  } catch (error) {
+    showProblem(card, problemOf(error), () => index(document, key, card));
+  }
+  card.ariaBusy = "false";
+}
+
+page.upload.onsubmit = async () => {
+  const key = crypto.getRandomValues(new Uint32Array(4)).join("-"); // the same for each try: they are one job
+  const [title, text, file] = [page.title.value, page.text.value, page.file.files[0]];
+  page.upload.reset();
+  page.text.disabled = false;
+  index({ title, text: await file?.text() ?? text }, key, add(page.jobs, "article", "card"));
+};
+page.file.onchange = ({ target: { files: [file] } }) => {
+  page.text.disabled = Boolean(file);
+  page.title.value ||= file?.name.slice(0, 200) ?? "";
+};

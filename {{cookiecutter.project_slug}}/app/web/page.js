@@ -1,0 +1,21 @@
+/** What every part of the page uses: its elements, a word about a problem, and the API key. */
+import { keep } from "./api.js";
+export const page = Object.fromEntries([...document.querySelectorAll("[id]")].map((element) => [element.id, element]));
+/** Whatever is shown goes through here: as text, never as HTML. */
+export const add = (parent, tag, className = "", textContent = "") =>
+  parent.appendChild(Object.assign(document.createElement(tag), { className, textContent }));
+
+export function showProblem(parent, { message, status, retryable, request_id }, retry) {
+  const box = add(parent, "div", "alert", message);
+  if (request_id) add(box, "p", "quiet", `Request id: ${request_id}`);
+  if (retryable) add(add(box, "p"), "button", "retry", "Try again").onclick = () => (box.remove(), retry());
+  if (status === 401) [page.hint.textContent, page.access.open] = [message, true];
+}
+
+page.unlock.onsubmit = () => {
+  keep("api-key", page.key.value.trim());
+  page.access.open = false;
+  document.querySelector("details[open] .retry, article:last-child > section .retry, #question").focus();
+};
+page.access.ontoggle = () => page.access.open && page.key.focus();
+document.addEventListener("submit", (event) => event.preventDefault());
