@@ -2,18 +2,27 @@
 
 What would change the answer's shape, and can't be had, is refused by name. Everything else is ignored: the model, the
 limits and the sampling (`model`, `max_completion_tokens`, `temperature`, `stop`, …) are up to this service's settings.
+So are `tools`, for a model may always answer without them: Open WebUI offers a dozen in every request.
 """
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
 from app.chat.providers.base import Message
 
 
 class ChatMessage(BaseModel):
-    role: Literal["system", "developer", "user", "assistant"]
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _may_be_a_call(cls, message: Any) -> Any:
+        """A message by which a model called a tool, in a chat that it began, has no content."""
+        if isinstance(message, dict) and message.get("role") == "assistant" and message.get("content") is None:
+            return {**message, "content": ""}
+        return message
 
     @field_validator("content", mode="before")
     @classmethod
@@ -29,6 +38,13 @@ class ChatMessage(BaseModel):
             texts.append(text)
         return "".join(texts)
 
+    def for_the_model(self) -> Message | None:
+        """None for what no model takes: the result of a tool, and a message without text, such as the call of a tool or
+        an answer that failed before its first word."""
+        if self.role in ("tool", "function") or not self.content:
+            return None
+        return Message(role="system" if self.role == "developer" else self.role, content=self.content)
+
 
 class StreamOptions(BaseModel):
     include_usage: bool = False
@@ -39,8 +55,8 @@ class CompletionRequest(BaseModel):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     n: int | None = None
-    tools: list[Any] | None = None
-    functions: list[Any] | None = None
+    tool_choice: Any = None
+    function_call: Any = None
     response_format: dict[str, Any] | None = None
 
     @field_validator("n")
@@ -50,12 +66,12 @@ class CompletionRequest(BaseModel):
             raise ValueError("there is one answer to a request: leave it out")
         return n
 
-    @field_validator("tools", "functions")
+    @field_validator("tool_choice", "function_call")
     @classmethod
-    def _are_none(cls, tools: list[Any] | None) -> list[Any] | None:
-        if tools:
+    def _is_free(cls, choice: Any) -> Any:
+        if choice not in (None, "none", "auto"):
             raise ValueError("the model calls no tools here: leave it out")
-        return tools
+        return choice
 
     @field_validator("response_format")
     @classmethod
@@ -67,8 +83,8 @@ class CompletionRequest(BaseModel):
     @field_validator("messages")
     @classmethod
     def _ends_in_text(cls, messages: list[ChatMessage]) -> list[ChatMessage]:
-        if not messages[-1].content:
-            raise ValueError("the last message has no text")
+        if not messages[-1].for_the_model():
+            raise ValueError("the last message has no text for the model")
         return messages
 
     @property
@@ -76,9 +92,4 @@ class CompletionRequest(BaseModel):
         return self.stream_options is not None and self.stream_options.include_usage
 
     def for_the_model(self) -> list[Message]:
-        """Of an answer that failed before its first word, clients keep a message without text: models don't take it."""
-        return [
-            Message(role="system" if each.role == "developer" else each.role, content=each.content)
-            for each in self.messages
-            if each.content
-        ]
+        return [message for each in self.messages if (message := each.for_the_model())]

@@ -126,10 +126,13 @@ def test_the_model_gets_all_messages_as_text(client: TestClient, provider: Scrip
         {"role": "developer", "content": "In English."},
         {"role": "user", "content": parts, "name": "Ann"},
         {"role": "assistant", "content": "", "refusal": None},
+        {"role": "assistant", "content": None, "tool_calls": [{"id": "c", "type": "function"}]},
+        {"role": "tool", "content": "found", "tool_call_id": "c"},
         {"role": "assistant", "content": "three"},
         {"role": "user", "content": "four"},
     ]
-    assert ask(client, messages=messages, temperature=0.1, tools=[], n=1, response_format={"type": "text"}).is_success
+    ignored = {"temperature": 0.1, "tools": [{"type": "function"}], "tool_choice": "auto", "n": 1}
+    assert ask(client, messages=messages, **ignored, response_format={"type": "text"}).is_success
     assert [(each.role, each.content) for each in provider.asked[0]] == [
         ("system", "Be brief."),
         ("system", "In English."),
@@ -148,14 +151,16 @@ IMAGE = [{"type": "text", "text": "Hi"}, {"type": "image_url", "image_url": {"ur
         ({"messages": []}, "messages"),
         ({"messages": "SECRET"}, "messages"),
         ({"messages": [{"role": "user", "content": ""}]}, "messages"),
-        ({"messages": [{"role": "tool", "content": "SECRET"}]}, "messages[0].role"),
+        ({"messages": [{"role": "critic", "content": "SECRET"}]}, "messages[0].role"),
+        ({"messages": [{"role": "tool", "content": "SECRET"}]}, "messages"),
         ({"messages": [{"role": "user", "content": None}]}, "messages[0].content"),
         ({"messages": [{"role": "user", "content": IMAGE}]}, "messages[0].content"),
         ({"messages": [{"role": "user", "content": [{"type": "text", "text": 7}]}]}, "messages[0].content"),
         ({"messages": [{"role": "user"}]}, "messages[0].content"),
         ({"n": 2}, "n"),
-        ({"tools": [{"type": "function", "function": {"name": "SECRET"}}]}, "tools"),
-        ({"functions": [{"name": "SECRET"}]}, "functions"),
+        ({"tool_choice": {"type": "function", "function": {"name": "SECRET"}}}, "tool_choice"),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"function_call": {"name": "SECRET"}}, "function_call"),
         ({"response_format": {"type": "json_object"}}, "response_format"),
         ({"stream_options": {"include_usage": "SECRET"}}, "stream_options.include_usage"),
     ],
