@@ -62,10 +62,19 @@ def varied() -> list[Answers]:
     return found
 
 
-def once_or_slow() -> list[Any]:
-    """Parameters: of the pairwise set, one for each queue, and the others where slow tests run."""
-    others = [answers for answers in pairwise() if answers not in varied()]
-    return [*varied(), *(pytest.param(answers, marks=pytest.mark.slow) for answers in others)]
+def pairwise_or_slow() -> list[Any]:
+    """Parameters: the pairwise set, of which those of `varied` always run, and the others where slow tests do."""
+    return _with_slow(pairwise())
+
+
+def every_or_slow() -> list[Any]:
+    """The same of all combinations."""
+    return _with_slow(combinations())
+
+
+def _with_slow(several: list[Answers]) -> list[Any]:
+    slow = [pytest.param(answers, marks=pytest.mark.slow) for answers in several if answers not in varied()]
+    return [*varied(), *slow]
 
 
 def pairs(answers: Answers) -> set[Pair]:

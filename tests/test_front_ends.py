@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -147,7 +147,14 @@ def chat_server(chat_project: Project) -> Iterator[Server]:
         yield server
 
 
-@pytest.fixture(params=[pytest.param(name, marks=node_tests) for name in CHATS])
+def one_or_slow(names: Sequence[str]) -> list[Any]:
+    """Parameters: the last of the clients, and the others where slow tests run."""
+    *others, last = names
+    slow = [pytest.param(name, marks=[node_tests, pytest.mark.slow]) for name in others]
+    return [*slow, pytest.param(last, marks=node_tests)]
+
+
+@pytest.fixture(params=one_or_slow(list(CHATS)))
 def chat(
     request: pytest.FixtureRequest,
     client_process: "Callable[[str], subprocess.Popen[str]]",
@@ -198,7 +205,7 @@ def test_a_chat_without_the_key_is_told(chat: Client) -> None:
     assert (answer["status"], "a valid API key is needed" in answer["error"]) == ("error", True)
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=node_tests) for name in ("ai6", "ai7")])
+@pytest.mark.parametrize("name", one_or_slow(("ai6", "ai7")))
 def test_a_page_that_loads_again_finds_nothing_to_resume(
     name: str, client_process: "Callable[[str], subprocess.Popen[str]]", chat_server: Server
 ) -> None:
@@ -206,6 +213,7 @@ def test_a_page_that_loads_again_finds_nothing_to_resume(
     assert Client(client_process(name), chat_server).ask(resume=True) == {"status": "ready"}
 
 
+@pytest.mark.slow
 @node_tests
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_an_answer_that_dies_with_its_server_is_never_whole(
@@ -238,10 +246,7 @@ def api_server(api_project: Project) -> Iterator[Server]:
         yield server
 
 
-SDKS = [pytest.param("openai", marks=node_tests), pytest.param("python", marks=node_tests)]
-
-
-@pytest.fixture(params=SDKS)
+@pytest.fixture(params=one_or_slow(("openai", "python")))
 def sdk(
     request: pytest.FixtureRequest, client_process: "Callable[[str], subprocess.Popen[str]]", api_server: Server
 ) -> Client:
@@ -316,6 +321,7 @@ def test_an_sdk_that_waits_no_longer_stops_the_model(sdk: Client) -> None:
     sdk.server.process.printed(f"(?s)closed: {question}\n.*usage stream=[^ ]+ model=echo reason=cancelled -")
 
 
+@pytest.mark.slow
 @node_tests
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 @pytest.mark.parametrize("stream", [True, False])
@@ -407,6 +413,7 @@ def page_port(packages: Path) -> Iterator[int]:
         server.shutdown()
 
 
+@pytest.mark.slow
 @node_tests
 @pytest.mark.needs("chromium")
 @pytest.mark.parametrize("key", ["", KEY])

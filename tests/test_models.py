@@ -96,6 +96,7 @@ def answer(server: Server) -> list[tuple[str, Any]]:
     return [(name, json.loads(data)) for name, data in found]
 
 
+@pytest.mark.slow
 def test_a_service_that_others_wrote_is_understood(
     provider: str, project: Project, shared: Path, tmp_path: Path
 ) -> None:

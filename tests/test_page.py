@@ -118,7 +118,7 @@ def browser() -> Iterator[Browser]:
         yield browser
 
 
-@pytest.fixture(scope="module", params=["none", "rq"])
+@pytest.fixture(scope="module", params=["none", pytest.param("rq", marks=pytest.mark.slow)])
 def project(request: pytest.FixtureRequest, render: Callable[..., Project]) -> Project:
     project = render(queue_backend=request.param)
     project.sync()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from post_gen_project import OVERLAYS
-from rendering import Answers, Project, named, once_or_slow
+from rendering import Answers, Project, named, pairwise_or_slow
 from running import finds_nothing, posix_only, recipe
 
 BASE = "{{cookiecutter.project_slug}}"
@@ -56,7 +56,7 @@ def test_an_overlay_is_linted_where_it_lies(
 
 
 @posix_only
-@pytest.mark.parametrize("answers", once_or_slow(), ids=named)
+@pytest.mark.parametrize("answers", pairwise_or_slow(), ids=named)
 def test_a_render_passes_its_own_checks(
     answers: Answers, render: Callable[..., Project], passes: Callable[..., None]
 ) -> None:

@@ -5,12 +5,12 @@ from collections.abc import Callable
 
 import pytest
 from rabbitmq import shared_url
-from rendering import Answers, Project, named, once_or_slow
+from rendering import Answers, Project, named, pairwise_or_slow
 from running import posix_only, recipe, settings_of
 
 
 @posix_only
-@pytest.mark.parametrize("answers", once_or_slow(), ids=named)
+@pytest.mark.parametrize("answers", pairwise_or_slow(), ids=named)
 def test_a_renders_own_tests_pass_and_none_is_left_out(answers: Answers, render: Callable[..., Project]) -> None:
     """`make test` in a new project: all passed, nothing skipped, no service needed but what the project embeds, and a
     RabbitMQ where it has chosen one."""

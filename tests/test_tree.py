@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from post_gen_project import OVERLAYS
-from rendering import Answers, Project, bake, choices, combinations, exclusive, named
+from rendering import Answers, Project, bake, choices, combinations, every_or_slow, exclusive, named
 
 BASE = "{{cookiecutter.project_slug}}"
 COMMON = {
@@ -112,7 +112,7 @@ PRODUCTS: dict[str, dict[str, set[str]]] = {
 COPIED_AS_THEY_ARE = re.compile(r"\.github/|app/web/")
 
 
-@pytest.fixture(scope="session", params=combinations(), ids=named)
+@pytest.fixture(scope="session", params=every_or_slow(), ids=named)
 def answers(request: pytest.FixtureRequest) -> Answers:
     """Every choice with every other."""
     answers: Answers = request.param
