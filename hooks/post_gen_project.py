@@ -101,7 +101,7 @@ def main(answers: Mapping[str, Any]) -> None:
     print(f"  cd {project.name if beside else shlex.quote(str(project))}")
     print("  uv sync")
     if key := KEYS.get(answers["model_provider"]):
-        print(f"  echo {key}=... >> .env    # to begin without a key: echo MODEL_PROVIDER=echo >> .env")
+        print(f"  echo {key}=sk-... >> .env    # to begin without a key: echo MODEL_PROVIDER=echo >> .env")
     print(f"  make dev    # without make: {WITHOUT_MAKE.get(answers['queue_backend'], 'uv run python scripts/dev.py')}")
     if "rabbitmq" in answers["queue_backend"]:
         print("make dev needs a RabbitMQ; README.md says how to get one.")

@@ -152,7 +152,7 @@ def test_a_render_is_locked_and_says_what_to_do_next(variant: Answers, template:
     assert [line.split("#")[0].strip() for line in said if line.startswith("  ")] == [
         f"cd {shlex.quote(str(tmp_path / 'my-chat'))}",
         "uv sync",
-        *([f"echo {model.upper()}_API_KEY=... >> .env"] if model != "echo" else []),
+        *([f"echo {model.upper()}_API_KEY=sk-... >> .env"] if model != "echo" else []),
         "make dev",
     ]
     if model != "echo":

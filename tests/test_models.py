@@ -210,6 +210,6 @@ def test_without_a_key_the_start_is_refused_with_the_way_out(provider: str, proj
         assert done.returncode == 1
         key = f"{provider.upper()}_API_KEY"
         says = f"{key}: must be set; MODEL_PROVIDER=echo runs without one"
-        assert done.stderr == f"Settings that need a look (environment or .env):\n{says}\n"
+        assert done.stderr == f"Settings that need a look (environment or .env); then start again:\n{says}\n"
         with serving(project, env, MODEL_PROVIDER="echo") as server:
             assert answer(server)[-1] == ("done", {"reason": "end"})

@@ -3,16 +3,32 @@
 What only one part needs stands beside that part: `app/chat/providers/settings.py`, `app/jobs/settings.py`.
 """
 
+import os
+import re
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PROJECT = "{{ cookiecutter.project_slug }}"
 
 
+def _fits_a_header(key: SecretStr) -> SecretStr:
+    """A secret that is mounted as a file often ends in a line break. What a `repr` escapes could not be found, and
+    hidden, in the text of an error."""
+    text = key.get_secret_value().strip()
+    if "..." in text:
+        raise ValueError("is an example still: put your key there")
+    if not re.fullmatch(r"[!#-&(-\[\]-~]*", text):
+        raise ValueError("must be one word of ASCII, without quotes and backslashes")
+    return SecretStr(text)
+
+
+Key = Annotated[SecretStr, AfterValidator(_fits_a_header)]
+
+
 class EnvSettings(BaseSettings):
-    model_config = SettingsConfigDict(env_file=".env", extra="ignore", allow_inf_nan=False)
+    model_config = SettingsConfigDict(env_file=os.environ.get("ENV_FILE", ".env"), extra="ignore", allow_inf_nan=False)
 
     @classmethod
     def read(cls) -> Self:
@@ -24,7 +40,8 @@ class EnvSettings(BaseSettings):
                 f"{'.'.join(map(str, e['loc'])).upper()}: {e['msg'].removeprefix('Value error, ')}".removeprefix(": ")
                 for e in error.errors()
             ]
-            raise SystemExit("\n".join(["Settings that need a look (environment or .env):", *lines])) from None
+            says = "Settings that need a look (environment or .env); then start again:"
+            raise SystemExit("\n".join([says, *lines])) from None
 
 
 class Settings(EnvSettings):
@@ -32,7 +49,7 @@ class Settings(EnvSettings):
     environment: Literal["development", "staging", "production"] = "development"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
 
-    api_key: SecretStr = SecretStr("")
+    api_key: Key = SecretStr("")
     cors_origins: Annotated[list[str], NoDecode] = []
     max_body_bytes: int = Field(1024 * 1024, gt=0)
 

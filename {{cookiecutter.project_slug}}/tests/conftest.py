@@ -24,7 +24,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture(autouse=True)
 def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests don't depend on the developer's `.env` or shell."""
+    """Tests don't depend on the developer's shell."""
     names = {
         *Settings.model_fields,
         *ProviderSettings.model_fields,

@@ -34,6 +34,10 @@ def no_dotenv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("MAX_BODY_BYTES", "1 MB"),
         ("CORS_ORIGINS", "https://a.example, b.example"),
         ("CORS_ORIGINS", "https://a.example/"),
+        ("API_KEY", "two words"),
+        ("API_KEY", "k\u00e9y"),
+        ("API_KEY", "quo'ted"),
+        ("API_KEY", "sk-..."),
     ],
 )
 def test_a_bad_value_stops_the_start_with_the_settings_name(
@@ -64,6 +68,11 @@ def test_origins_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> Non
     assert Settings.read().cors_origins == ["https://a.example", "http://localhost:3000"]
 
 
+def test_a_key_from_a_file_may_end_in_a_line_break(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("API_KEY", "key-1\n")
+    assert Settings.read().api_key.get_secret_value() == "key-1"
+
+
 def test_the_api_key_does_not_show() -> None:
     assert "hidden" not in repr(Settings(_env_file=None, api_key="hidden"))
 
@@ -76,4 +85,4 @@ def test_the_example_names_every_setting_with_its_default(monkeypatch: pytest.Mo
         assert dict(lines)[secret.upper()] == ""
         monkeypatch.setenv(secret, "k")  # some must be set
     for cls in ALL:
-        assert cls() == cls(_env_file=None)
+        assert cls(_env_file=".env") == cls(_env_file=None)

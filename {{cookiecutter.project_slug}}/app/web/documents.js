@@ -16,7 +16,7 @@ async function index(document, key, card) {
     if (!ended_at) throw new TypeError("the server shut down before the job ended");
     if (error) throw error;
     const terms = result?.top_terms.map(({ term, count }) => ` \u2068${term}\u2069 (${count})`); // in its own direction
-    if (result) add(card, "p", "", `${result.chunks} chunks, ${result.words} words\nMost frequent:${terms}`);
+    if (result) add(card, "p", "", `Chunks: ${result.chunks}, words: ${result.words}\nMost frequent:${terms}`);
   } catch (error) {
     showProblem(card, problemOf(error), () => index(document, key, card));
   }

@@ -41,6 +41,12 @@ def test_history_goes_along(client: TestClient, provider: ScriptedProvider) -> N
     ]
 
 
+def test_an_empty_answer_in_the_history_is_not_for_the_model(client: TestClient, provider: ScriptedProvider) -> None:
+    history = [{"role": "user", "content": "one"}, {"role": "assistant", "content": ""}]
+    client.post("/chat/stream", json={"question": "two", "history": history})
+    assert [message.content for message in provider.asked[0]] == ["one", "two"]
+
+
 def test_a_failing_model_ends_in_an_error_with_the_request_id(client: TestClient, provider: ScriptedProvider) -> None:
     provider.script = ("a", RuntimeError("the secret"))
     response = client.post("/chat/stream", json={"question": "Hi"})
@@ -92,6 +98,7 @@ async def test_a_client_that_leaves_closes_the_model(
         b'{"question": ' + b"1" * 5_000 + b"}",
         b'{"question": "Hi", "history": [{"role": "system", "content": "SECRET"}]}',
         b'{"question": "Hi", "history": "SECRET"}',
+        b'{"question": "Hi", "history": [{"role": "user", "content": "SECRET \\ud800"}]}',
         json.dumps({"question": "SECRET" * MAX_QUESTION_CHARS}).encode(),
     ],
     ids=lambda body: body[:24].decode(errors="replace"),

@@ -2,14 +2,26 @@
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel
+
+
+def _is_well_formed(text: str) -> str:
+    """JSON's escapes may bring half of a UTF-16 pair, which no UTF-8 can carry to a model."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("must be well-formed Unicode, without lone surrogates") from None
+    return text
+
+
+Text = Annotated[str, AfterValidator(_is_well_formed)]
 
 
 class Message(BaseModel):
     role: Literal["system", "user", "assistant"]
-    content: str
+    content: Text
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,14 @@ from typing import Literal
 
 from pydantic import BaseModel, Field, field_validator
 
-from app.chat.providers.base import Message
+from app.chat.providers.base import Message, Text
 
 
 class Part(BaseModel):
     """Only text is for the model. Reasoning, sources, steps and data are for the reader, and left out."""
 
     type: str
-    text: str = ""
+    text: Text = ""
 
     @field_validator("type")
     @classmethod
@@ -22,7 +22,9 @@ class Part(BaseModel):
 
 
 class UIMessage(BaseModel):
-    role: Literal["system", "user", "assistant"]
+    """Whoever has the page can't instruct the model: that is up to the settings."""
+
+    role: Literal["user", "assistant"]
     parts: list[Part]
 
     @property
@@ -43,5 +45,4 @@ class UIChat(BaseModel):
         return messages
 
     def for_the_model(self) -> list[Message]:
-        """An answer that failed before its first word stays in the chat without text, which models don't take."""
-        return [Message(role=each.role, content=each.text) for each in self.messages if each.text]
+        return [Message(role=each.role, content=each.text) for each in self.messages]

@@ -9,19 +9,19 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
-from app.chat.providers.base import Message
+from app.chat.providers.base import Message, Text
 
 
 class ChatMessage(BaseModel):
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: str
+    content: Text
 
     @model_validator(mode="before")
     @classmethod
-    def _may_be_a_call(cls, message: Any) -> Any:
-        """A message by which a model called a tool, in a chat that it began, has no content."""
-        if isinstance(message, dict) and message.get("role") == "assistant" and message.get("content") is None:
-            return {**message, "content": ""}
+    def _may_be_about_a_tool(cls, message: Any) -> Any:
+        """In a chat that another model began, a message by which it called a tool has no content."""
+        if isinstance(message, dict) and message.get("role") in ("assistant", "tool", "function"):
+            return {**message, "content": message.get("content") or ""}
         return message
 
     @field_validator("content", mode="before")
@@ -39,9 +39,8 @@ class ChatMessage(BaseModel):
         return "".join(texts)
 
     def for_the_model(self) -> Message | None:
-        """None for what no model takes: the result of a tool, and a message without text, such as the call of a tool or
-        an answer that failed before its first word."""
-        if self.role in ("tool", "function") or not self.content:
+        """None for the result of a tool, for the model here has called none."""
+        if self.role in ("tool", "function"):
             return None
         return Message(role="system" if self.role == "developer" else self.role, content=self.content)
 
@@ -83,7 +82,7 @@ class CompletionRequest(BaseModel):
     @field_validator("messages")
     @classmethod
     def _ends_in_text(cls, messages: list[ChatMessage]) -> list[ChatMessage]:
-        if not messages[-1].for_the_model():
+        if not messages[-1].content or not messages[-1].for_the_model():
             raise ValueError("the last message has no text for the model")
         return messages
 

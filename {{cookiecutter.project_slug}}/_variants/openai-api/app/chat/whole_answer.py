@@ -1,7 +1,9 @@
 """An answer in one piece, for a client that does not want a stream."""
 
 import asyncio
+import logging
 from contextlib import aclosing
+from typing import Any
 
 import anyio
 from starlette.types import Receive
@@ -11,6 +13,7 @@ from app.logging import request_id
 from app.shutdown import Shutdown
 from app.streams.events import Error, StreamFault, Token
 
+log = logging.getLogger(__name__)
 CLEANUP_SECONDS = 5.0
 
 
@@ -24,12 +27,14 @@ async def whole_answer(generation: Generation, receive: Receive, shutdown: Shutd
     Raises ClientLeft when nobody waits for it any more: the server cancels no handler, so this listens itself.
     """
     reading, leaving = asyncio.create_task(_text(generation)), asyncio.create_task(_left(receive))
+    limit: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    ends: set[asyncio.Future[Any]] = {reading, leaving, limit}
     try:
-        with shutdown.at_limit(reading.cancel):
-            await asyncio.wait({reading, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        with shutdown.at_limit(limit.cancel):
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if leaving.done():
             raise ClientLeft
-        if reading.cancelled():
+        if not reading.done():
             error = Error("server_shutdown", "The server is restarting.", True, request_id.get())
             raise StreamFault(error, "shutdown")
         return reading.result()
@@ -38,6 +43,10 @@ async def whole_answer(generation: Generation, receive: Receive, shutdown: Shutd
         reading.cancel()
         with anyio.CancelScope(shield=True):  # so that the model is closed, whoever has cancelled this
             await asyncio.wait({reading}, timeout=CLEANUP_SECONDS)
+        if not reading.done():
+            log.error("a model has not closed in %g s", CLEANUP_SECONDS)
+        elif not reading.cancelled():
+            reading.exception()  # asyncio complains where nobody has looked
 
 
 async def _text(generation: Generation) -> str:
@@ -47,7 +56,8 @@ async def _text(generation: Generation) -> str:
             if isinstance(event, Token):
                 texts.append(event.text)
             await asyncio.sleep(0)  # a model that never waits would starve everybody else
-    return "".join(texts)
+    # Two pieces may hold the halves of a UTF-16 pair, which are one character here; what is left of one is replaced.
+    return "".join(texts).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 async def _left(receive: Receive) -> None:

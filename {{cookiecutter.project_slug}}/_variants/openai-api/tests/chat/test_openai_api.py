@@ -25,7 +25,7 @@ def chunks(body: str) -> list[Any]:
 
 
 def ask(client: TestClient, **changes: object) -> Response:
-    return client.post(PATH, json=HI | changes)
+    return client.post(PATH, content=json.dumps(HI | changes), headers={"Content-Type": "application/json"})
 
 
 def test_a_stream_is_chunks_of_one_completion(client: TestClient) -> None:
@@ -157,6 +157,7 @@ IMAGE = [{"type": "text", "text": "Hi"}, {"type": "image_url", "image_url": {"ur
         ({"messages": [{"role": "user", "content": IMAGE}]}, "messages[0].content"),
         ({"messages": [{"role": "user", "content": [{"type": "text", "text": 7}]}]}, "messages[0].content"),
         ({"messages": [{"role": "user"}]}, "messages[0].content"),
+        ({"messages": [{"role": "user", "content": "SECRET \ud800"}]}, "messages[0].content"),
         ({"n": 2}, "n"),
         ({"tool_choice": {"type": "function", "function": {"name": "SECRET"}}}, "tool_choice"),
         ({"tool_choice": "required"}, "tool_choice"),

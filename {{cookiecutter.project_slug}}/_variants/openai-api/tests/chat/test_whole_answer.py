@@ -1,9 +1,14 @@
 import asyncio
+import gc
+from collections.abc import AsyncGenerator, Sequence
 
 import pytest
 from starlette.types import Message
 
+from app.chat import whole_answer as module
 from app.chat.generation import Generation
+from app.chat.providers.base import Finish
+from app.chat.providers.base import Message as ChatMessage
 from app.chat.whole_answer import ClientLeft, whole_answer
 from app.shutdown import Shutdown
 from app.streams.events import StreamFault
@@ -78,3 +83,55 @@ async def test_a_model_that_never_waits_is_closed_too() -> None:
     with pytest.raises(ClientLeft):
         await whole_answer(generation_of(provider), leaves, Shutdown(1))
     assert provider.yielded < 10
+
+
+class Untidy(ScriptedProvider):
+    """Says a word and waits; its cleanup then waits for an event, or raises an exception."""
+
+    def __init__(self, at_the_end: asyncio.Event | Exception) -> None:
+        super().__init__("a", 60.0)
+        self.at_the_end = at_the_end
+
+    async def stream(self, messages: Sequence[ChatMessage]) -> AsyncGenerator[str | Finish, None]:
+        try:
+            async for piece in super().stream(messages):
+                yield piece
+        finally:
+            if isinstance(self.at_the_end, Exception):
+                raise self.at_the_end
+            await self.at_the_end.wait()
+
+
+async def test_a_model_whose_cleanup_hangs_is_left_behind_with_a_line_in_the_log(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "CLEANUP_SECONDS", 0.05)
+    closed = asyncio.Event()
+    provider, shutdown = Untidy(closed), Shutdown(0)
+    waiting = asyncio.create_task(whole_answer(generation_of(provider), stays, shutdown))
+    await at_work(provider)
+    shutdown.begin()
+    with pytest.raises(StreamFault, match="server_shutdown"):
+        await waiting
+    assert "has not closed in 0.05 s" in caplog.text
+    closed.set()
+
+
+async def test_what_a_cleanup_raises_when_the_client_has_left_is_no_complaint_of_asyncio(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    provider = Untidy(RuntimeError("on purpose"))
+
+    async def leaves_later() -> Message:
+        await at_work(provider)
+        return await leaves()
+
+    with pytest.raises(ClientLeft):
+        await whole_answer(generation_of(provider), leaves_later, Shutdown(1))
+    gc.collect()
+    assert "never retrieved" not in caplog.text
+
+
+@pytest.mark.parametrize(("pieces", "text"), [(("\ud83d", "\ude00"), "\U0001f600"), (("a\ud83d",), "a\ufffd")])
+async def test_halves_of_a_character_are_joined_or_replaced(pieces: tuple[str, ...], text: str) -> None:
+    assert await whole_answer(generation_of(ScriptedProvider(*pieces)), stays, Shutdown(1)) == text

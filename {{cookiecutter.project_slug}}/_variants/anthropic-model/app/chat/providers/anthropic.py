@@ -18,7 +18,7 @@ REASONS: dict[str, Literal["length", "refusal"]] = {
 
 
 class Anthropic:
-    """Rate limits, 5xx and lost connections are tried again by the SDK as long as nothing of the answer is there."""
+    """Rate limits, 5xx and lost connections are tried again by the SDK, until the service has begun to answer."""
 
     def __init__(self, settings: ProviderSettings) -> None:
         self.model = settings.model_name

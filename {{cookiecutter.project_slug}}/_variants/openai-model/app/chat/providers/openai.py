@@ -13,7 +13,7 @@ REASONS: dict[str, Literal["length", "refusal"]] = {"length": "length", "content
 
 
 class OpenAI:
-    """Rate limits, 5xx and lost connections are tried again by the SDK as long as nothing of the answer is there."""
+    """Rate limits, 5xx and lost connections are tried again by the SDK, until the service has begun to answer."""
 
     def __init__(self, settings: ProviderSettings) -> None:
         self.model = settings.model_name
@@ -26,8 +26,8 @@ class OpenAI:
             timeout=Timeout(None, connect=settings.model_connect_seconds),
         )
         self._system = [Message(role="system", content=settings.system_prompt)] if settings.system_prompt else []
-        # OpenAI's newer models refuse `max_tokens`, Ollama ignores its successor (ollama issue 7125).
-        at_openai = "openai" in (settings.openai_base_url.host or "")
+        # OpenAI's newer models refuse `max_tokens`, at Azure too; Ollama ignores its successor (ollama issue 7125).
+        at_openai = (settings.openai_base_url.host or "").endswith(("openai.com", "azure.com"))
         limit = "max_completion_tokens" if at_openai else "max_tokens"
         self._options: dict[str, Any] = {limit: settings.model_max_tokens}
         if settings.model_temperature is not None:
@@ -55,13 +55,14 @@ class OpenAI:
                 async for chunk in chunks:
                     if chunk.usage:  # it comes behind the last choice
                         usage = {
-                            "input_tokens": chunk.usage.prompt_tokens,
-                            "output_tokens": chunk.usage.completion_tokens,
+                            "input_tokens": chunk.usage.prompt_tokens or 0,
+                            "output_tokens": chunk.usage.completion_tokens or 0,
                         }
-                    for choice in chunk.choices:
+                    for choice in chunk.choices or ():  # some servers leave out what is empty, or send a null
                         reason = choice.finish_reason or reason
-                        refused = refused or bool(choice.delta.refusal)
-                        yield choice.delta.content or choice.delta.refusal or ""  # reasoning comes in other fields
+                        if delta := choice.delta:
+                            refused = refused or bool(delta.refusal)
+                            yield delta.content or delta.refusal or ""  # reasoning comes in other fields
         except APIError as error:
             raise failure(error, self._key) from None
         if reason is None:

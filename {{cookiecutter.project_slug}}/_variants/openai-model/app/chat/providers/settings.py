@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, HttpUrl, SecretStr, model_validator
 
-from app.settings import EnvSettings
+from app.settings import EnvSettings, Key
 
 Unset = BeforeValidator(lambda value: None if value == "" else value)
 
@@ -13,7 +13,7 @@ class ProviderSettings(EnvSettings):
     model_provider: Literal["echo", "openai"] = "openai"
     echo_token_seconds: float = Field(0.05, ge=0)
 
-    openai_api_key: SecretStr = SecretStr("")
+    openai_api_key: Key = SecretStr("")
     openai_base_url: HttpUrl = HttpUrl("https://api.openai.com/v1")
     model_name: str = Field("gpt-5.4-mini", min_length=1)
     system_prompt: str = ""

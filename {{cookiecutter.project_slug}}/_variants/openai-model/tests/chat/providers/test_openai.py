@@ -103,6 +103,14 @@ async def test_how_it_finished_is_said_in_our_words(said: str, reason: str) -> N
         assert (await answer_of(provider))[-1] == Finish(reason)  # type: ignore[arg-type]
 
 
+async def test_what_some_servers_leave_out_is_no_fault() -> None:
+    choice = {"index": 0, "delta": None, "finish_reason": "stop"}
+    spare = [f"data: {json.dumps(each)}\n\n" for each in ({"choices": None}, {}, {"choices": [choice]})]
+    partial = f"data: {json.dumps({'choices': [], 'usage': {'completion_tokens': 4}})}\n\n"
+    async with asked(Answer([chunk("Hi"), *spare, partial, END])) as (provider, _):
+        assert await answer_of(provider) == ["Hi", Finish("end", {"input_tokens": 0, "output_tokens": 4})]
+
+
 async def test_a_refusal_is_text_and_a_reason() -> None:
     async with asked(Answer([chunk(refusal="I won't."), chunk(finish="stop"), END])) as (provider, _):
         assert await answer_of(provider) == ["I won't.", Finish("refusal")]
@@ -167,11 +175,12 @@ async def test_a_service_that_is_not_there_is_an_error() -> None:
     async with upstream() as service:
         settings = settings_for(service, model_max_retries=0)
     async with OpenAI(settings) as provider:
-        with pytest.raises(ModelError, match="APIConnectionError"):
+        with pytest.raises(ModelError, match=r"APIConnectionError: .*\(ConnectError: .*\), asked at 127\.0\.0\.1:\d+"):
             await answer_of(provider)
 
 
 def test_without_a_key_the_start_is_refused_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MODEL_PROVIDER", raising=False)
     with pytest.raises(SystemExit, match=r"(?m)^OPENAI_API_KEY: must be set; MODEL_PROVIDER=echo runs without one$"):
         ProviderSettings.read()
     monkeypatch.setenv("MODEL_PROVIDER", "echo")
