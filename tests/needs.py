@@ -70,7 +70,9 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 @pytest.hookimpl(trylast=True)  # behind -k and -m, so that what they leave out is not counted
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     slow = [item for item in items if item.get_closest_marker("slow")]
-    items[:] = [item for item in items if item not in slow] + (slow if config.getoption("--slow") else [])
+    items[:] = spread([item for item in items if item not in slow]) + (
+        spread(slow) if config.getoption("--slow") else []
+    )
     if slow and not config.getoption("--slow"):
         config.hook.pytest_deselected(items=slow)
         config.stash[SLOW_LEFT_OUT] = len(slow)
@@ -78,6 +80,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for name in wanted(item):
             if name not in NEEDS:
                 raise pytest.UsageError(f"{item.nodeid} needs {name!r}, and only {', '.join(NEEDS)} are known.")
+
+
+def spread(items: list[pytest.Item]) -> list[pytest.Item]:
+    """The same items, with those that take a minute each where each process of the run begins with some of them.
+
+    pytest-xdist gives each process a stretch of them at first, a quarter of its share: with one left for the end, the
+    others would wait for that.
+    """
+    long = [item for item in items if item.path.name == "test_suites.py"]
+    rest = [item for item in items if item not in long]
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    stretch = len(items) // (4 * processes)
+    for number, item in enumerate(long):
+        rest.insert(number % processes * stretch + number // processes, item)
+    return rest
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -362,7 +362,7 @@ def test_a_document_is_followed_to_its_result(chat: Chat, tmp_path: Path) -> Non
             expect(panel.get_by_label("Title")).to_have_value(title)
         panel.get_by_role("button", name="Add document").click()
         card = panel.get_by_role("article").filter(has_text=title)
-        expect(card).to_contain_text(f"{6 * times} words", timeout=30_000)
+        expect(card).to_contain_text(f"words: {6 * times}\n", timeout=30_000)
         expect(card).to_contain_text(f"Most frequent: \u2068to\u2069 ({2 * times}), \u2068be\u2069 ({2 * times})")
         expect(card).to_contain_text("succeeded")
         expect(card).to_have_attribute("aria-busy", "false")

@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from app.chat.providers.anthropic import Anthropic
 from app.chat.providers.base import Provider
 from app.chat.providers.echo import Echo
 from app.chat.providers.settings import ProviderSettings
@@ -15,5 +14,8 @@ async def open(settings: ProviderSettings) -> AsyncIterator[Provider]:  # noqa: 
         case "echo":
             yield Echo(settings.echo_token_seconds)
         case "anthropic":
+            # Not above: its SDK takes most of a second to import, and who has chosen echo has no use for it.
+            from app.chat.providers.anthropic import Anthropic
+
             async with Anthropic(settings) as provider:
                 yield provider
