@@ -6,7 +6,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from rendering import ROOT, Answers, Project, bake, choices, combinations, exclusive, named, snapshot, varied
+from rendering import (
+    ROOT,
+    Answers,
+    Project,
+    bake,
+    choices,
+    combinations,
+    exclusive,
+    named,
+    snapshot,
+    two_or_slow,
+    varied,
+)
 
 pytest_plugins = ["needs", "rabbitmq"]
 # The hooks are modules to the tests.
@@ -43,7 +55,7 @@ def render(shared: Path, template: Path) -> Callable[..., Project]:
     return render
 
 
-@pytest.fixture(scope="session", params=choices("queue_backend"))
+@pytest.fixture(scope="session", params=two_or_slow(choices("queue_backend")))
 def queue(request: pytest.FixtureRequest) -> str:
     """Each queue that can be chosen."""
     return str(request.param)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
@@ -70,6 +70,11 @@ def pairwise_or_slow() -> list[Any]:
 def every_or_slow() -> list[Any]:
     """The same of all combinations."""
     return _with_slow(combinations())
+
+
+def two_or_slow(several: Sequence[Any]) -> list[Any]:
+    """The first two, and the others where slow tests run: for what hardly differs, and takes ten seconds."""
+    return [*several[:2], *(pytest.param(each, marks=pytest.mark.slow) for each in several[2:])]
 
 
 def _with_slow(several: list[Answers]) -> list[Any]:

@@ -344,8 +344,10 @@ def lines_until(wanted: str, process: "subprocess.Popen[str]") -> list[str]:
 @pytest.mark.parametrize(
     "queue",
     [
-        pytest.param(queue, marks=[pytest.mark.needs("rabbitmq")] * ("rabbitmq" in queue))
-        for queue in choices("queue_backend")
+        pytest.param(
+            queue, marks=[pytest.mark.slow] * (place > 1) + [pytest.mark.needs("rabbitmq")] * ("rabbitmq" in queue)
+        )
+        for place, queue in enumerate(choices("queue_backend"))
     ],
 )
 def test_the_demo_streams_and_stops(queue: str, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import yaml  # type: ignore[import-untyped]
-from rendering import Answers, Project, run
+from rendering import Answers, Project, named, run, two_or_slow, varied
 from running import START_SECONDS, Server, posix_only, running, services, settings_of
 
 SERVICES = {
@@ -110,6 +110,7 @@ def build(context: Path, folder: Path) -> Image:
     return image
 
 
+@pytest.mark.parametrize("variant", two_or_slow(varied()), indirect=True, ids=named)
 @posix_only
 def test_the_image_is_built_starts_is_healthy_and_stops(
     project: Project, composed: dict[str, dict[str, Any]], tmp_path: Path
