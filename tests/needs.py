@@ -39,6 +39,8 @@ NEEDS = {
     "node": Need("Node", "front-end tests", ("node",)),
     "npm": Need("npm", "front-end tests", ("npm",)),
 }
+# They wait rather than compute, and beside tests that take every core their waits would be too short: they come last.
+PATIENT = {"test_benchmarks.py", "test_crash.py", "test_load.py"}
 LEFT_OUT = "left out for want of"  # a key of a report's user_properties, which travel from xdist's workers
 SLOW_LEFT_OUT = pytest.StashKey[int]()
 
@@ -70,9 +72,11 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 @pytest.hookimpl(trylast=True)  # behind -k and -m, so that what they leave out is not counted
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     slow = [item for item in items if item.get_closest_marker("slow")]
-    items[:] = spread([item for item in items if item not in slow]) + (
-        spread(slow) if config.getoption("--slow") else []
-    )
+    patient = [item for item in slow if item.path.name in PATIENT]
+    others = [item for item in slow if item not in patient]
+    items[:] = spread([item for item in items if item not in slow])
+    if config.getoption("--slow"):
+        items += spread(others) + patient
     if slow and not config.getoption("--slow"):
         config.hook.pytest_deselected(items=slow)
         config.stash[SLOW_LEFT_OUT] = len(slow)
