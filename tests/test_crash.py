@@ -466,10 +466,10 @@ def test_a_follower_who_is_cut_off_misses_nothing(service: Service) -> None:
 
 
 def test_a_cancelled_job_stops(service: Service) -> None:
-    """A running one within five seconds, its cleanup included; a queued one never starts."""
+    """A running one within five seconds, its cleanup included; one that waits behind it never starts."""
     held = service.path / "held"
     held.touch()
-    with service.web() as web, service.workers():
+    with service.web() as web, service.workers(alone=True):
         running = web.add("hold", file=str(held))
         # With its progress written, it looks at its record again only when it renews its lease.
         until(lambda: web.job(running)["progress"]["fraction"] == 0.5, 30, "its progress is written")

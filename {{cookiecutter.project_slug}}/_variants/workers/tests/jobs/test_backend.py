@@ -24,7 +24,7 @@ def settings(job_settings: JobSettings) -> JobSettings:
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not await asyncio.to_thread(holds):
             await asyncio.sleep(0.02)
 
