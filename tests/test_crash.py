@@ -320,7 +320,7 @@ def test_a_job_whose_workers_parent_dies_has_one_effect(service: Service) -> Non
         web.all_succeed([web.add("last")], seconds=30)
         held.unlink()
         web.wait(job_id, "succeeded", seconds=40)
-        until(lambda: not members(begun.session), 30, "nothing of the killed worker is left")
+        until(lambda: not members(begun.session), 10, "nothing of the killed worker is left")
         assert len(service.journal.of(job_id, "end")) == 1
 
 
