@@ -18,6 +18,7 @@ from app.errors import Conflict
 Status = Literal["queued", "running", "retrying", "succeeded", "failed", "cancelled"]
 ENDED: frozenset[Status] = frozenset({"succeeded", "failed", "cancelled"})
 MAX_PAUSE_SECONDS = 120.0
+DOUBLINGS = 10  # far past the longest pause, and no float overflows: a job may wait for weeks
 
 
 class NotYours(Exception):
@@ -67,7 +68,7 @@ class Job(BaseModel, frozen=True, extra="allow"):
         return self._with(
             status="retrying" if self.status == "running" else self.status,
             holder=None,
-            due=now + min(pause * 2**self.dispatches, MAX_PAUSE_SECONDS),
+            due=now + min(pause * 2 ** min(self.dispatches, DOUBLINGS), MAX_PAUSE_SECONDS),
             dispatches=self.dispatches + 1,
         )
 
