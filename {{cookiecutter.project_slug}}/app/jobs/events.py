@@ -36,7 +36,7 @@ async def follow(store: Store, job_id: str, after: int = 0) -> AsyncGenerator[Ev
             else:
                 for event in events:
                     after += 1
-                    yield JobStatus(**event)
+                    yield JobStatus(event["state"], event["progress"])  # a later version may say more
                 if len(events) == AT_ONCE:
                     continue
                 if job.ended:

@@ -158,13 +158,16 @@ class JobQueue:
             return 0
         waiting = await self.backend.waiting()
         claimed = []
-        for job_id in due[: max(0, self.backend.limit - waiting)]:
-            with suppress(NotYours, NotFound):  # another process was faster, or its time has passed
-                claimed.append(await self.store.update(job_id, partial(Job.dispatched, now=now, pause=REPEAT_SECONDS)))
-        # Behind many messages a job's own is most likely still on its way, and a repeat would only make them more.
-        sent = [job for job in claimed if waiting < FEW or job.dispatches % RARELY == 1]
-        if sent:
-            await self.backend.dispatch(sent)
+        try:
+            for job_id in due[: max(0, self.backend.limit - waiting)]:
+                with suppress(NotYours, NotFound):  # another process was faster, or its time has passed
+                    job = await self.store.update(job_id, partial(Job.dispatched, now=now, pause=REPEAT_SECONDS))
+                    claimed.append(job)
+        finally:  # what is claimed is sent, though the store or this process goes away: its repeat may be far away
+            # Behind many messages a job's own is most likely still on its way, and a repeat would only make them more.
+            sent = [job for job in claimed if waiting < FEW or job.dispatches % RARELY == 1]
+            if sent:
+                await self.backend.dispatch(sent)
         return len(claimed)
 
 

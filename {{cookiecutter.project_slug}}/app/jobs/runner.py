@@ -153,7 +153,8 @@ async def _renew(store: Store, job_id: str, holder: str, context: JobContext) ->
     while True:
         asleep = time.monotonic()
         # The longer a job takes, the less often: the list of its events stays short.
-        await asyncio.sleep(min(RENEW_SECONDS, max(PROGRESS_SECONDS, (asleep - began) / 1000)))
+        due_in = renewed + RENEW_SECONDS - asleep
+        await asyncio.sleep(max(PROGRESS_SECONDS, min(due_in, (asleep - began) / 1000)))
         if (blocked := time.monotonic() - asleep) > 2 * RENEW_SECONDS:
             log.warning("job %s has blocked the event loop for %.1f s: use asyncio.to_thread", job_id, blocked)
         latest = context.latest

@@ -29,6 +29,18 @@ async def test_a_follower_sees_each_state_and_one_done(store: Store) -> None:
     ]
 
 
+async def test_a_follower_does_not_mind_what_a_later_version_says(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = await store.create(JOB, "{}")
+
+    async def later(*_: object) -> tuple[Job, list[dict[str, Any]]]:
+        return job, [{"state": "queued", "progress": {}, "place": 7}]
+
+    monkeypatch.setattr(store, "news", later)
+    assert await anext(follow(store, job.id)) == JobStatus("queued", {})
+
+
 async def test_a_follower_waits_while_the_store_is_away(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     job = await store.create(JOB, "{}")
     monkeypatch.setattr(events_module, "AGAIN_SECONDS", 0.01)

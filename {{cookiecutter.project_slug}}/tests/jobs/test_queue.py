@@ -141,6 +141,23 @@ async def test_a_message_that_is_lost_is_sent_again(store: Store, broker: Broker
     assert broker.ids.get_nowait() == job.id
 
 
+async def test_what_is_claimed_is_sent_though_the_store_goes_away(
+    jobs: JobQueue, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = [await jobs.enqueue(T, Order(what=what), caller="c") for what in ("tea", "milk")]
+    update = jobs.store.update
+
+    async def unsteady(job_id: str, *rest: Any) -> Job:
+        if job_id == second.id:
+            raise Unavailable("away")
+        return await update(job_id, *rest)
+
+    monkeypatch.setattr(jobs.store, "update", unsteady)
+    with pytest.raises(Unavailable):
+        await jobs.dispatch_due()
+    assert (broker.ids.get_nowait(), broker.ids.qsize()) == (first.id, 0)
+
+
 async def test_the_same_key_gives_the_same_job(jobs: JobQueue) -> None:
     first = await jobs.enqueue(T, Order(what="tea"), caller="c", key="k")
     assert await jobs.enqueue(T, Order(what="tea"), caller="c", key="k") == first

@@ -61,6 +61,9 @@ end
 return 1
 """
 
+# Not a plain ZREM: the job may have been accepted a moment ago.
+FORGET = "if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('ZREM', KEYS[2], ARGV[1]) end"
+
 
 class Unreadable(NotFound):
     """Written by a version that knows more than this one: left for that one, and in nobody's way."""
@@ -74,6 +77,7 @@ class Store:
         self.due_key = self._index("due")
         self.retention = settings.job_retention_seconds
         self._compare_and_set = client.register_script(COMPARE_AND_SET)
+        self._forget = client.register_script(FORGET)
         self._news = News(client, self._index("news"))
         self.watch = self._news.watch
 
@@ -121,7 +125,7 @@ class Store:
             raise
         except NotFound:
             async with answering():
-                await self.client.zrem(self.due_key, job_id)
+                await self._forget([self._key(job_id, "record"), self.due_key], [job_id])
             raise
 
     async def due(self, now: float, limit: int) -> list[str]:

@@ -62,6 +62,19 @@ async def test_records_that_can_not_be_read_or_are_gone_hold_up_no_other_job(sto
     assert broker.ids.empty()
 
 
+async def test_a_job_that_is_accepted_while_another_process_misses_it_stays_due(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def missed(_: str) -> None:
+        await store.create(a_job(), "{}")  # between that process's look and what it concludes
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "_read", missed)
+        with pytest.raises(NotFound):
+            await store.update("j", partial(Job.cancel, now=time.time()))
+    assert await store.due(time.time(), 10) == ["j"]
+
+
 async def test_a_server_that_is_away_is_unavailable() -> None:
     settings = JobSettings(_env_file=None, redis_url=RedisDsn("redis://127.0.0.1:1/0"))
     async with Store.open(settings) as store:
