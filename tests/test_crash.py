@@ -311,9 +311,6 @@ def test_a_job_whose_workers_parent_dies_has_one_effect(service: Service) -> Non
     with service.web() as web, service.workers(supervised=True) as workers:
         job_id = web.add("hold", file=str(held))
         (begun,) = service.journal.wait("begin")
-        if "dramatiq" in service.variant:
-            # Meanwhile all of its processes have started: one that is about to would wait for its parent for ever.
-            web.all_succeed([web.add("last", seconds=2)], seconds=30)
         assert len(members(begun.session)) > 1
         os.kill(begun.session, signal.SIGKILL)
         until(lambda: len(workers.started) == 2, 10, "the worker has a successor")

@@ -42,6 +42,7 @@ THREADED = DURABLE | {
     "app/jobs/": "attempts.py broker.py connection.py news.py line.py presence.py transport.py",
     "tests/jobs/": "test_attempts.py test_broker.py test_presence.py test_redis_store.py",
 }
+OF_DRAMATIQ_ALONE = {"tests/": DURABLE["tests/"] + " test_process.py"}
 ON_RABBITMQ = THREADED | {"tests/jobs/": THREADED["tests/jobs/"] + " test_rabbitmq.py"}
 ADDED: dict[str, dict[str, dict[str, str]]] = {
     "queue_backend": {
@@ -49,8 +50,8 @@ ADDED: dict[str, dict[str, dict[str, str]]] = {
         "rq": DURABLE,
         "celery-redis": THREADED,
         "celery-rabbitmq": ON_RABBITMQ,
-        "dramatiq-redis": THREADED,
-        "dramatiq-rabbitmq": ON_RABBITMQ,
+        "dramatiq-redis": THREADED | OF_DRAMATIQ_ALONE,
+        "dramatiq-rabbitmq": ON_RABBITMQ | OF_DRAMATIQ_ALONE,
     },
     "model_provider": {
         "echo": {},
@@ -80,6 +81,7 @@ OF_THE_LIBRARY = {
     *(f"tests/jobs/{name}.py" for name in ("backing", "test_attempts", "test_backend", "test_broker", "test_presence")),
     "app/worker.py",
     "tests/jobs/test_rabbitmq.py",
+    "tests/test_process.py",
     "tests/test_worker.py",
 }
 # What a queue may replace or add in app/; all else there is the same bytes whichever is chosen.

@@ -28,6 +28,7 @@ from app.settings import Settings
 
 log = logging.getLogger("app.worker")  # where this runs, its name is another
 LOOK_SECONDS = 1.0
+STOP_SECONDS = 5.0  # from the signal to the begin of a stop, for which Dramatiq looks once a second
 ONE_QUEUE = (
     "app.worker: a worker listens to exactly one queue, the one that QUEUE_NAME names, for that is where the web "
     "server's relay hands jobs over and counts what waits. Start a worker for each queue instead."
@@ -40,12 +41,16 @@ class Process(Middleware):
     def __init__(self, settings: JobSettings, attempts: Attempts) -> None:
         self._settings = settings
         self._attempts = attempts
+        self._stops = threading.Event()
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
         tune(worker)
         self._presence = Presence(self._settings)
         self._parent = parent.pid if (parent := multiprocessing.parent_process()) else os.getppid()
         threading.Thread(target=self._watch, daemon=True).start()
+
+    def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
+        self._stops.set()
 
     def before_worker_thread_shutdown(self, broker: Broker, thread: object) -> None:
         self._attempts.close()
@@ -59,6 +64,9 @@ class Process(Middleware):
             self._presence.show()
             time.sleep(LOOK_SECONDS)
         os.kill(os.getpid(), signal.SIGTERM)
+        if not self._stops.wait(STOP_SECONDS):
+            # It has only just started, and tells its parent so: multiprocessing's Event waits for the dead for ever.
+            os._exit(1)
 
 
 def set_up() -> None:
