@@ -20,7 +20,7 @@ from app.jobs import backend as jobs_backend
 from app.jobs import routes as jobs_routes
 from app.jobs.settings import JobSettings
 from app.middleware import App, BearerKey, RequestId
-from app.settings import Settings
+from app.settings import Settings, misspelt
 from app.shutdown import Shutdown
 from app.streams.response import StreamLimits
 
@@ -34,10 +34,12 @@ def create_app(
 ) -> FastAPI:
     """What is not given is read from the environment."""
     settings = settings or Settings.read()
+    app_logging.set_up(settings.log_level)
+    for name, meant in misspelt().items():
+        log.warning(".env has %s, which is no setting; %s is", name, meant)
     open_model: Callable[[], AbstractAsyncContextManager[Provider]]
     open_model = (lambda: nullcontext(provider)) if provider else partial(providers.open, ProviderSettings.read())
     job_settings = job_settings or JobSettings.read()
-    app_logging.set_up(settings.log_level)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[State]:

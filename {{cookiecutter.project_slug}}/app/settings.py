@@ -5,10 +5,11 @@ What only one part needs stands beside that part: `app/chat/providers/settings.p
 
 import os
 import re
+from difflib import get_close_matches
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, NoDecode, SettingsConfigDict
 
 PROJECT = "{{ cookiecutter.project_slug }}"
 
@@ -44,6 +45,14 @@ class EnvSettings(BaseSettings):
             raise SystemExit("\n".join([says, *lines])) from None
 
 
+def misspelt() -> dict[str, str]:
+    """Of what stands in `.env` and is no setting, the one that may be meant. Others may have lines there too."""
+    known = {name for part in EnvSettings.__subclasses__() for name in part.model_fields}
+    unknown = DotEnvSettingsSource(EnvSettings).env_vars.keys() - known
+    near = ((name, get_close_matches(name, known, n=1, cutoff=0.82)) for name in sorted(unknown))
+    return {name.upper(): meant.upper() for name, found in near for meant in found}
+
+
 class Settings(EnvSettings):
     app_name: str = PROJECT
     environment: Literal["development", "staging", "production"] = "development"
@@ -69,10 +78,11 @@ class Settings(EnvSettings):
     @field_validator("cors_origins")
     @classmethod
     def _are_origins(cls, origins: list[str]) -> list[str]:
-        """A browser sends an origin without a path, so one that is written with a path would never match."""
+        """What no browser sends would never match: a path, upper case, a pattern, a port that goes without saying."""
         for origin in origins:
-            if origin != "*" and (origin.count("/") != 2 or "://" not in origin):
-                raise ValueError("each must be an origin such as https://chat.example.com, without a path")
+            plain = re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/*?#@\sA-Z]+", origin)
+            if origin != "*" and (not plain or re.fullmatch(r"http:.*:80|https:.*:443", origin)):
+                raise ValueError("each must be an origin as browsers send it, such as https://chat.example.com")
         return origins
 
     @model_validator(mode="after")

@@ -1,11 +1,12 @@
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from app.chat.providers.base import Provider
-from app.settings import Settings
+from app.settings import EnvSettings, Settings
 from tests.providers import ScriptedProvider
 from tests.sse import names
 
@@ -33,6 +34,20 @@ def test_leaving_the_lifespan_begins_the_drain_where_no_signal_does(
         shutdown = client.app_state["shutdown"]
         assert not shutdown.draining
     assert shutdown.draining
+
+
+def test_a_misspelt_setting_is_warned_of(
+    build: Callable[[Settings, Provider], FastAPI],
+    settings: Settings,
+    provider: ScriptedProvider,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    (tmp_path / "env").write_text("API_KEYS=k")
+    monkeypatch.setitem(EnvSettings.model_config, "env_file", tmp_path / "env")
+    build(settings, provider)
+    assert ".env has API_KEYS, which is no setting; API_KEY is" in caplog.text
 
 
 def test_an_open_server_warns(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:

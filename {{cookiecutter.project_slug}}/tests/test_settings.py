@@ -7,7 +7,7 @@ from pydantic_settings import BaseSettings
 
 from app.chat.providers.settings import ProviderSettings
 from app.jobs.settings import JobSettings
-from app.settings import Settings
+from app.settings import EnvSettings, Settings, misspelt
 
 EXAMPLE = Path(__file__).parent.parent / ".env.example"
 ALL: list[type[BaseSettings]] = [
@@ -34,6 +34,9 @@ def no_dotenv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("MAX_BODY_BYTES", "1 MB"),
         ("CORS_ORIGINS", "https://a.example, b.example"),
         ("CORS_ORIGINS", "https://a.example/"),
+        ("CORS_ORIGINS", "https://A.example"),
+        ("CORS_ORIGINS", "https://*.example"),
+        ("CORS_ORIGINS", "https://a.example:443"),
         ("API_KEY", "two words"),
         ("API_KEY", "k\u00e9y"),
         ("API_KEY", "quo'ted"),
@@ -53,6 +56,12 @@ def test_every_wrong_setting_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("LOG_LEVEL", "LOUD")
     with pytest.raises(SystemExit, match=r"(?s)LOG_LEVEL: .*DRAIN_SECONDS: "):
         Settings.read()
+
+
+def test_a_misspelt_name_in_the_file_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "env").write_text("API_KEYS=k\nDRAIN_SECOND=1\nLOG_LEVEL=INFO\nCOMPOSE_PROJECT_NAME=chat\n")
+    monkeypatch.setitem(EnvSettings.model_config, "env_file", tmp_path / "env")
+    assert misspelt() == {"API_KEYS": "API_KEY", "DRAIN_SECOND": "DRAIN_SECONDS"}
 
 
 def test_production_needs_an_api_key(monkeypatch: pytest.MonkeyPatch) -> None:

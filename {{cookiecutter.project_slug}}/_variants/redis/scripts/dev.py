@@ -73,7 +73,7 @@ def main() -> str | None:
     asked: list[int] = []  # noted only: an exception could fall between a start and the note of what was started
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: asked.append(number))
-    settings = {**dotenv_values(ROOT / ".env"), **os.environ}
+    settings = {**dotenv_values(ROOT / os.environ.get("ENV_FILE", ".env")), **os.environ}
     # A short drain: a reload and a Ctrl-C should not wait for an open stream.
     env = {**os.environ, "DRAIN_SECONDS": settings.get("DRAIN_SECONDS") or "0.5"}
     port = settings.get("PORT") or "8000"

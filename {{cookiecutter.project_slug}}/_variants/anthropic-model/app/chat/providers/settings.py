@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, HttpUrl, SecretStr, model_validator
+from pydantic import BeforeValidator, Field, HttpUrl, SecretStr, field_validator, model_validator
 
 from app.settings import EnvSettings, Key
 
@@ -21,6 +21,14 @@ class ProviderSettings(EnvSettings):
     model_temperature: Annotated[float | None, Unset] = Field(None, ge=0, le=1)
     model_connect_seconds: float = Field(5, gt=0)
     model_max_retries: int = Field(2, ge=0)
+
+    @field_validator("anthropic_base_url")
+    @classmethod
+    def _takes_a_path(cls, url: HttpUrl) -> HttpUrl:
+        """The SDK writes the path of each request behind it."""
+        if url.username or url.password or url.query is not None or url.fragment is not None:
+            raise ValueError("must be as short as http://127.0.0.1:4000, without a user, ? or #")
+        return url
 
     @model_validator(mode="after")
     def _has_key(self) -> Self:

@@ -200,6 +200,15 @@ def test_without_a_key_the_start_is_refused_with_the_way_out(monkeypatch: pytest
     assert ProviderSettings.read().model_provider == "echo"
 
 
+@pytest.mark.parametrize("url", ["https://me:secret@host/v1", "https://host/v1?v=2", "https://host/v1#", "host/v1"])
+def test_a_base_url_that_no_path_can_follow_is_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", url)
+    with pytest.raises(SystemExit, match=r"(?m)^ANTHROPIC_BASE_URL: ") as refused:
+        ProviderSettings.read()
+    assert "secret" not in str(refused.value)
+
+
 @pytest.mark.parametrize("waits", ["for its first token", "for the next", "for the response"])
 @pytest.mark.parametrize("why", ["the reader leaves", "the time is up", "the server stops"])
 async def test_the_service_sees_its_connection_closed(
