@@ -18,8 +18,9 @@ def _generate(
 ) -> Generate:
     def generate(messages: Sequence[Message]) -> Generation:
         seconds, max_chars = settings.model_timeout_seconds, settings.max_answer_chars
-        # An answer that failed before its first word stays in a client's history without text: models don't take it.
-        spoken = [message for message in messages if message.content]
+        # An answer that failed before its first word stays in a client's history, blank: models don't take it.
+        *before, last = messages
+        spoken = [*(message for message in before if message.content.strip()), last]
         generation = Generation(provider, spoken, seconds=seconds, max_chars=max_chars)
         tasks.add_task(background.run, record_usage, generation)
         return generation

@@ -41,8 +41,11 @@ def test_history_goes_along(client: TestClient, provider: ScriptedProvider) -> N
     ]
 
 
-def test_an_empty_answer_in_the_history_is_not_for_the_model(client: TestClient, provider: ScriptedProvider) -> None:
-    history = [{"role": "user", "content": "one"}, {"role": "assistant", "content": ""}]
+@pytest.mark.parametrize("blank", ["", " \n"])
+def test_a_blank_answer_in_the_history_is_not_for_the_model(
+    client: TestClient, provider: ScriptedProvider, blank: str
+) -> None:
+    history = [{"role": "user", "content": "one"}, {"role": "assistant", "content": blank}]
     client.post("/chat/stream", json={"question": "two", "history": history})
     assert [message.content for message in provider.asked[0]] == ["one", "two"]
 

@@ -60,7 +60,9 @@ def _chunk(**data: object) -> bytes:
 
 
 DOCS = stream_docs(
-    "A UI message stream, for `useChat` of the AI SDK. After an `error` there is neither `finish` nor `[DONE]`.",
+    "A UI message stream, for `useChat` of the AI SDK: `start`; one part of text, as `text-start`, a `text-delta` for "
+    "each piece, and `text-end`; `finish`, whose `messageMetadata.reason` is `end`, `length` or `refusal`; `[DONE]`. "
+    "What fails ends in an `error`, whose `errorText` is for the reader, with neither `finish` nor `[DONE]`.",
     Status("thinking", "9f1c0c0e"),
     Token("Hello"),
     Token(" there"),
@@ -79,5 +81,8 @@ async def ui_chat(chat: UIChat, generate: GenerateDep) -> EventStream:
 
 @router.get("/api/chat/{chat_id}/stream", status_code=204)
 async def resume_ui_chat(chat_id: str) -> Response:
-    """What `useChat` with `resume` asks when its page loads: there is never an answer to resume."""
+    """What `useChat` with `resume` asks when its page loads: there is never an answer to resume.
+
+    `ai` 5.0.0 itself stays `submitted` then; 6 and 7 are `ready`.
+    """
     return Response(status_code=204)

@@ -31,7 +31,8 @@ def _docs() -> dict[int | str, dict[str, Any]]:
     example = Generation(Echo(0), [], seconds=1, max_chars=1)
     example.id, example.reason, example.usage = "9f1c0c0e", "end", {"input_tokens": 1, "output_tokens": 2}
     docs = stream_docs(
-        "The completion; with `stream`, its chunks. A stream that fails ends in an `error` instead of `[DONE]`.",
+        "The completion; with `stream`, its chunks and `[DONE]`. The `finish_reason` is `stop`, `length` or "
+        "`content_filter`. A stream that fails ends in a chunk with an `error`, as a 4XX has it, instead of `[DONE]`.",
         Status("thinking", example.id),
         Token("Hello"),
         Token(" there"),
@@ -42,7 +43,7 @@ def _docs() -> dict[int | str, dict[str, Any]]:
     return docs
 
 
-@router.post("/chat/completions", response_class=EventStream, responses=_docs())
+@router.post("/chat/completions", responses=_docs())
 async def create_completion(
     asked: CompletionRequest, generate: GenerateDep, shutdown: ShutdownDep, request: Request
 ) -> Response:

@@ -157,6 +157,7 @@ IMAGE = [{"type": "text", "text": "Hi"}, {"type": "image_url", "image_url": {"ur
         ({"messages": [{"role": "user", "content": IMAGE}]}, "messages[0].content"),
         ({"messages": [{"role": "user", "content": [{"type": "text", "text": 7}]}]}, "messages[0].content"),
         ({"messages": [{"role": "user"}]}, "messages[0].content"),
+        ({"messages": [{"role": "system", "content": "SECRET"}]}, "messages"),
         ({"messages": [{"role": "user", "content": "SECRET \ud800"}]}, "messages[0].content"),
         ({"n": 2}, "n"),
         ({"tool_choice": {"type": "function", "function": {"name": "SECRET"}}}, "tool_choice"),
@@ -289,3 +290,4 @@ def test_the_docs_show_both_forms_and_the_shape_of_errors(client: TestClient) ->
     assert content["application/json"]["example"]["object"] == "chat.completion"
     assert chunks(content["text/event-stream"]["example"])[-1] == "[DONE]"
     assert responses.keys() == {"200", "4XX"}
+    assert responses["4XX"]["content"].keys() == {"application/json"}
