@@ -31,9 +31,10 @@ async def give_feedback(
     caller: CallerDep,
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
 ) -> Accepted:
-    """Sent twice with the same `Idempotency-Key`, it is recorded once."""
+    """Sent twice with the same `Idempotency-Key`, it is recorded once, as far as this process remembers."""
     event_id = idempotency_key or uuid4().hex
-    tasks.add_task(background.run, record, feedback, event_id, once=f"feedback:{caller}:{event_id}")
+    once = f"feedback:{caller}:{event_id}" if idempotency_key else None
+    tasks.add_task(background.run, record, feedback, event_id, once=once)
     return Accepted(event_id=event_id)
 
 
