@@ -1,4 +1,4 @@
-"""The servers that `streaming.py` measures: `python contestants.py CONTESTANT` prints its port, then serves.
+"""The servers of `streaming.py` and `behaviour.py`: `python contestants.py CONTESTANT` prints its port, then serves.
 
 Each contestant serves `/events/{kind}/{count}`, a stream of that many events, and `/usage`. It is written as its own
 documentation shows it, and imports nothing of the others. But for raw ASGI and the bare one, each is a route of the
@@ -53,9 +53,28 @@ async def idle(count: int, make: Callable[[int], T]) -> AsyncGenerator[T, None]:
     await asyncio.Event().wait()
 
 
+async def watched(count: int, make: Callable[[int], T]) -> AsyncGenerator[T, None]:
+    """Like `idle`, and prints when it is closed, and again if it may wait then, as for a database."""
+    try:
+        for number in range(1, count + 1):
+            yield make(number)
+        await asyncio.Event().wait()
+    finally:
+        print("closed", flush=True)
+        await asyncio.sleep(0.1)
+        print("ran", flush=True)
+
+
+async def broken(count: int, make: Callable[[int], T]) -> AsyncGenerator[T, None]:
+    for number in range(1, count + 1):
+        yield make(number)
+    raise RuntimeError("the model is down")
+
+
 def source(kind: str, count: int, make: Callable[[int], T]) -> AsyncGenerator[T, None]:
     """Take the kind of source, the number of its events, and what makes an event from its number."""
-    return {"ready": ready, "turn": turn, "paced": paced, "idle": idle}[kind](count, make)
+    sources = {"ready": ready, "turn": turn, "paced": paced, "idle": idle, "watched": watched, "broken": broken}
+    return sources[kind](count, make)
 
 
 def frame(number: int) -> str:

@@ -12,7 +12,9 @@ import pytest
 from rendering import ROOT, Project, choices, environment
 from running import posix_only
 
+MEASURE = ("streaming.py", "jobs.py")
 CONTESTANTS = {"raw", "bare", "streaming_response", "fastapi_sse", "sse_starlette", "ours"}
+SITUATIONS = {"sigterm", "finally", "never-suspends", "raises", "silence"}
 METRICS = {"cpu", "growth", "idle", "first-event"}
 OURS_ALONE = {"ours"}  # a figure that a library called bare cannot have
 BARE = {"rq": "rq", "celery-redis": "celery", "dramatiq-redis": "dramatiq"}
@@ -86,6 +88,26 @@ def test_the_streaming_benchmark_measures_every_contestant_by_every_metric() -> 
 
 @pytest.mark.slow
 @posix_only
+def test_what_is_seen_of_this_template_is_what_the_readme_says() -> None:
+    """With --json, stdout is one JSON document: each contestant in each situation; of the others nothing is judged."""
+    done = benchmark("behaviour.py", "--json")
+    assert done.returncode == 0, done.stderr
+    report: dict[str, Any] = json.loads(done.stdout)
+    assert {"Python", "fastapi", "sse-starlette", "uvicorn"} <= report["machine"]["versions"].keys()
+    assert report["seen"].keys() == SITUATIONS
+    assert all(each.keys() == CONTESTANTS - {"raw", "bare"} for each in report["seen"].values()), report
+    ours = {situation: each["ours"] for situation, each in report["seen"].items()}
+    assert (ours["sigterm"]["ending"], ours["sigterm"]["events"][-2:]) == ("whole", ["error", "done"])
+    assert ours["sigterm"]["exited"]
+    assert ours["finally"]["ran"]
+    assert ours["never-suspends"]["ran"]
+    assert ours["never-suspends"]["answers"]
+    assert (ours["raises"]["ending"], ours["raises"]["events"]) == ("whole", ["error", "done"])
+    assert (ours["silence"]["ending"], ours["silence"]["sent"][:1]) == ("open", ":")
+
+
+@pytest.mark.slow
+@posix_only
 @pytest.mark.parametrize("queue", QUEUES)
 def test_the_jobs_benchmark_measures_every_contestant_by_every_metric(
     queue: str, render: Callable[..., Project], tmp_path: Path
@@ -122,13 +144,12 @@ def test_each_queue_that_can_be_chosen_is_measured(queue: str) -> None:
 
 
 @posix_only
-@pytest.mark.parametrize("program", ["streaming.py", "jobs.py"])
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("program", "options", "message"),
     [
-        (["--rounds", "0"], "must be a whole number from 1 to 100, not '0'"),
-        (["--only", "speed"], "invalid choice: 'speed'"),
-        (["--plot", "no-such-folder/figures.png"], "must be a .png file in a folder that exists"),
+        *((program, ["--rounds", "0"], "must be a whole number from 1 to 100, not '0'") for program in MEASURE),
+        *((program, ["--plot", "nowhere/figures.png"], "must be a .png file in a folder that") for program in MEASURE),
+        *((program, ["--only", "speed"], "invalid choice: 'speed'") for program in (*MEASURE, "behaviour.py")),
     ],
 )
 def test_a_bad_option_is_refused_by_its_name(program: str, options: list[str], message: str) -> None:
