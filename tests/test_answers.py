@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import shutil
 import tomllib
 from pathlib import Path
@@ -12,6 +13,7 @@ from cookiecutter.generate import generate_context  # type: ignore[import-untype
 from cookiecutter.prompt import prompt_for_config  # type: ignore[import-untyped]
 from rendering import QUESTIONS, ROOT, asked, bake, cookiecutter
 
+TEMPLATE_FOLDER = "{{cookiecutter.project_slug}}"
 HOSTILE = [
     "quotes \"double\" and 'single'",
     r"back\slash, C:\new\table, trailing \\",
@@ -119,6 +121,26 @@ def test_every_question_and_choice_has_a_label() -> None:
             assert all(prompts[question][choice].startswith(f"{choice}: ") for choice in QUESTIONS[question])
             assert max(len(f"    1 - {label}") for label in prompts[question].values()) < 80
     assert "[" not in json.dumps(prompts)
+
+
+def test_the_readme_explains_every_question_and_choice() -> None:
+    text = (ROOT / "README.md").read_text("utf-8")
+    table = text.partition("| question | choices |")[2].partition("\n\n")[0]
+    for question in asked():
+        assert f"`{question}`" in table
+        if isinstance(QUESTIONS[question], list):
+            rows = table.partition(f"| `{question}` |")[2].partition("\n| `")[0]
+            assert [choice for choice in QUESTIONS[question] if f"`{choice}`" not in rows] == []
+
+
+def test_the_readme_shows_the_picture_and_the_events_of_each_project() -> None:
+    text, emitted = ((ROOT / path).read_text("utf-8") for path in ("README.md", f"{TEMPLATE_FOLDER}/README.md"))
+    rows = text.partition("| event | data | when |")[2].partition("\n\n")[0].strip().splitlines()
+    assert len(rows) == 5
+    assert [row for row in rows if row.rstrip(" |") not in emitted] == []
+    pictures = re.findall(r"!\[[^]]+\]\(([^)]+)\)", text)
+    assert pictures
+    assert all((ROOT / path).is_file() for path in pictures)
 
 
 def test_workflows_and_pages_are_copied_as_they_are(template: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rendering import Project, exclusive, run
+from rendering import Project, choices, exclusive, run
 from running import Process, Server, free_port, posix_only, running, services, serving
 
 pytestmark = posix_only
@@ -35,7 +35,7 @@ MODELS = {
 }
 
 
-@pytest.fixture(params=["openai", "anthropic"])
+@pytest.fixture(params=[name for name in choices("model_provider") if name != "echo"])
 def provider(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -166,10 +166,11 @@ class Slow:
 
 def piece(provider: str) -> str:
     """The first of an answer, as the service says it."""
-    if provider == "openai":
-        return 'data: {"choices": [{"index": 0, "delta": {"content": "Hel"}, "finish_reason": null}]}\n\n'
     delta = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hel"}}
-    return f"event: content_block_delta\ndata: {json.dumps(delta)}\n\n"
+    return {
+        "openai": 'data: {"choices": [{"index": 0, "delta": {"content": "Hel"}, "finish_reason": null}]}\n\n',
+        "anthropic": f"event: content_block_delta\ndata: {json.dumps(delta)}\n\n",
+    }[provider]
 
 
 def leaves(server: Server, response: Any) -> None:

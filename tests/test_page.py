@@ -591,10 +591,11 @@ def test_a_reader_who_has_scrolled_up_is_left_there(chat: Chat) -> None:
     assert chat.log.evaluate("(log) => log.scrollTop") == 200
 
 
-@pytest.fixture(params=["light", "dark"])
+@pytest.fixture(params=[("light", 360), ("dark", 360), ("light", 1280)], ids=["light", "dark", "wide"])
 def busy(request: pytest.FixtureRequest, tab: Callable[..., Chat], server: Server) -> Chat:
-    """A page that shows all it has at once, in each colour scheme, on a phone."""
-    chat: Chat = tab(server, color_scheme=request.param, viewport={"width": 360, "height": 640})
+    """A page that shows all it has at once: in each colour scheme on a phone, and with its panels side by side."""
+    scheme, width = request.param
+    chat: Chat = tab(server, color_scheme=scheme, viewport={"width": width, "height": 640})
     return chat
 
 
@@ -628,7 +629,7 @@ def everything(chat: Chat) -> Iterator[str]:
     yield "the form for the key"
 
 
-def test_everything_can_be_read_and_fits_on_a_phone(busy: Chat) -> None:
+def test_everything_can_be_read_and_fits(busy: Chat) -> None:
     """WCAG AA contrast of texts, edges and the focus, in light and dark; nothing to be scrolled sideways."""
     for what in everything(busy):
         contrast = busy.page.evaluate(CONTRAST)
