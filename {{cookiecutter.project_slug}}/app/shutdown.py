@@ -68,10 +68,12 @@ class Shutdown:
         asyncio.get_running_loop().call_later(GRACE_SECONDS, self._cut)
 
     def _cut(self) -> None:
-        """uvicorn waits for ever for a client that does not take what was written, or that does not end its TLS."""
+        """uvicorn waits for ever for a client that does not take what was written, does not send all of its request, or
+        does not end its TLS."""
         for connection in self.connections:
-            if connection.transport.get_write_buffer_size() or connection.transport.is_closing():
-                connection.transport.abort()
+            transport, sends = connection.transport, getattr(connection, "more_body", False)
+            if sends or transport.get_write_buffer_size() or transport.is_closing():
+                transport.abort()
         asyncio.get_running_loop().call_later(GRACE_SECONDS, self._cut)
 
     @contextmanager

@@ -61,13 +61,13 @@ class Server:
         self.request("GET", path).read()
         return time.monotonic() - began
 
-    def deaf(self, path: str) -> socket.socket:
-        """A client that asks for a stream and takes nothing of it."""
+    def deaf(self, path: str, announced: int = 0) -> socket.socket:
+        """A client that takes nothing of what it asks for, and sends no body though it has announced so many bytes."""
         client = socket.socket()
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.settimeout(START_SECONDS)
         client.connect(("127.0.0.1", self.port))
-        client.sendall(f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n".encode())
+        client.sendall(f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {announced}\r\n\r\n".encode())
         self._clients.append(client)
         return client
 

@@ -135,6 +135,18 @@ def test_sigterm_cuts_off_clients_that_take_nothing(serve: Serve) -> None:
     assert stops_within(DRAIN_SECONDS + 1, stop, serve)
 
 
+def test_sigterm_cuts_off_clients_that_do_not_send_all_of_their_request(serve: Serve) -> None:
+    def stop() -> Server:
+        server = serve(DRAIN_SECONDS=str(DRAIN_SECONDS))
+        server.deaf("/feedback", announced=10)
+        server.request("GET", "/health")  # answered behind it
+        server.stop()
+        assert "Traceback" not in server.log
+        return server
+
+    assert stops_within(DRAIN_SECONDS + 1, stop, serve)
+
+
 def test_a_client_that_takes_nothing_is_cut_off_after_the_send_timeout(serve: Serve) -> None:
     server = serve("tests.apps:app", SEND_TIMEOUT_SECONDS="0.5")
     reader = server.deaf("/busy-stream")

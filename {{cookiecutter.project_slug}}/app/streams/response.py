@@ -83,7 +83,8 @@ class EventStream(Response):
                     await _watch(wire, {writing, leaving, limit}, state["stream_limits"])
                 if limit.done() and wire.sending:
                     wire.closing = True
-                    await asyncio.wait({writing, leaving}, timeout=FAREWELL_SECONDS)
+                    ends = {writing, leaving}
+                    await asyncio.wait(ends, timeout=FAREWELL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             finally:
                 wire.close(writing)
                 with anyio.CancelScope(shield=True):
