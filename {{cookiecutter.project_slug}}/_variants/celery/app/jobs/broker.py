@@ -1,5 +1,6 @@
 """The broker, as Celery speaks to it."""
 
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from app.jobs.settings import JobSettings
 from app.jobs.transport import SENDER_OPTIONS, celery_settings
 
 RUN_JOB = "app.worker.run_job"
+_closing = threading.Lock()  # kombu may set the time limit of all new sockets meanwhile, and restore what it has found
 
 
 def celery_app(settings: JobSettings) -> Celery:
@@ -21,6 +23,7 @@ def celery_app(settings: JobSettings) -> Celery:
         # worker, and no broker gives a job to somebody else for taking long.
         worker_prefetch_multiplier=1,
         broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,  # else a worker ends when the broker has been away for 50 minutes
         **celery_settings(settings),
     )
     return app
@@ -57,7 +60,8 @@ class Sender:
     def close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            connection.collect(ANSWER_SECONDS)
+            with _closing:
+                connection.collect(ANSWER_SECONDS)
 
     def _channel(self) -> Any:
         if self._connection is None:

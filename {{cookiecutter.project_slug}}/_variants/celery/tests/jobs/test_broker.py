@@ -21,5 +21,11 @@ def test_a_message_is_json_and_says_which_job_and_how_long_it_may_take(job_setti
     sender.close()
 
 
+def test_a_worker_waits_for_its_broker_however_long_that_is_away(job_settings: JobSettings) -> None:
+    conf = celery_app(job_settings).conf
+    assert conf.broker_connection_retry_on_startup
+    assert conf.broker_connection_max_retries is None
+
+
 def test_nothing_but_json_is_accepted(job_settings: JobSettings) -> None:
     assert set(celery_app(job_settings).conf.accept_content) == {"json"}
