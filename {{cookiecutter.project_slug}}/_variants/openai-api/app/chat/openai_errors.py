@@ -76,7 +76,8 @@ def _error(status: int, detail: Any) -> ErrorDetail:
     if not isinstance(detail, list):
         return ErrorDetail(message=str(detail), type=kind, code="invalid_api_key" if status == 401 else None)
     first = detail[0]  # of the fields that are wrong
-    param = _name(first["loc"][1:]) or None  # without the "body" before it
+    # Without the "body" before it; of what is no JSON, that is a place in the text and not a name.
+    param = None if first["type"] == "json_invalid" else _name(first["loc"][1:]) or None
     message = first["msg"].removeprefix("Value error, ")
     return ErrorDetail(message=f"{param}: {message}" if param else message, type=kind, param=param)
 

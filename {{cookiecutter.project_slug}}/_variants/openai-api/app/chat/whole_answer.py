@@ -37,6 +37,10 @@ async def whole_answer(generation: Generation, receive: Receive, shutdown: Shutd
         if not reading.done():
             error = Error("server_shutdown", "The server is restarting.", True, request_id.get())
             raise StreamFault(error, "shutdown")
+        if reading.cancelled():
+            log.error("the model has cancelled itself")
+            error = Error("model_error", "The model could not answer.", True, request_id.get())
+            raise StreamFault(error, "error")
         return reading.result()
     finally:
         leaving.cancel()

@@ -194,6 +194,7 @@ def guarded(settings: Settings, build: Callable[[Settings, Provider], FastAPI]) 
 
 
 KEY = {"Authorization": "Bearer k-1"}
+JSON = {"Content-Type": "application/json"}
 
 
 @pytest.mark.parametrize(
@@ -202,6 +203,7 @@ KEY = {"Authorization": "Bearer k-1"}
         ({"method": "GET", "url": "/v1/models"}, 401, "invalid_api_key"),
         ({"method": "POST", "url": PATH, "content": b"x" * 1001, "headers": KEY}, 413, None),
         ({"method": "POST", "url": PATH, "content": b"{", "headers": KEY}, 400, None),
+        ({"method": "POST", "url": PATH, "content": b"{", "headers": KEY | JSON}, 400, None),
         ({"method": "GET", "url": "/v1/nowhere", "headers": KEY}, 404, None),
         ({"method": "GET", "url": PATH, "headers": KEY}, 405, None),
     ],

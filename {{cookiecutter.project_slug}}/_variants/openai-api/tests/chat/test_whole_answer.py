@@ -44,6 +44,11 @@ async def test_a_model_that_fails_raises() -> None:
         await whole_answer(generation_of(ScriptedProvider("a", RuntimeError("on purpose"))), stays, Shutdown(1))
 
 
+async def test_a_model_that_cancels_itself_has_failed() -> None:
+    with pytest.raises(StreamFault, match="model_error"):
+        await whole_answer(generation_of(ScriptedProvider("a", asyncio.CancelledError())), stays, Shutdown(1))
+
+
 async def test_the_model_is_closed_when_the_client_leaves() -> None:
     provider = ScriptedProvider("a", 60.0)
 
