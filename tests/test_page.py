@@ -343,6 +343,13 @@ def test_a_key_is_asked_for_where_one_is_needed(tab: Callable[..., Chat], serve:
         expect(chat.log.get_by_text("Thinking…")).to_be_visible()
 
 
+def test_a_refusal_that_is_long_past_asks_for_no_key(chat: Chat) -> None:
+    problem = {"message": "The server asks for an API key.", "status": 401, "retryable": True}
+    chat.keep([{"question": "Open?", "answer": "", "problem": problem}])
+    expect(chat.retry).to_be_visible()
+    expect(chat.page.locator("#access")).not_to_have_attribute("open", "")
+
+
 def test_a_document_is_followed_to_its_result(chat: Chat, tmp_path: Path) -> None:
     """Pasted or from a file: the progress is seen on its way to 100 %, then what the job has made of it."""
     chat.page.get_by_text("Documents", exact=True).click()
@@ -369,6 +376,15 @@ def test_a_document_is_followed_to_its_result(chat: Chat, tmp_path: Path) -> Non
         assert card.get_by_role("progressbar", name="Progress").evaluate("(bar) => bar.value") == 1
         expect(panel.get_by_label("Text", exact=True)).to_have_value("")
     assert {value for value in chat.page.evaluate("window.seen") if 0 < value < 1}
+
+
+def test_a_file_that_is_gone_when_it_is_sent_is_told(chat: Chat, tmp_path: Path) -> None:
+    (tmp_path / "gone.txt").write_text("to be")
+    chat.page.get_by_text("Documents", exact=True).click()
+    chat.page.get_by_label("or a text file").set_input_files(tmp_path / "gone.txt")
+    (tmp_path / "gone.txt").unlink()
+    chat.page.get_by_role("button", name="Add document").click()
+    expect(chat.page.get_by_role("article").filter(has_text="gone.txt")).to_contain_text("could not be found")
 
 
 def test_a_document_that_the_server_refuses_is_told(tab: Callable[..., Chat], serve: Serve) -> None:
@@ -589,6 +605,7 @@ def test_a_reader_who_has_scrolled_up_is_left_there(chat: Chat) -> None:
     expect(chat.send).to_be_visible()
     chat.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
     assert chat.log.evaluate("(log) => log.scrollTop") == 200
+    assert chat.page.evaluate("document.documentElement.scrollHeight <= innerHeight"), "the page scrolls, not the log"
 
 
 @pytest.fixture(params=[("light", 360), ("dark", 360), ("light", 1280)], ids=["light", "dark", "wide"])
@@ -662,15 +679,16 @@ def test_a_screen_reader_finds_names_and_roles(chat: Chat) -> None:
               - button "or a text file"
               - button "Add document"
           - group: API key
-        - log "Conversation":
-          - article:
-            - heading "You" [level=2]
-            - paragraph: What?
-            - heading "Answer" [level=2]
-            - paragraph: That.
-            - paragraph: End of the answer.
-            - button "Good answer"
-            - button "Bad answer"
+        - main:
+          - log "Conversation":
+            - article:
+              - heading "You" [level=2]
+              - paragraph: What?
+              - heading "Answer" [level=2]
+              - paragraph: That.
+              - paragraph: End of the answer.
+              - button "Good answer"
+              - button "Bad answer"
         - status
         - textbox "Your message"
         - button "Send"

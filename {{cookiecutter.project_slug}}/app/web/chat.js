@@ -115,7 +115,7 @@ document.addEventListener("keydown", ({ key, isComposing, target }) => {
 addEventListener("pagehide", () => (stop(LEFT, null), save())); // a reload keeps what has come through
 
 for (const exchange of conversation) {
-  if (!exchange.reason) exchange.problem ??= LEFT;
+  if (exchange.problem || !exchange.reason) exchange.problem = { ...exchange.problem ?? LEFT, status: 0 }; // no 401 now
   const article = showQuestion(exchange);
   showAnswer(article, exchange);
   showEnd(article, exchange);

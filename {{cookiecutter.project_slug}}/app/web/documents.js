@@ -2,14 +2,14 @@
 import { call, follow, problemOf } from "./api.js";
 import { add, page, showProblem } from "./page.js";
 
-async function index(document, key, card) {
+async function index({ title, text, file }, headers, card) {
   card.ariaBusy = "true"; // a screen reader hears of the end, not of every chunk
   card.replaceChildren();
-  add(card, "h2", "", document.title);
+  add(card, "h2", "", title);
   const bar = Object.assign(add(card, "progress"), { value: 0, ariaLabel: "Progress" });
   const state = add(card, "p", "quiet", "sending");
   try {
-    const { id } = await (await call("documents", document, { "Idempotency-Key": key })).json();
+    const { id } = await (await call("documents", { title, text: await file?.text() ?? text }, headers)).json();
     await follow(await call(`jobs/${id}/events`), { status: ({ state: word, progress }) =>
       [bar.value, state.textContent] = [progress.fraction, [word, progress.message].filter(Boolean).join(": ")] });
     const { ended_at, error, result } = await (await call(`jobs/${id}`)).json();
@@ -18,17 +18,17 @@ async function index(document, key, card) {
     const terms = result?.top_terms.map(({ term, count }) => ` \u2068${term}\u2069 (${count})`); // in its own direction
     if (result) add(card, "p", "", `Chunks: ${result.chunks}, words: ${result.words}\nMost frequent:${terms}`);
   } catch (error) {
-    showProblem(card, problemOf(error), () => index(document, key, card));
+    showProblem(card, problemOf(error), () => index({ title, text, file }, headers, card));
   }
   card.ariaBusy = "false";
 }
 
-page.upload.onsubmit = async () => {
-  const key = crypto.getRandomValues(new Uint32Array(4)).join("-"); // the same for each try: they are one job
+page.upload.onsubmit = () => {
+  const headers = { "Idempotency-Key": crypto.getRandomValues(new Uint32Array(4)).join("-") }; // of each try: one job
   const [title, text, file] = [page.title.value, page.text.value, page.file.files[0]];
   page.upload.reset();
   page.text.disabled = false;
-  index({ title, text: await file?.text() ?? text }, key, add(page.jobs, "article", "card"));
+  index({ title, text, file }, headers, add(page.jobs, "article", "card"));
 };
 page.file.onchange = ({ target: { files: [file] } }) => {
   page.text.disabled = Boolean(file);
