@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from uuid import uuid4
+from secrets import token_hex
 
 from app.chat.providers.base import Finish, Message, ModelError, Provider
 from app.logging import request_id
@@ -19,7 +19,7 @@ class Generation:
 
     def __init__(self, provider: Provider, messages: Sequence[Message], *, seconds: float, max_chars: int) -> None:
         """`seconds` is the time limit to the first piece and between pieces. Past `max_chars` it ends as `length`."""
-        self.id = uuid4().hex
+        self.id = token_hex(16)
         self.model = provider.model
         self.reason = "cancelled"  # unless it gets to an end
         self.usage: Mapping[str, int] = {}

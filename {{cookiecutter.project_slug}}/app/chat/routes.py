@@ -1,6 +1,6 @@
 from collections.abc import AsyncGenerator
+from secrets import token_hex
 from typing import Annotated, Literal
-from uuid import uuid4
 
 from fastapi import APIRouter, Header, Response
 from pydantic import BaseModel, Field
@@ -41,7 +41,7 @@ async def stream(text: str, last_event_id: Annotated[str | None, Header()] = Non
     """The smallest example: the words of `text`, one token each."""
     if last_event_id is not None:
         return Response(status_code=204)  # tells a browser's EventSource not to come back and replay
-    stream_id = uuid4().hex
+    stream_id = token_hex(16)
 
     async def words() -> AsyncGenerator[Event, None]:
         yield Status("thinking", stream_id)

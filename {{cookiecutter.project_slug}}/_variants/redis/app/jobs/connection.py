@@ -13,7 +13,7 @@ from app.errors import Unavailable
 from app.jobs.settings import JobSettings
 
 ANSWER_SECONDS = 2.0  # past it a request is refused: the caller can try again, a waiting one holds a connection
-CONNECTIONS = 8  # of a web process; what hands jobs over and looks for workers has two of its own
+CONNECTIONS = 8  # of a web process; what hands jobs over and looks at the queue has its own
 
 
 @asynccontextmanager
