@@ -21,7 +21,7 @@ class InProcess:
     limit = AT_ONCE
 
     def __init__(self, store: Store, settings: JobSettings, shutdown: Shutdown) -> None:
-        self.queue = JobQueue(store, self)
+        self.queue = JobQueue(store, self, lease_seconds=settings.job_lease_seconds)
         self.running: set[asyncio.Task[None]] = set()
         self._settings = settings
         self._shutdown = shutdown

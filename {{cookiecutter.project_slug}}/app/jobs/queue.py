@@ -27,8 +27,6 @@ from app.logging import request_id
 log = logging.getLogger(__name__)
 DEADLINE_SECONDS = 2.0  # past it a request is refused, and can be tried again
 RELAY_SECONDS = 1.0  # how late a retry or an orphan may be noticed
-REPEAT_SECONDS = 15.0  # a dispatched job that nobody has begun by then is dispatched again
-HOLDERS_SECONDS = 5.0  # a lease is renewed every 3 s, by calls that take a moment after an outage
 FEW = 50  # messages that wait: a repeat costs little then
 RARELY = 5  # behind more of them, one in so many repeats is sent
 BATCH = 100
@@ -51,10 +49,13 @@ class Backend(Protocol):
 
 
 class JobQueue:
-    def __init__(self, store: Store, backend: Backend, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, store: Store, backend: Backend, clock: Callable[[], float] = time.time, lease_seconds: float = 15.0
+    ) -> None:
         self.store = store
         self.backend = backend
         self._clock = clock
+        self._lease = lease_seconds
         self._wake = asyncio.Event()
 
     async def enqueue(
@@ -149,7 +150,7 @@ class JobQueue:
                 await self.store.due(self._clock(), 1)
                 await self.backend.waiting()
                 break
-        await asyncio.sleep(HOLDERS_SECONDS)
+        await asyncio.sleep(self._lease / 3)
 
     async def dispatch_due(self) -> int:
         """One look of the relay: how many jobs it has dealt with."""
@@ -161,7 +162,7 @@ class JobQueue:
         try:
             for job_id in due[: max(0, self.backend.limit - waiting)]:
                 with suppress(NotYours, NotFound):  # another process was faster, or its time has passed
-                    job = await self.store.update(job_id, partial(Job.dispatched, now=now, pause=REPEAT_SECONDS))
+                    job = await self.store.update(job_id, partial(Job.dispatched, now=now, pause=self._lease))
                     claimed.append(job)
         finally:  # what is claimed is sent, though the store or this process goes away: its repeat may be far away
             # Behind many messages a job's own is most likely still on its way, and a repeat would only make them more.

@@ -22,8 +22,7 @@ from app.logging import request_id
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
-LEASE_SECONDS = 15.0  # how long the job of a process that died waits for another attempt
-RENEW_SECONDS = 3.0  # how late a running job learns that it was cancelled
+RENEWALS = 5  # in the time of a lease; a running job learns as late that it was cancelled
 PROGRESS_SECONDS = 0.25
 AGAIN_SECONDS = 1.0
 CLEANUP_SECONDS = 5.0
@@ -46,7 +45,7 @@ async def run(store: Store, job_id: str, settings: JobSettings) -> None:
     holder = uuid4().hex
 
     def begin(job: Job) -> Job:
-        return job.begin(holder, time.time(), LEASE_SECONDS, limits(job.task, settings).max_attempts)
+        return job.begin(holder, time.time(), settings.job_lease_seconds, limits(job.task, settings).max_attempts)
 
     try:
         job = await _answered(lambda: store.update(job_id, begin))
@@ -75,7 +74,7 @@ async def _attempt(store: Store, job: Job, holder: str, settings: JobSettings) -
     context = JobContext(job.id, job.attempts)
     max_attempts, timeout = limits(job.task, settings)
     try:
-        result = to_json(await _held(store, job, holder, context, timeout)).decode()
+        result = to_json(await _held(store, job, holder, context, settings.job_lease_seconds, timeout)).decode()
     except NotYours:
         raise
     except Exception as error:
@@ -107,10 +106,10 @@ async def _answered(call: Callable[[], Awaitable[T]]) -> T:
             await asyncio.sleep(AGAIN_SECONDS)
 
 
-async def _held(store: Store, job: Job, holder: str, context: JobContext, limit: float) -> Any:
+async def _held(store: Store, job: Job, holder: str, context: JobContext, lease: float, limit: float) -> Any:
     """Runs the body while the lease is renewed; ends it when the lease is lost or the time is over."""
     body = asyncio.create_task(_body(store, job, context))
-    renewing = asyncio.create_task(_renew(store, job.id, holder, context))
+    renewing = asyncio.create_task(_renew(store, job.id, holder, context, lease))
     try:
         await asyncio.wait({body, renewing}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
         if renewing.done():
@@ -146,24 +145,24 @@ async def _body(store: Store, job: Job, context: JobContext) -> Any:
         raise RuntimeError("the body called sys.exit()") from error
 
 
-async def _renew(store: Store, job_id: str, holder: str, context: JobContext) -> None:
+async def _renew(store: Store, job_id: str, holder: str, context: JobContext, lease: float) -> None:
     """Writes what is new of the progress, and the lease in any case. Raises NotYours once somebody else decides."""
-    written, began = context.latest, time.monotonic()
+    written, began, every = context.latest, time.monotonic(), lease / RENEWALS
     renewed = began
     while True:
         asleep = time.monotonic()
         # The longer a job takes, the less often: the list of its events stays short.
-        due_in = renewed + RENEW_SECONDS - asleep
+        due_in = renewed + every - asleep
         await asyncio.sleep(max(PROGRESS_SECONDS, min(due_in, (asleep - began) / 1000)))
-        if (blocked := time.monotonic() - asleep) > 2 * RENEW_SECONDS:
+        if (blocked := time.monotonic() - asleep) > 2 * every:
             log.warning("job %s has blocked the event loop for %.1f s: use asyncio.to_thread", job_id, blocked)
         latest = context.latest
-        if latest == written and time.monotonic() - renewed < RENEW_SECONDS:
+        if latest == written and time.monotonic() - renewed < every:
             continue
         try:
             await store.update(
                 job_id,
-                partial(Job.renewed, holder=holder, now=time.time(), lease=LEASE_SECONDS, progress=latest),
+                partial(Job.renewed, holder=holder, now=time.time(), lease=lease, progress=latest),
             )
         except Unavailable:
             log.warning("job %s: the store does not answer; the lease is not renewed for now", job_id)

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field, SecretStr, computed_field
 from app.errors import Conflict, Unavailable
 from app.jobs import queue
 from app.jobs.job import Job, Progress
-from app.jobs.queue import BATCH, FEW, RELAY_SECONDS, REPEAT_SECONDS, JobQueue
+from app.jobs.queue import BATCH, FEW, RELAY_SECONDS, JobQueue
 from app.jobs.store import Store
 from app.jobs.task import JobContext, Task
 
@@ -23,6 +23,7 @@ async def nothing(context: JobContext, order: Order) -> None:
     """Never run here."""
 
 
+LEASE_SECONDS = 15
 T, U = Task("t", nothing, Order), Task("u", nothing, Order)
 
 
@@ -99,10 +100,10 @@ async def test_two_relays_dispatch_a_job_once(store: Store, broker: Broker) -> N
 
 
 async def test_a_broker_that_is_away_delays_jobs_and_refuses_none(
-    jobs: JobQueue, broker: Broker, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    store: Store, broker: Broker, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(queue, "RELAY_SECONDS", 0.01)
-    monkeypatch.setattr(queue, "HOLDERS_SECONDS", 0.01)
+    jobs = JobQueue(store, broker, lease_seconds=0.03)
     broker.away = 3
     async with jobs.relaying():
         accepted = {(await jobs.enqueue(T, Order(what=str(n)), caller="c")).id for n in range(2)}
@@ -134,7 +135,7 @@ async def test_a_message_that_is_lost_is_sent_again(store: Store, broker: Broker
     broker.loses = 1
     with pytest.raises(ConnectionError):
         await jobs.dispatch_due()
-    now[0] += REPEAT_SECONDS - 1
+    now[0] += LEASE_SECONDS - 1
     assert await jobs.dispatch_due() == 0
     now[0] += 1
     assert await jobs.dispatch_due() == 1
@@ -229,7 +230,7 @@ async def test_a_message_is_not_repeated_soon_behind_many_others(
     for number in range(jobs_that_wait):
         await jobs.enqueue(T, Order(what=str(number)), caller="c")
     assert await jobs.dispatch_due() == jobs_that_wait
-    now[0] += REPEAT_SECONDS
+    now[0] += LEASE_SECONDS
     assert await jobs.dispatch_due() == jobs_that_wait
     assert broker.ids.qsize() == messages * jobs_that_wait
 

@@ -53,7 +53,7 @@ class Scripted:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "RENEW_SECONDS", 0.02)
+    monkeypatch.setattr(runner, "RENEWALS", 750)
     monkeypatch.setattr(runner, "PROGRESS_SECONDS", 0.01)
 
 

@@ -98,6 +98,6 @@ async def open(settings: JobSettings, shutdown: Shutdown) -> AsyncIterator[JobQu
     retry = Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))
     with Redis.from_url(str(settings.redis_url), socket_timeout=ANSWER_SECONDS, retry=retry) as connection:
         async with Store.open(settings) as store:
-            jobs = JobQueue(store, RQBackend(settings, connection))
+            jobs = JobQueue(store, RQBackend(settings, connection), lease_seconds=settings.job_lease_seconds)
             async with jobs.relaying():
                 yield jobs

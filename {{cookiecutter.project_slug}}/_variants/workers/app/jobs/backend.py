@@ -43,7 +43,7 @@ class Backend:
 async def open(settings: JobSettings, shutdown: Shutdown) -> AsyncIterator[JobQueue]:  # noqa: A001
     async with Store.open(settings) as store:
         backend = Backend(settings, store)
-        jobs = JobQueue(store, backend)
+        jobs = JobQueue(store, backend, lease_seconds=settings.job_lease_seconds)
         async with jobs.relaying():
             yield jobs
         await backend.close()
