@@ -42,7 +42,7 @@ def long_task(tasks: BackgroundTasks, background: BackgroundDep) -> None:
 
 @app.post("/failing-stream")
 async def failing_stream() -> EventStream:
-    failing = ScriptedProvider("a", RuntimeError("on purpose"))
+    failing = ScriptedProvider("a", RuntimeError("a model, on purpose"))
     return EventStream(Generation(failing, [], seconds=5, max_chars=9).events())
 
 
@@ -77,7 +77,7 @@ async def busy(tokens: int | None) -> AsyncGenerator[Event, None]:
 
 
 async def broken() -> None:
-    raise RuntimeError("on purpose")
+    raise RuntimeError("a task, on purpose")
 
 
 async def brief() -> None:

@@ -12,7 +12,7 @@ from app.jobs.settings import JobSettings
 from app.main import create_app
 from app.settings import Settings
 from tests.providers import ScriptedProvider
-from tests.server import Serve, serving
+from tests.server import Serve, Server, serving
 
 pytest_plugins = ["tests.jobs.backing"]
 
@@ -22,16 +22,18 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.fixture(autouse=True)
-def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="session")
+def no_settings_from_outside() -> Iterator[None]:
     """Tests don't depend on the developer's shell."""
     names = {
         *Settings.model_fields,
         *ProviderSettings.model_fields,
         *JobSettings.model_fields,
     }
-    for name in names:
-        monkeypatch.delenv(name.upper(), raising=False)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in names:
+            patch.delenv(name.upper(), raising=False)
+        yield
 
 
 @pytest.fixture
@@ -62,12 +64,25 @@ def client(
         yield client
 
 
-@pytest.fixture
-def serve(
+@pytest.fixture(scope="session")
+def server_env(
     jobs_env: dict[str, str],
-) -> Iterator[Serve]:
-    """Starts real servers: `serve(app, *uvicorn_options, **environment)`. What still runs at the end is stopped."""
+) -> dict[str, str]:
     environment: dict[str, str] = {"MODEL_PROVIDER": "echo"}
     environment |= jobs_env
-    with serving(environment) as serve:
+    return environment
+
+
+@pytest.fixture
+def serve(server_env: dict[str, str]) -> Iterator[Serve]:
+    """Starts real servers: `serve(app, *uvicorn_options, **environment)`. What still runs at the end is stopped."""
+    with serving(server_env) as serve:
         yield serve
+
+
+@pytest.fixture(scope="session")
+def server(server_env: dict[str, str]) -> Iterator[Server]:
+    """One server of `tests.apps` for all tests that leave it as they found it. A client that takes nothing is soon cut
+    off; a model of its `/chat/stream` is silent after the first token."""
+    with serving(server_env) as serve:
+        yield serve("tests.apps:app", HEARTBEAT_SECONDS="0.05", SEND_TIMEOUT_SECONDS="0.5", MODEL_TIMEOUT_SECONDS="60")

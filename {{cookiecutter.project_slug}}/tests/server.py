@@ -61,21 +61,25 @@ class Server:
         self.request("GET", path).read()
         return time.monotonic() - began
 
-    def deaf(self, path: str, announced: int = 0) -> socket.socket:
+    def deaf(self, path: str, announced: int = 0, request_id: str = "-") -> socket.socket:
         """A client that takes nothing of what it asks for, and sends no body though it has announced so many bytes."""
         client = socket.socket()
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.settimeout(START_SECONDS)
         client.connect(("127.0.0.1", self.port))
-        client.sendall(f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {announced}\r\n\r\n".encode())
+        headers = f"Host: localhost\r\nContent-Length: {announced}\r\nX-Request-ID: {request_id}"
+        client.sendall(f"POST {path} HTTP/1.1\r\n{headers}\r\n\r\n".encode())
         self._clients.append(client)
         return client
 
     def stop(self) -> None:
-        """Sends SIGTERM, and waits until the process is gone: `stopped` seconds."""
+        """Sends SIGTERM, and waits until the process is gone: `stopped` seconds. Kills it after STOP_SECONDS."""
         began = time.monotonic()
         self.process.terminate()
-        self.process.wait(STOP_SECONDS)
+        try:
+            self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
         self._reader.join(STOP_SECONDS)
         self.stopped = time.monotonic() - began
 

@@ -11,7 +11,7 @@ def job_settings() -> JobSettings:
     return JobSettings(_env_file=None)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def jobs_env() -> dict[str, str]:
     return {}
 
