@@ -36,7 +36,7 @@ def no_settings_from_outside() -> Iterator[None]:
         yield
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def settings() -> Settings:
     return Settings(_env_file=None, api_key=SecretStr(""), heartbeat_seconds=5, drain_seconds=1)
 
@@ -46,7 +46,7 @@ def provider() -> ScriptedProvider:
     return ScriptedProvider("Hello", " there")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def build(
     job_settings: JobSettings,
 ) -> Callable[[Settings, Provider], FastAPI]:

@@ -15,13 +15,13 @@ ORIGIN = "https://chat.example.com"
 KEY = {"Authorization": "Bearer k-1"}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def guarded(settings: Settings, build: Callable[[Settings, Provider], FastAPI]) -> FastAPI:
     changes = {"api_key": SecretStr("k-1"), "cors_origins": [ORIGIN], "max_body_bytes": 1000}
     return build(settings.model_copy(update=changes), ScriptedProvider("a"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def client(guarded: FastAPI) -> Iterator[TestClient]:
     with TestClient(guarded, raise_server_exceptions=False) as client:
         yield client

@@ -1,5 +1,5 @@
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 
 import pytest
@@ -46,9 +46,15 @@ def imported() -> set[str]:
     return {f"web/{name}" for name in re.findall(r'^import .* from "\./(.*)";', scripts, re.MULTILINE)}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def guarded(settings: Settings, build: Callable[[Settings, Provider], FastAPI]) -> FastAPI:
     return build(settings.model_copy(update={"api_key": SecretStr("k-1")}), ScriptedProvider())
+
+
+@pytest.fixture(scope="module")
+def client(settings: Settings, build: Callable[[Settings, Provider], FastAPI]) -> Iterator[TestClient]:
+    with TestClient(build(settings, ScriptedProvider())) as client:
+        yield client
 
 
 @pytest.mark.parametrize("path", ["", *FILES])

@@ -7,6 +7,11 @@ import pytest
 from app.shutdown import SIGNALS, Shutdown
 
 
+@pytest.fixture(autouse=True)
+def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.shutdown.GRACE_SECONDS", 0.02)
+
+
 async def test_what_runs_at_the_limit_is_ended_and_what_ended_before_is_not() -> None:
     shutdown, ended = Shutdown(0), asyncio.Event()
     with shutdown.at_limit(lambda: pytest.fail("this block is left")):

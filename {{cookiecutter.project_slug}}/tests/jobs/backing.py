@@ -6,7 +6,7 @@ from app.jobs.settings import JobSettings
 from app.jobs.store import Store
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def job_settings() -> JobSettings:
     return JobSettings(_env_file=None)
 

@@ -1,6 +1,5 @@
 import asyncio
 import json
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -10,7 +9,7 @@ from app.jobs.settings import JobSettings
 from app.jobs.task import TASKS, JobContext, Task
 from app.jobs.tasks import Document, index_document
 from app.shutdown import Shutdown
-from tests.server import Serve
+from tests.server import Server
 
 LARGE = json.dumps({"title": "large", "text": "lorem ipsum " * 87_000})
 DOCUMENT = Document(title="t", text="x")
@@ -58,8 +57,8 @@ async def test_several_web_processes_are_warned_of(
     assert "WEB_CONCURRENCY is above 1" in caplog.text
 
 
-def test_a_large_document_delays_neither_health_checks_nor_heartbeats(serve: Serve) -> None:
-    server = serve(HEARTBEAT_SECONDS="0.05", MODEL_TIMEOUT_SECONDS="60", ECHO_TOKEN_SECONDS="60")
+def test_a_large_document_delays_neither_health_checks_nor_heartbeats(server: Server) -> None:
+    idle = min(server.seconds("/health") for _ in range(3))
     stream = server.request("POST", "/chat/stream", json.dumps({"question": "x"}))
     job_id = json.load(server.request("POST", "/documents", LARGE))["id"]
     with ThreadPoolExecutor() as pool:
@@ -67,11 +66,10 @@ def test_a_large_document_delays_neither_health_checks_nor_heartbeats(serve: Ser
         beats = pool.submit(lambda: [stream.readline() for _ in range(20)].count(b": keep-alive\n"))
         delays = []
         while not events.done():
-            began = time.monotonic()
-            assert server.request("GET", "/health").read()
-            delays.append(time.monotonic() - began)
+            delays.append(server.seconds("/health"))
         assert beats.done()
         assert b'"succeeded"' in events.result()
+    stream.close()
     # A loop that counts the terms itself answers once or twice while it does; not the slowest few, for CI is shared.
     assert len(delays) > 20
-    assert sorted(delays)[len(delays) * 9 // 10] < 0.1
+    assert sorted(delays)[len(delays) * 9 // 10] < max(0.1, 20 * idle)

@@ -2,8 +2,9 @@
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.types import Receive, Scope, Send
@@ -23,6 +24,13 @@ CALM = ["token", "token", "turn", "pause"]
 FAULTS = ["raise", "fault", "cancel itself", "no event", "not encodable", "done", "cleanup fails", "own time limit"]
 # What others do to its stream, meanwhile.
 ENDINGS = ["nobody", "client leaves", "client stalls", "client is slow", "drain", "drain and stall", "server cancels"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def short_farewell() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("app.streams.response.FAREWELL_SECONDS", 10 * PAUSE)
+        yield
 
 
 class Script:

@@ -14,6 +14,12 @@ from tests.asgi import exchange, state
 SOON = 0.02
 
 
+@pytest.fixture(autouse=True)
+def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.shutdown.GRACE_SECONDS", SOON)
+    monkeypatch.setattr("app.streams.response.FAREWELL_SECONDS", SOON)
+
+
 def app_of(order: list[str], ends_by_itself: bool) -> FastAPI:
     async def dependency() -> AsyncIterator[None]:
         yield

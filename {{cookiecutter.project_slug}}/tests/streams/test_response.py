@@ -314,7 +314,10 @@ async def test_at_the_drain_limit_a_slow_client_gets_its_piece_and_the_last_word
 
 
 @pytest.mark.parametrize("token", [True, False])
-async def test_at_the_drain_limit_a_client_that_takes_nothing_is_cut_off(token: bool) -> None:
+async def test_at_the_drain_limit_a_client_that_takes_nothing_is_cut_off(
+    token: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.streams.response.FAREWELL_SECONDS", SOON)
     source, shared = Source(), state(drain=SOON)
     async with exchange(EventStream(source()), **shared) as stream:
         stream.taking.clear()

@@ -5,11 +5,10 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.worker import main
-from tests.server import Serve
+from tests.server import Server
 
 
-def test_a_document_posted_over_http_is_done_by_a_worker_process(serve: Serve, worker: None) -> None:
-    server = serve()
+def test_a_document_posted_over_http_is_done_by_a_worker_process(server: Server, worker: None) -> None:
     posted = server.request("POST", "/documents", json.dumps({"title": "t", "text": "lorem ipsum " * 1000}))
     assert posted.status == 202
     location = posted.headers["Location"]

@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 from fastapi.testclient import TestClient
 
-from tests.server import ROOT, Serve
+from tests.server import ROOT, Server
 
 
 def worker_command(env: dict[str, str], *arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -17,8 +17,7 @@ def worker_command(env: dict[str, str], *arguments: str) -> "subprocess.Complete
     return subprocess.run(command, cwd=ROOT, env={**os.environ, **env}, capture_output=True, text=True, timeout=60)
 
 
-def test_a_document_posted_over_http_is_done_by_a_worker_process(serve: Serve, worker: None) -> None:
-    server = serve()
+def test_a_document_posted_over_http_is_done_by_a_worker_process(server: Server, worker: None) -> None:
     posted = server.request("POST", "/documents", json.dumps({"title": "t", "text": "lorem ipsum " * 1000}))
     assert posted.status == 202
     location = posted.headers["Location"]
