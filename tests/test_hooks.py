@@ -62,9 +62,7 @@ def test_line_breaks_and_control_characters_are_refused_by_name(question: str, c
 
 
 @pytest.mark.parametrize(("slug", "queue"), [("fastapi", "none"), ("pydantic--settings", "none"), ("rq", "rq")])
-def test_a_project_does_not_bear_the_name_of_a_dependency(
-    slug: str, queue: str, template: Path, tmp_path: Path
-) -> None:
+def test_no_project_bears_the_name_of_a_dependency(slug: str, queue: str, template: Path, tmp_path: Path) -> None:
     """Of its own, that is: uv would refuse to lock it."""
     done = cookiecutter(tmp_path, {"project_slug": slug, "queue_backend": queue}, template)
     assert done.returncode == 1

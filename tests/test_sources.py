@@ -47,8 +47,8 @@ def test_every_part_is_asked_for_and_every_part_that_is_asked_for_is_there(sourc
     """A name that was misspelt would add nothing, and nobody would see it."""
     there = {
         "/".join(path.parts[path.parts.index("_parts") + 1 :])
-        for path in VARIANTS.rglob("*")
-        if path.is_file() and "_parts" in path.parts
+        for path in VARIANTS.glob("*/_parts/**/*")
+        if path.is_file()
     }
     texts = b"".join(data for name, data in sources.items() if name.startswith(BASE) and not name.endswith(".py"))
     asked = set(re.findall(r'(?:lines|section|words|sorted_with)\("([^"]+)"', texts.decode("utf-8", "replace")))
