@@ -30,7 +30,7 @@ if sys.version_info < (3, 11):  # noqa: UP036 - an older Python still parses thi
 UV_VERSION = "0.13.9"
 OLDEST_UV = (0, 8)  # an older one knows not all that is asked of it here
 ROOT = Path(__file__).resolve().parent
-TEMPLATE = ("cookiecutter.json", "hooks", "{{cookiecutter.project_slug}}")
+TEMPLATE = ("cookiecutter.json", "hooks", "templates", "{{cookiecutter.project_slug}}")
 MARKER = ".made-by-dev-py"
 BROKER = ("BROKER_URL", "QUEUE_NAME")
 START_SECONDS = 60.0  # a cold start compiles every dependency's bytecode

@@ -7,31 +7,16 @@ whatever stands in the way of `uv lock` is told, and left for later.
 import io
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-# Which folders of _variants each answer lays over the base tree, in this order.
-OVERLAYS: dict[str, dict[str, tuple[str, ...]]] = {
-    "queue_backend": {
-        "none": (),
-        "rq": ("redis", "redis-broker", "rq"),
-        "celery-redis": ("redis", "redis-broker", "workers", "celery", "celery-redis"),
-        "celery-rabbitmq": ("redis", "rabbitmq", "workers", "celery", "celery-rabbitmq"),
-        "dramatiq-redis": ("redis", "redis-broker", "workers", "dramatiq", "dramatiq-redis"),
-        "dramatiq-rabbitmq": ("redis", "rabbitmq", "workers", "dramatiq", "dramatiq-rabbitmq"),
-    },
-    "model_provider": {"echo": (), "openai": ("model", "openai-model"), "anthropic": ("model", "anthropic-model")},
-    "front_end": {"none": (), "ai-sdk": ("ai-sdk",), "openai": ("openai-api",)},
-}
-# Where the web server is all there is to run; elsewhere a script runs it with what it needs.
-WITHOUT_MAKE = {"none": "uv run uvicorn app.main:app --reload"}
-# What each model wants before it answers.
-KEYS = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY"}
 # Locking takes a second or two; past a minute something is wrong that waiting does not mend.
 LOCK_SECONDS = 60
 
@@ -41,9 +26,22 @@ def overlay(project: Path, names: Iterable[str]) -> None:
     variants = project / "_variants"
     for name in names:
         if (variants / name).is_dir():
-            shutil.copytree(variants / name, project, dirs_exist_ok=True)
+            shutil.copytree(variants / name, project, dirs_exist_ok=True, ignore=shutil.ignore_patterns("_parts"))
     if variants.is_dir():
         shutil.rmtree(variants)
+
+
+def parts(project: Path, names: Iterable[str], part: str) -> list[str]:
+    """What the named variants say under this name, before they are removed."""
+    found = (project / "_variants" / name / "_parts" / part for name in names)
+    return [path.read_text("utf-8").strip() for path in found if path.is_file()]
+
+
+def dependencies(project: Path) -> set[str]:
+    """The names of what pyproject.toml asks for, in both groups."""
+    metadata = tomllib.loads((project / "pyproject.toml").read_text("utf-8"))
+    wanted = [*metadata["project"]["dependencies"], *metadata["dependency-groups"]["dev"]]
+    return {re.split(r"[^a-z0-9-]", requirement)[0] for requirement in wanted}
 
 
 def lock(project: Path, seconds: float = LOCK_SECONDS) -> str | None:
@@ -85,8 +83,14 @@ def main(answers: Mapping[str, Any]) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A path or a message of uv that the console cannot show is no reason to fail.
         sys.stdout.reconfigure(errors="replace")
+    names = [name for question, chains in answers["_overlays"].items() for name in chains[answers[question]]]
+    # uv does not lock a project that bears the name of one of its dependencies; it compares as PEP 503 says.
+    if re.sub("-+", "-", project.name) in dependencies(project):
+        shutil.rmtree(project / "_variants")
+        sys.exit(f"project_slug cannot be {project.name!r}: the project depends on a package of that name.")
+    keys, notes = parts(project, names, "key"), parts(project, names, "next_steps")
     try:
-        overlay(project, [name for question, chains in OVERLAYS.items() for name in chains[answers[question]]])
+        overlay(project, names)
     except OSError as error:
         sys.exit(f"The project could not be finished: {error}")
     made = f"queue {answers['queue_backend']}, model {answers['model_provider']}, front end {answers['front_end']}"
@@ -100,11 +104,13 @@ def main(answers: Mapping[str, Any]) -> None:
     print("\nNext:")
     print(f"  cd {project.name if beside else shlex.quote(str(project))}")
     print("  uv sync")
-    if key := KEYS.get(answers["model_provider"]):
+    for key in keys:
         print(f"  echo {key}=sk-... >> .env    # to begin without a key: echo MODEL_PROVIDER=echo >> .env")
-    print(f"  make dev    # without make: {WITHOUT_MAKE.get(answers['queue_backend'], 'uv run python scripts/dev.py')}")
-    if "rabbitmq" in answers["queue_backend"]:
-        print("make dev needs a RabbitMQ; README.md says how to get one.")
+    # Where the web server is all there is to run, no script is needed to run it with what it needs.
+    script = "python scripts/dev.py" if (project / "scripts" / "dev.py").exists() else "uvicorn app.main:app --reload"
+    print(f"  make dev    # without make: uv run {script}")
+    for note in notes:
+        print(note)
     print("Then open http://127.0.0.1:8000")
 
 

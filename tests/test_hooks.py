@@ -7,14 +7,13 @@ import signal
 import subprocess
 import sys
 import time
-import tomllib
-from collections.abc import Callable
 from pathlib import Path
 
 import post_gen_project
 import pre_gen_project
 import pytest
-from rendering import QUESTIONS, ROOT, Answers, Project, asked, bake, choices, cookiecutter, environment, varied
+from rendering import QUESTIONS, Answers, asked, bake, choices, cookiecutter, environment
+from variants import OVERLAYS, VARIANTS, folders
 
 GOOD = {
     "__typed_slug": "my-chat",
@@ -44,8 +43,6 @@ def test_a_good_slug_is_taken(slug: str) -> None:
         *["", "-", "-chat", "chat-", "3d-chat", "My-Chat", "my chat", " chat", "chat ", "my_chat", "chat\n", "ünï"],
         *[".", "..", "../evil", "a/b", r"a\b", "/tmp/evil", "C:evil", "~", "x" * 64],
         *["con", "prn", "aux", "nul", "com1", "com9", "lpt1", "lpt9"],
-        *sorted(pre_gen_project.DEPENDENCIES),
-        "pydantic--settings",
     ],
 )
 def test_a_bad_slug_is_refused_with_one_sentence_that_says_what_is_allowed(slug: str) -> None:
@@ -64,17 +61,16 @@ def test_line_breaks_and_control_characters_are_refused_by_name(question: str, c
     assert sentence == f"{question} must be one line of text, without line breaks or control characters."
 
 
-def test_the_refused_names_are_the_dependencies_of_all_variants(render: Callable[..., Project]) -> None:
-    """Of both groups, and no others: the list grows and shrinks with the emitted pyproject.toml."""
-    names = set()
-    for answers in varied():
-        metadata = tomllib.loads(render(**answers).read("pyproject.toml"))
-        for requirement in [*metadata["project"]["dependencies"], *metadata["dependency-groups"]["dev"]]:
-            names |= set(re.findall(r"^[a-z0-9-]+", requirement))
-    assert names == pre_gen_project.DEPENDENCIES
+@pytest.mark.parametrize(("slug", "queue"), [("fastapi", "none"), ("pydantic--settings", "none"), ("rq", "rq")])
+def test_no_project_bears_the_name_of_a_dependency(slug: str, queue: str, template: Path, tmp_path: Path) -> None:
+    """Of its own, that is: uv would refuse to lock it."""
+    done = cookiecutter(tmp_path, {"project_slug": slug, "queue_backend": queue}, template)
+    assert done.returncode == 1
+    assert f"project_slug cannot be '{slug}': the project depends on a package of that name." in done.stderr
+    assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("slug", ["../evil", "../evil/x", "{tmp}/evil/x", "a/b/c", "..", "Bad", "rq"])
+@pytest.mark.parametrize("slug", ["../evil", "../evil/x", "{tmp}/evil/x", "a/b/c", "..", "Bad", "fastapi"])
 def test_a_refused_project_leaves_nothing_anywhere(slug: str, template: Path, tmp_path: Path) -> None:
     """Neither in the output folder nor beside it, and what was there is not touched."""
     (tmp_path / "neighbour").mkdir()
@@ -110,14 +106,11 @@ def test_a_folder_that_exists_is_left_alone(template: Path, tmp_path: Path) -> N
 
 def test_every_choice_has_its_overlays() -> None:
     lists = {question: choices(question) for question in asked() if isinstance(QUESTIONS[question], list)}
-    assert {question: list(chains) for question, chains in post_gen_project.OVERLAYS.items()} == lists
+    assert {question: list(chains) for question, chains in OVERLAYS.items()} == lists
 
 
 def test_every_overlay_is_a_folder_and_every_folder_an_overlay() -> None:
-    variants = ROOT / "{{cookiecutter.project_slug}}" / "_variants"
-    chains = [chain for of_question in post_gen_project.OVERLAYS.values() for chain in of_question.values()]
-    named = {name for chain in chains for name in chain}
-    assert named == {path.name for path in variants.iterdir()}
+    assert folders() == sorted(path.name for path in VARIANTS.iterdir())
 
 
 def test_a_later_overlay_wins_and_no_overlay_remains(tmp_path: Path) -> None:
@@ -127,6 +120,7 @@ def test_a_later_overlay_wins_and_no_overlay_remains(tmp_path: Path) -> None:
         "app/store.py": "base",
         "app/backend.py": "base",
         "_variants/first/app/store.py": "first",
+        "_variants/first/_parts/part.py": "first",
         "_variants/first/app/backend.py": "first",
         "_variants/second/app/backend.py": "second",
         "_variants/second/new/file.py": "second",

@@ -7,9 +7,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from post_gen_project import OVERLAYS
 from rendering import Answers, Project, named, pairwise_or_slow
 from running import finds_nothing, posix_only, recipe
+from variants import brought, folders
 
 BASE = "{{cookiecutter.project_slug}}"
 RUFF = [sys.executable, "-m", "ruff"]
@@ -44,9 +44,7 @@ def test_the_base_tree_is_clean_where_it_lies(template: Path, passes: Callable[.
     passes(*MYPY, "--config-file", configuration, "--exclude", "^_variants/", ".", cwd=template / BASE)
 
 
-@pytest.mark.parametrize(
-    "folder", sorted({folder for chains in OVERLAYS.values() for chain in chains.values() for folder in chain})
-)
+@pytest.mark.parametrize("folder", [folder for folder in folders() if brought(folder)])
 def test_an_overlay_is_linted_where_it_lies(
     folder: str, template: Path, passes: Callable[..., None], configuration: str
 ) -> None:

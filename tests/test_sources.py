@@ -5,7 +5,7 @@ from itertools import combinations
 from pathlib import Path
 
 import pytest
-from post_gen_project import OVERLAYS
+from variants import OVERLAYS, VARIANTS, brought, chains, folders
 
 BASE = "{{cookiecutter.project_slug}}"
 REGISTRIES = [f"{name}.org" for name in ("pypi", "pythonhosted", "registry.npmjs", "registry.yarnpkg", "deb.debian")]
@@ -21,16 +21,7 @@ def sources(template: Path) -> dict[str, bytes]:
 
 
 def overlay(sources: dict[str, bytes], folder: str) -> dict[str, bytes]:
-    start = f"{BASE}/_variants/{folder}/"
-    return {name.removeprefix(start): data for name, data in sources.items() if name.startswith(start)}
-
-
-def chains() -> list[tuple[str, ...]]:
-    return [chain for of_question in OVERLAYS.values() for chain in of_question.values()]
-
-
-def folders() -> list[str]:
-    return sorted({folder for chain in chains() for folder in chain})
+    return {name: sources[f"{BASE}/_variants/{folder}/{name}"] for name in brought(folder)}
 
 
 def questions_of(folder: str) -> set[str]:
@@ -49,8 +40,20 @@ def test_overlays_of_one_render_never_bring_the_same_file(sources: dict[str, byt
 def test_an_overlay_brings_only_what_differs(sources: dict[str, bytes]) -> None:
     """A file that equals the base tree's would be one to keep in step for nothing."""
     for folder in folders():
-        assert overlay(sources, folder)
         assert [name for name, data in overlay(sources, folder).items() if sources.get(f"{BASE}/{name}") == data] == []
+
+
+def test_every_part_is_asked_for_and_every_part_that_is_asked_for_is_there(sources: dict[str, bytes]) -> None:
+    """A name that was misspelt would add nothing, and nobody would see it."""
+    there = {
+        "/".join(path.parts[path.parts.index("_parts") + 1 :])
+        for path in VARIANTS.glob("*/_parts/**/*")
+        if path.is_file()
+    }
+    texts = b"".join(data for name, data in sources.items() if name.startswith(BASE) and not name.endswith(".py"))
+    asked = set(re.findall(r'(?:lines|section|words|sorted_with)\("([^"]+)"', texts.decode("utf-8", "replace")))
+    # Those that the hook reads, and the tests.
+    assert there == asked | {"key", "next_steps", "products"}
 
 
 def test_all_python_holds_one_template_expression(sources: dict[str, bytes]) -> None:

