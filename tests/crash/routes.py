@@ -3,8 +3,8 @@
 from typing import Annotated, Any
 
 from app.dependencies import CallerDep, JobsDep
+from app.jobs.definition import TASKS
 from app.jobs.routes import router
-from app.jobs.task import TASKS
 from app.jobs.tasks import Probe
 from fastapi import Header
 

@@ -9,7 +9,7 @@ import urllib.request
 from pathlib import Path
 from typing import Literal
 
-from app.jobs.task import JobContext, task
+from app.jobs.definition import JobContext, task
 from pydantic import BaseModel
 
 MANY = 50  # attempts: a job that is killed by chance, time after time, is no failure

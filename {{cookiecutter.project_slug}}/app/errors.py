@@ -1,4 +1,4 @@
-"""What a route may raise, and how it looks over HTTP: `{"detail": …}`, never with a word of what the client sent.
+"""What may go wrong, as a tree of exceptions. How each looks over HTTP is said in `app/error_handlers.py`.
 
 AppError
 ├── NotFound       404  no such thing
@@ -6,20 +6,13 @@ AppError
 └── Unavailable    503  a service that we need is away: try again after `Retry-After` seconds
 """
 
-import logging
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
-
-from fastapi import FastAPI, Request
-from fastapi.exception_handlers import http_exception_handler
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
-from starlette.exceptions import HTTPException
-
-log = logging.getLogger(__name__)
+from collections.abc import Mapping
+from typing import ClassVar
 
 
 class AppError(Exception):
+    """Its text is shown to the caller: it never holds what the caller has sent."""
+
     status: ClassVar[int]
     headers: ClassVar[Mapping[str, str]] = {}
 
@@ -35,31 +28,3 @@ class Conflict(AppError):
 class Unavailable(AppError):
     status = 503
     headers: ClassVar[Mapping[str, str]] = {"Retry-After": "2"}
-
-
-def install(app: FastAPI) -> None:
-    @app.exception_handler(AppError)
-    async def render(request: Request, error: AppError) -> Response:
-        return JSONResponse({"detail": str(error)}, error.status, error.headers)
-
-    @app.exception_handler(RequestValidationError)
-    async def render_invalid(request: Request, error: RequestValidationError) -> Response:
-        return _invalid(error.errors())
-
-    @app.exception_handler(HTTPException)
-    async def render_http(request: Request, error: HTTPException) -> Response:
-        # FastAPI answers 400 when it can't decode a body: invalid UTF-8, a number of 5,000 digits, 100,000 brackets.
-        if error.status_code == 400 and isinstance(error.__cause__, (ValueError, RecursionError)):
-            return _invalid([{"type": "json_invalid", "loc": ("body",), "msg": "JSON decode error"}])
-        return await http_exception_handler(request, error)
-
-    @app.exception_handler(Exception)
-    async def render_unexpected(request: Request, error: Exception) -> Response:
-        """The exception is raised again behind it: the server logs it too, without our id."""
-        log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-        return JSONResponse({"detail": "internal error"}, 500)
-
-
-def _invalid(errors: Sequence[Any]) -> Response:
-    """The input stays out: FastAPI's own answer echoes it, and fails with a 500 on a NaN or a lone surrogate."""
-    return JSONResponse({"detail": [{key: error[key] for key in ("type", "loc", "msg")} for error in errors]}, 422)

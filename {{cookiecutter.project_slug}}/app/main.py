@@ -9,8 +9,7 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
-from app import errors, feedback, health, page
-from app import logging as app_logging
+from app import error_handlers, feedback, health, logs, page
 from app.background import Background
 from app.chat import front_ends, providers
 from app.chat.providers.base import Provider
@@ -34,7 +33,7 @@ def create_app(
 ) -> FastAPI:
     """What is not given is read from the environment."""
     settings = settings or Settings.read()
-    app_logging.set_up(settings.log_level)
+    logs.set_up(settings.log_level)
     for name, meant in misspelt().items():
         log.warning(".env has %s, which is no setting; %s is", name, meant)
     open_model: Callable[[], AbstractAsyncContextManager[Provider]]
@@ -78,7 +77,7 @@ def create_app(
             Middleware(BearerKey, key=settings.api_key.get_secret_value()),
         ],
     )
-    errors.install(app)
+    error_handlers.install(app)
     front_ends.install(app)
     app.include_router(feedback.router)
     app.include_router(jobs_routes.router)

@@ -13,7 +13,7 @@ from starlette.middleware import Middleware
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.logging import request_id
+from app.logs import request_id
 
 SAFE_REQUEST_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
 # The page's own files are open too: the tag that names one can't send a key. Each part of their paths begins with a

@@ -1,4 +1,4 @@
-"""The chat page: `app/web/`, as it lies there, and the headers that hold it to what lies there."""
+"""Serves the chat page: the files of `app/web/` with headers that forbid the page to load anything else."""
 
 import mimetypes
 from pathlib import Path

@@ -15,8 +15,10 @@ PROJECT = "{{ cookiecutter.project_slug }}"
 
 
 def _fits_a_header(key: SecretStr) -> SecretStr:
-    """A secret that is mounted as a file often ends in a line break. What a `repr` escapes could not be found, and
-    hidden, in the text of an error."""
+    """Strips the line break in which a secret that is mounted as a file often ends.
+
+    Refuses quotes, backslashes and what is no ASCII: `repr` writes these in another way, so that the providers could
+    not find such a key in the text of an error, and hide it there."""
     text = key.get_secret_value().strip()
     if "..." in text:
         raise ValueError("is an example still: put your key there")

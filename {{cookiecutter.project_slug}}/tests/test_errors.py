@@ -5,7 +5,8 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from app.chat.providers.base import Provider
-from app.errors import AppError, Conflict, NotFound, Unavailable, install
+from app.error_handlers import install
+from app.errors import AppError, Conflict, NotFound, Unavailable
 from app.settings import Settings
 from tests.providers import ScriptedProvider
 

@@ -5,9 +5,10 @@ import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from secrets import token_hex
+from time import monotonic
 
 from app.chat.providers.base import Finish, Message, ModelError, Provider
-from app.logging import request_id
+from app.logs import request_id
 from app.streams.events import Done, Error, Event, Status, StreamFault, Token
 
 log = logging.getLogger(__name__)
@@ -15,7 +16,11 @@ END = Finish()  # of a model that doesn't say how it finished
 
 
 class Generation:
-    """One answer. Once its events have ended, `reason` and `usage` say how, and what it took."""
+    """One answer. Once its events have ended, `reason` and `usage` say how, and what it took.
+
+    `started` is when its events were first asked for, and `first_piece` when the model's first piece came: by
+    `time.monotonic`, in seconds; None until then.
+    """
 
     def __init__(self, provider: Provider, messages: Sequence[Message], *, seconds: float, max_chars: int) -> None:
         """`seconds` is the time limit to the first piece and between pieces. Past `max_chars` it ends as `length`."""
@@ -23,6 +28,8 @@ class Generation:
         self.model = provider.model
         self.reason = "cancelled"  # unless it gets to an end
         self.usage: Mapping[str, int] = {}
+        self.started: float | None = None
+        self.first_piece: float | None = None
         self._provider = provider
         self._messages = messages
         self._seconds = seconds
@@ -30,6 +37,7 @@ class Generation:
 
     async def events(self) -> AsyncGenerator[Event, None]:
         """`status`, then a `token` for each piece, and `done`; a StreamFault where the model fails."""
+        self.started = monotonic()
         yield Status("thinking", self.id)
         answered = False
         async with aclosing(self._provider.stream(self._messages)) as pieces:
@@ -37,12 +45,18 @@ class Generation:
                 try:
                     async with asyncio.timeout(self._seconds) as limit:
                         piece = await anext(pieces, END)
-                    if not isinstance(piece, str | Finish):
-                        raise TypeError(f"a provider yields str or Finish, not {type(piece).__name__}")
+                    if not isinstance(piece, str | Finish | Event):
+                        raise TypeError(f"a provider yields str, Event or Finish, not {type(piece).__name__}")
+                    if isinstance(piece, Done):
+                        raise TypeError("a provider ends with a Finish, and never yields a Done")
                     if piece is END and not answered:
                         raise ValueError("the model has ended without a word")
                 except Exception as error:
                     raise self._fault(error, late=limit.expired()) from error
+                self.first_piece = self.first_piece or monotonic()
+                if isinstance(piece, Event):
+                    yield piece
+                    continue
                 if isinstance(piece, Finish):
                     self.reason, self.usage = piece.reason, piece.usage
                     break

@@ -45,6 +45,7 @@ class Job(BaseModel, frozen=True, extra="allow"):
     task: str
     fingerprint: str  # of the payload: the same idempotency key with another one is a conflict
     request_id: str
+    caller: str = "anonymous"  # who asked, as `CallerDep` names them
     created_at: float
     due: float | None  # None when nobody needs to look again
     status: Status = "queued"

@@ -19,10 +19,10 @@ from uuid import uuid4
 from pydantic import ValidationError
 
 from app.errors import Conflict, NotFound, Unavailable
+from app.jobs.definition import P, Task
 from app.jobs.job import Job, NotYours, Status
 from app.jobs.store import Store
-from app.jobs.task import P, Task
-from app.logging import request_id
+from app.logs import request_id
 
 log = logging.getLogger(__name__)
 DEADLINE_SECONDS = 2.0  # past it a request is refused, and can be tried again
@@ -64,7 +64,9 @@ class JobQueue:
         """The same `key` of the same caller gives the same job, and runs it again when it had failed; with another
         payload it is a Conflict. `due` is when to run it at the earliest, with its time zone: now, if not given.
 
-        Raises ValueError for a `due` without one, or a payload that JSON can't carry: a secret, say, or a NaN."""
+        Raises ValueError for a `due` without one, or a payload that JSON can't carry: a secret, say, or a NaN.
+        Raises Conflict, and Unavailable when the store does not answer within DEADLINE_SECONDS.
+        """
         if due is not None and due.tzinfo is None:
             raise ValueError("due: a datetime with a time zone is needed")
         text, now = _text(task, payload), self._clock()
@@ -74,6 +76,7 @@ class JobQueue:
             # Without what the next version may add as a default: the same request is the same job to both.
             fingerprint=_digest(payload.model_dump(mode="json", exclude_defaults=True)),
             request_id=request_id.get(),
+            caller=caller,
             created_at=now,
             due=max(now, due.timestamp()) if due else now,
         )
@@ -90,6 +93,7 @@ class JobQueue:
         return stored
 
     async def get(self, job_id: str) -> Job:
+        """Raises NotFound, and Unavailable when the store does not answer."""
         return await self.store.get(job_id)
 
     async def result(self, job_id: str) -> Any:
@@ -102,12 +106,18 @@ class JobQueue:
         return await self.store.latest(status, limit)
 
     async def cancel(self, job_id: str) -> Job:
-        """A queued job never starts; a running one is stopped at its next lease renewal."""
+        """A queued job never starts; a running one is stopped at its next lease renewal.
+
+        Raises NotFound, Conflict when the job has ended, and Unavailable when the store does not answer in time.
+        """
         async with _deadline():
             return await self.store.update(job_id, lambda job: job.cancel(self._clock()))
 
     async def retry(self, job_id: str) -> Job:
-        """Starts a failed job over; of another it is a Conflict."""
+        """Starts a failed job over, with all its attempts.
+
+        Raises NotFound, Conflict when the job has not failed, and Unavailable when the store does not answer in time.
+        """
         async with _deadline():
             job = await self.store.update(job_id, lambda job: job.again(self._clock()))
         self.wake()

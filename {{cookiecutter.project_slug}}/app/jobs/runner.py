@@ -13,11 +13,11 @@ from pydantic_core import to_json
 
 from app.errors import NotFound, Unavailable
 from app.jobs import tasks  # noqa: F401 - they register themselves
+from app.jobs.definition import TASKS, JobContext, limits
 from app.jobs.job import Job, JobError, NotYours
 from app.jobs.settings import JobSettings
 from app.jobs.store import Store
-from app.jobs.task import TASKS, JobContext, limits
-from app.logging import request_id
+from app.logs import request_id
 
 T = TypeVar("T")
 

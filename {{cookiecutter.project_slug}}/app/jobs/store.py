@@ -49,8 +49,8 @@ class Store:
     async def update(
         self, job_id: str, change: Callable[[Job], Job], result: str | None = None, seen: Job | None = None
     ) -> Job:
-        """Applies `change` to the record atomically; when it raises, the record stays as it was. What the caller has
-        `seen` of it last makes no difference here."""
+        """Applies `change` to the record atomically; when it raises, the record stays as it was. `seen` is the
+        record as the caller last wrote it, and makes no difference here."""
         entry = self._entry(job_id)
         before, entry.job = entry.job, change(entry.job)
         if entry.job.status != before.status:

@@ -4,9 +4,9 @@ A job may run more than once: when its process dies, or after a failure. Give `c
 attempt, to outside services as their idempotency key, and write it beside what you store, in one transaction.
 
 Work that does not await belongs in a thread (`asyncio.to_thread`): while it blocks the event loop the job's lease is
-not renewed, and after 15 seconds the attempt counts as lost. A job that is cancelled or out of time is stopped where it
-awaits, and has 5 seconds to clean up; a thread that it has started is not stopped, and may still run beside the next
-attempt.
+not renewed, and after JOB_LEASE_SECONDS (15) the attempt counts as lost. A job that is cancelled or out of time is
+stopped where it awaits, and has 5 seconds to clean up; a thread that it has started is not stopped, and may still run
+beside the next attempt.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 from pydantic import BaseModel, Field
 
-from app.jobs.task import JobContext, task
+from app.jobs.definition import JobContext, task
 
 CHUNK_CHARS = 1000
 OVERLAP_CHARS = 100  # so that a phrase at the end of one chunk is found in the next one as well

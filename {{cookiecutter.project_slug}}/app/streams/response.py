@@ -20,7 +20,7 @@ import anyio
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from app.logging import request_id
+from app.logs import request_id
 from app.shutdown import Shutdown
 from app.streams.events import Done, Encoder, Error, Event, StreamFault, encode
 from app.streams.wire import Wire

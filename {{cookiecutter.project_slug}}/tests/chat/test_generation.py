@@ -1,12 +1,13 @@
 import asyncio
 import logging
 from contextlib import aclosing
+from dataclasses import dataclass
 
 import pytest
 
 from app.chat.generation import Generation
 from app.chat.providers.base import Finish, Message, ModelError
-from app.logging import request_id
+from app.logs import request_id
 from app.streams.events import Done, Event, Status, StreamFault, Token
 from tests.providers import ScriptedProvider
 
@@ -122,3 +123,30 @@ async def test_the_model_is_closed_when_nobody_reads_on() -> None:
         assert not provider.closed.is_set()
     assert provider.closed.is_set()
     assert generation.reason == "cancelled"
+
+
+@dataclass
+class Searched(Event):
+    name = "searched"
+    query: str
+
+
+async def test_an_event_of_the_providers_own_is_passed_on_as_it_is() -> None:
+    generation = generation_of("a", Searched("tea"), "b")
+    _, *events = [event async for event in generation.events()]
+    assert events == [Token("a"), Searched("tea"), Token("b"), Done("end")]
+
+
+async def test_a_provider_may_not_end_the_stream_by_an_event() -> None:
+    generation = generation_of(Done("end"))
+    with pytest.raises(StreamFault):
+        [event async for event in generation.events()]
+
+
+async def test_an_answer_knows_when_it_began_and_when_its_first_piece_came() -> None:
+    generation = generation_of(0.01, "a")
+    assert (generation.started, generation.first_piece) == (None, None)
+    [event async for event in generation.events()]
+    assert generation.started is not None
+    assert generation.first_piece is not None
+    assert generation.first_piece > generation.started

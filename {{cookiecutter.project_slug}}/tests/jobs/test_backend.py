@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from app.jobs.backend import open as open_jobs
+from app.jobs.definition import TASKS, JobContext, Task
 from app.jobs.settings import JobSettings
-from app.jobs.task import TASKS, JobContext, Task
 from app.jobs.tasks import Document, index_document
 from app.shutdown import Shutdown
 from tests.server import Server

@@ -9,10 +9,10 @@ from pydantic import BaseModel, Field, SecretStr, computed_field
 
 from app.errors import Conflict, Unavailable
 from app.jobs import queue
+from app.jobs.definition import JobContext, Task
 from app.jobs.job import Job, Progress
 from app.jobs.queue import BATCH, FEW, RELAY_SECONDS, JobQueue
 from app.jobs.store import Store
-from app.jobs.task import JobContext, Task
 
 
 class Order(BaseModel):

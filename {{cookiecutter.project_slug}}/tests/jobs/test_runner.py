@@ -11,12 +11,12 @@ from pydantic_core import to_json
 
 from app.errors import NotFound, Unavailable
 from app.jobs import runner
+from app.jobs.definition import TASKS, JobContext, Task
 from app.jobs.job import Job
 from app.jobs.runner import run
 from app.jobs.settings import JobSettings
 from app.jobs.store import Store
-from app.jobs.task import TASKS, JobContext, Task
-from app.logging import request_id
+from app.logs import request_id
 from tests.jobs.test_queue import dispatched_job as a_job
 
 

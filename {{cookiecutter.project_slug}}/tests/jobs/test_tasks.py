@@ -1,6 +1,6 @@
 import pytest
 
-from app.jobs.task import JobContext
+from app.jobs.definition import JobContext
 from app.jobs.tasks import (
     CHUNK_CHARS,
     TERM_CHARS,

@@ -12,7 +12,7 @@ from typing import Any
 from celery import signals
 from celery.bin.celery import celery as celery_command
 
-from app import logging as app_logging
+from app import logs
 from app.jobs.attempts import Attempts
 from app.jobs.broker import RUN_JOB, celery_app
 from app.jobs.presence import Presence, health
@@ -26,7 +26,7 @@ ONE_QUEUE = (
 # Chatter between workers that nobody here listens to; to begin with it makes each start a second longer.
 QUIET = ("--without-gossip", "--without-mingle")
 
-app_logging.set_up(Settings.read().log_level)
+logs.set_up(Settings.read().log_level)
 settings = JobSettings.read()
 celery = celery_app(settings)
 attempts = Attempts(settings)

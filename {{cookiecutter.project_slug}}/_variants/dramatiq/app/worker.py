@@ -18,7 +18,7 @@ import dramatiq
 from dramatiq import Broker, Worker, cli
 from dramatiq.middleware import Middleware, TimeLimit
 
-from app import logging as app_logging
+from app import logs
 from app.jobs.attempts import Attempts
 from app.jobs.broker import RUN_JOB
 from app.jobs.presence import Presence, health
@@ -71,7 +71,7 @@ class Process(Middleware):
 
 def set_up() -> None:
     """What Dramatiq calls in each process."""
-    app_logging.set_up(Settings.read().log_level)
+    logs.set_up(Settings.read().log_level)
     settings = JobSettings.read()
     attempts = Attempts(settings)
     # None of its other middleware: no retries, for the relay and the record are above them all.
@@ -93,7 +93,7 @@ def main(arguments: list[str]) -> int | str | None:
     options = parser.parse_args(["app.worker:set_up", *arguments])
     if options.queues or options.modules:
         return ONE_QUEUE
-    app_logging.set_up(Settings.read().log_level)
+    logs.set_up(Settings.read().log_level)
     log.info("starting Dramatiq's workers on the queue %s", JobSettings.read().queue_name)
     options.skip_logging = True  # set up already
     status: int = cli.main(options)  # type: ignore[no-untyped-call]

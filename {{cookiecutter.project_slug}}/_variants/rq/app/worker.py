@@ -18,7 +18,7 @@ from rq import SpawnWorker, Worker
 from rq.serializers import JSONSerializer
 from rq.worker import BaseWorker
 
-from app import logging as app_logging
+from app import logs
 from app.jobs.backend import WORKER_TTL_SECONDS, live_workers, rq_queue
 from app.jobs.connection import ANSWER_SECONDS
 from app.jobs.runner import run
@@ -37,7 +37,7 @@ ONE_QUEUE = (
 @cache
 def set_up() -> JobSettings:
     """Once: a process that is forked for a job finds what its parent has read, which took a third of its time."""
-    app_logging.set_up(Settings.read().log_level)
+    logs.set_up(Settings.read().log_level)
     return JobSettings.read()
 
 

@@ -6,6 +6,8 @@ from typing import Annotated, Literal, Protocol
 
 from pydantic import AfterValidator, BaseModel
 
+from app.streams.events import Event
+
 
 def _is_well_formed(text: str) -> str:
     """JSON's escapes may bring half of a UTF-16 pair, which no UTF-8 can carry to a model."""
@@ -50,9 +52,10 @@ class Provider(Protocol):
         """The name of the model, as its service knows it."""
         ...
 
-    def stream(self, messages: Sequence[Message]) -> AsyncGenerator[str | Finish, None]:
+    def stream(self, messages: Sequence[Message]) -> AsyncGenerator[str | Event | Finish, None]:
         """Yields the answer's text as it is made; a `Finish`, if there is one, comes last. An empty piece says that the
-        model is at work, thinking perhaps: the limit of its silence begins anew.
+        model is at work, thinking perhaps: the limit of its silence begins anew. An Event of the provider's own is
+        passed on as it is.
 
         The generator is closed when nobody reads any more: what it holds open belongs in a `with` or a `finally`.
         """

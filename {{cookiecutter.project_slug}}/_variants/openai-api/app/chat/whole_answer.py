@@ -9,7 +9,7 @@ import anyio
 from starlette.types import Receive
 
 from app.chat.generation import Generation
-from app.logging import request_id
+from app.logs import request_id
 from app.shutdown import Shutdown
 from app.streams.events import Error, StreamFault, Token
 

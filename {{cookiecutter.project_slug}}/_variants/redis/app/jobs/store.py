@@ -113,8 +113,8 @@ class Store:
     async def update(
         self, job_id: str, change: Callable[[Job], Job], result: str | None = None, seen: Job | None = None
     ) -> Job:
-        """Applies `change` to the record atomically; when it raises, the record stays as it was. What the caller has
-        `seen` of it last, and written itself, saves a look where it is so still."""
+        """Applies `change` to the record atomically; when it raises, the record stays as it was. `seen` is the
+        record as the caller last wrote it: if nobody has changed it since, it need not be read again."""
         try:
             raw = seen.model_dump_json() if seen else await self._read(job_id)
             return await self._write(job_id, raw, lambda found: change(_found(found)), result=result or "")

@@ -16,11 +16,11 @@ from rq import Queue, Worker
 from rq.serializers import JSONSerializer
 
 from app.jobs.connection import ANSWER_SECONDS
+from app.jobs.definition import limits
 from app.jobs.job import Job
 from app.jobs.queue import JobQueue
 from app.jobs.settings import JobSettings
 from app.jobs.store import Store
-from app.jobs.task import limits
 from app.shutdown import Shutdown
 
 TIMEOUT_MARGIN_SECONDS = 30  # the runner ends a job at its time limit; RQ kills one that does not let it

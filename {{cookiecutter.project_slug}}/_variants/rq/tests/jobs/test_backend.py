@@ -13,8 +13,8 @@ from rq import Queue, SimpleWorker, SpawnWorker
 from rq.registry import FailedJobRegistry
 
 from app.jobs import backend
+from app.jobs.definition import TASKS, JobContext, Task
 from app.jobs.settings import JobSettings
-from app.jobs.task import TASKS, JobContext, Task
 from app.jobs.tasks import Document, index_document
 from app.shutdown import Shutdown
 from app.worker import rq_worker, set_up

@@ -5,12 +5,12 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 from app.jobs import presence
+from app.jobs.definition import limits
 from app.jobs.job import Job
 from app.jobs.line import Line
 from app.jobs.queue import JobQueue
 from app.jobs.settings import JobSettings
 from app.jobs.store import Store
-from app.jobs.task import limits
 from app.shutdown import Shutdown
 
 TIMEOUT_MARGIN_SECONDS = 30  # the runner ends a job at its time limit; past this, the worker stops one that resists

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from app.jobs.attempts import Attempts
+from app.jobs.definition import TASKS, JobContext, Task
 from app.jobs.queue import JobQueue
 from app.jobs.store import Store
-from app.jobs.task import TASKS, JobContext, Task
 from tests.jobs.test_queue import Broker, Order
 
 

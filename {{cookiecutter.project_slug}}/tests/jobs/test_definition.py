@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+from app.jobs.definition import TASKS, JobContext, Task, limits, task
 from app.jobs.settings import JobSettings
-from app.jobs.task import TASKS, JobContext, Task, limits, task
 
 
 class Order(BaseModel):

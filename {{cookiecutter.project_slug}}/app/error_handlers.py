@@ -1,0 +1,43 @@
+"""How errors look over HTTP: `{"detail": …}`, never with a word of what the client has sent."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exception_handlers import http_exception_handler
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+
+from app.errors import AppError
+
+log = logging.getLogger(__name__)
+
+
+def install(app: FastAPI) -> None:
+    @app.exception_handler(AppError)
+    async def render(request: Request, error: AppError) -> Response:
+        return JSONResponse({"detail": str(error)}, error.status, error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def render_invalid(request: Request, error: RequestValidationError) -> Response:
+        return _invalid(error.errors())
+
+    @app.exception_handler(HTTPException)
+    async def render_http(request: Request, error: HTTPException) -> Response:
+        # FastAPI answers 400 when it can't decode a body: invalid UTF-8, a number of 5,000 digits, 100,000 brackets.
+        if error.status_code == 400 and isinstance(error.__cause__, (ValueError, RecursionError)):
+            return _invalid([{"type": "json_invalid", "loc": ("body",), "msg": "JSON decode error"}])
+        return await http_exception_handler(request, error)
+
+    @app.exception_handler(Exception)
+    async def render_unexpected(request: Request, error: Exception) -> Response:
+        """Starlette raises the exception again after this response. So the server logs it too, without our id."""
+        log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        return JSONResponse({"detail": "internal error"}, 500)
+
+
+def _invalid(errors: Sequence[Any]) -> Response:
+    """Leaves the input out. FastAPI's own answer echoes it, and fails with a 500 on a NaN or a lone surrogate."""
+    return JSONResponse({"detail": [{key: error[key] for key in ("type", "loc", "msg")} for error in errors]}, 422)
