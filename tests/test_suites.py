@@ -7,24 +7,70 @@ from pathlib import Path
 
 import pytest
 from rabbitmq import shared_url
-from rendering import MADE_BY_TOOLS, Answers, Project, named, pairwise_or_slow, run
+from rendering import MADE_BY_TOOLS, Answers, Project, named, pairwise, pairwise_or_slow, run, varied
 from running import posix_only, python_of, recipe, settings_of
+from subjects import subjects
+
+WHOLE = 2  # renders of which every test runs
+
+
+def in_order() -> list[Answers]:
+    """The pairwise set, in which a render leaves to those before it what is the same there: the two that run whole, the
+    others that always run, and those that run where slow tests do."""
+    first, *others, last = varied()
+    return [first, last, *others, *(answers for answers in pairwise() if answers not in varied())]
 
 
 @posix_only
 @pytest.mark.parametrize("answers", pairwise_or_slow(), ids=named)
 def test_a_renders_own_tests_pass_and_none_is_left_out(answers: Answers, render: Callable[..., Project]) -> None:
     """`make test` in a new project: all passed, nothing skipped, no service needed but what the project embeds, and a
-    RabbitMQ where it has chosen one."""
+    RabbitMQ where it has chosen one.
+
+    Two renders run whole, one of them with a queue. Of each other one, those files run whose subject is not byte for
+    byte that of a file in a render before it.
+    """
     project = render(**answers)
     project.sync()
     ((*command,),) = recipe(project, "test")
     assert f"| `{' '.join(command)}` |" in project.read("README.md")
+    number = in_order().index(answers)
+    if number >= WHOLE:
+        earlier = [render(**before) for before in in_order()[:number]]
+        shown = {subject for before in earlier for subject in subjects(before).values()}
+        differing = [test for test, subject in subjects(project).items() if subject not in shown]
+        assert differing, "the same was rendered before"
+        command += sorted(differing)
     env = {"TEST_REDIS_URL": ""}
     if "BROKER_URL" in settings_of(project):
         env["TEST_BROKER_URL"] = shared_url()
     done = project.run(*command, env=env)
     assert re.fullmatch(r"\d+ passed in .*", done.stdout.splitlines()[-1]), done.stdout
+
+
+@pytest.mark.parametrize(
+    ("changed", "again", "not_again"),
+    [
+        ("app/worker.py", {"tests/test_dev.py", "tests/test_worker.py"}, {"tests/streams/test_events.py"}),
+        ("app/streams/events.py", {"tests/streams/test_events.py", "tests/test_served.py"}, {"tests/jobs/test_job.py"}),
+        ("app/page.py", {"tests/test_page.py", "tests/test_main.py"}, {"tests/streams/test_events.py"}),
+        ("tests/sse.py", {"tests/test_served.py", "tests/streams/test_events.py"}, {"tests/jobs/test_job.py"}),
+        ("tests/jobs/backing.py", {"tests/jobs/test_store.py", "tests/test_dev.py"}, {"tests/test_served.py"}),
+        ("scripts/dev.py", {"tests/test_dev.py"}, {"tests/test_worker.py"}),
+    ],
+)
+def test_a_file_of_tests_runs_again_where_its_subject_differs(
+    changed: str, again: set[str], not_again: set[str], render: Callable[..., Project], tmp_path: Path
+) -> None:
+    """What it imports, what its helpers and fixtures import, and what it names as a file."""
+    project = render(queue_backend="rq")
+    made_by_tools = shutil.ignore_patterns(*MADE_BY_TOOLS)
+    copy = Project(shutil.copytree(project.path, tmp_path / "my-chat", ignore=made_by_tools), project.answers)
+    with (copy.path / changed).open("a", encoding="utf-8") as file:
+        file.write("# changed\n")
+    differing = {test for test, subject in subjects(project).items() if subject != subjects(copy)[test]}
+    assert again <= differing
+    assert not not_again & differing
 
 
 @posix_only
