@@ -32,9 +32,10 @@ from running import Process, Server, python_of, request, running
 
 ADDED = Path(__file__).parent / "crash"
 TICK_SECONDS = 0.02
+LEASE_SECONDS = 3.0  # a fifth of the default, and of the time that an orphan waits
 AHEAD = 20
-# A job whose messages went with their workers is handed over again after 15 s, then 30, 60, and 120 at most: when few
-# jobs are left, a new worker may have nothing to begin for so long.
+# A job whose messages went with their workers is handed over again after a lease, then two, four, and 120 s at most:
+# when few jobs are left, a new worker may have nothing to begin for so long.
 REPEATED_SECONDS = 150.0
 
 
@@ -362,7 +363,12 @@ class Service:
         # Not the same for two queues: on one RabbitMQ, each library would find the other's, which it can't use.
         self.queue = f"crash.{self.variant}.{folder.name}"
         self.env = {**env, "JOURNAL": str(self.journal.path), "QUEUE_NAME": self.queue}
+        self.lease(LEASE_SECONDS)
         self.python = python_of(project)
+
+    def lease(self, seconds: float) -> None:
+        """Of the processes that start from now on."""
+        self.env["JOB_LEASE_SECONDS"] = str(seconds)
 
     def procfile(self, process: str) -> list[str]:
         """Give the command of that line, its `python` being the project's."""

@@ -20,6 +20,7 @@ import pytest
 from crashing import (
     ADDED,
     BROKERS,
+    LEASE_SECONDS,
     REPEATED_SECONDS,
     Broker,
     Chat,
@@ -42,7 +43,10 @@ from rendering import Project, choices, run
 from running import free_port, services
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")]
-ORPHAN_SECONDS = 20.0
+DEFAULT_LEASE_SECONDS = 15.0
+LONG_LEASE_SECONDS = 600.0  # no message is repeated while a test looks
+ORPHAN_SECONDS = 20.0  # by the default lease
+VISIBILITY_SECONDS = 30.0  # of Celery on Redis: a job that takes longer is delivered to another worker too
 BROKER_AWAY_SECONDS = 15.0
 ANSWER_SECONDS = 3.0  # the two that a request waits for Redis, and some
 HEALTH_SECONDS = 0.1
@@ -50,6 +54,11 @@ QUIET_HEALTH_SECONDS = 0.05  # what /health takes under the same posts on a mach
 TRIES = 3
 FOLLOWERS = 500
 DOCUMENT = {"title": "A tale", "text": "to be or not to be"}
+
+
+# What is about the web server, the store or the relay, and not about a library or its worker: on each broker, and
+# with each of the two backends (RQ's, and the one that Celery and Dramatiq share).
+of_each_broker = pytest.mark.parametrize("variant", ["rq", "dramatiq-rabbitmq"], indirect=True)
 
 
 @pytest.fixture(scope="module", params=[queue for queue in choices("queue_backend") if queue != "none"])
@@ -120,7 +129,8 @@ def test_of_thousands_of_jobs_none_is_lost(service: Service, seed: int) -> None:
 
 
 def test_jobs_outlive_their_workers(service: Service, seed: int) -> None:
-    """Six of the workers die with all their processes: every job succeeds, the orphans soon."""
+    """Six of the workers die with all their processes: every job succeeds, the orphans soon, by the default lease."""
+    service.lease(DEFAULT_LEASE_SECONDS)
     count = 200
     with service.web() as web, service.workers(2, supervised=True) as workers, ThreadPoolExecutor(1) as posting:
         posted = posting.submit(web.add_as_they_begin, "last", count, service.journal, seconds=0.075)
@@ -186,6 +196,7 @@ def test_a_broker_that_forgets_everything_loses_nothing(service: Service, broker
         assert sorted(entry.job for entry in service.journal.all("end")) == sorted(ids)
 
 
+@of_each_broker
 def test_a_web_process_that_dies_between_record_and_dispatch_loses_nothing(service: Service) -> None:
     """It has claimed the job and not handed it over. Another web process does, when the claim has run out."""
     with service.workers():
@@ -324,12 +335,14 @@ def test_a_job_whose_workers_parent_dies_has_one_effect(service: Service) -> Non
 
 def test_a_long_job_runs_once(service: Service) -> None:
     """It is healthy, and takes three times as long as an orphan is left alone. Somebody else would have time for it."""
+    seconds = 3 * LEASE_SECONDS if service.variant != "celery-redis" else 1.5 * VISIBILITY_SECONDS
     with service.web() as web, service.workers(2):
-        job_id = web.add("last", seconds=45)
+        job_id = web.add("last", seconds=seconds)
         assert web.wait(job_id, "succeeded", seconds=90)["attempts"] == 1
         assert len(service.journal.all("begin")) == 1
 
 
+@of_each_broker
 @pytest.mark.needs("redis")  # whoever starts the embedded one ends it when it is silent for a second
 def test_a_stalled_redis_holds_up_nothing_but_jobs(project: Project, env: dict[str, str], tmp_path: Path) -> None:
     """For a second, under 50 posts at once: /health answers at once, a chat goes on, and each post is accepted or
@@ -374,6 +387,7 @@ def test_a_stalled_redis_holds_up_nothing_but_jobs(project: Project, env: dict[s
         web.all_succeed(accepted, seconds=120)
 
 
+@of_each_broker
 @pytest.mark.needs("redis")
 def test_without_redis_a_job_is_refused_in_time(project: Project, env: dict[str, str], tmp_path: Path) -> None:
     """With 503 and a word when to try again, whether Redis is silent or gone. When it is back, jobs are accepted."""
@@ -402,6 +416,7 @@ def test_without_redis_a_job_is_refused_in_time(project: Project, env: dict[str,
             accepted(web)
 
 
+@of_each_broker
 def test_one_key_is_one_job(service: Service) -> None:
     """Posted 50 times at once: one job, one effect."""
     with service.web() as web, service.workers(2):
@@ -412,6 +427,7 @@ def test_one_key_is_one_job(service: Service) -> None:
         assert len(service.journal.of(job_id)) == len(service.journal.of(job_id, "end")) == 1
 
 
+@of_each_broker
 def test_the_key_of_a_failed_job_can_be_tried_again(service: Service) -> None:
     """It is the same job, and it runs again."""
     broken = service.path / "broken"
@@ -439,6 +455,7 @@ def test_a_worker_of_two_queues_does_not_start(service: Service, arguments: tupl
     assert "Traceback" not in done.stderr
 
 
+@of_each_broker
 def test_a_follower_who_is_cut_off_misses_nothing(service: Service) -> None:
     """Nor by the death of the worker in between: all events in their order, one `done`, and nothing behind it."""
     held = service.path / "held"
@@ -467,7 +484,9 @@ def test_a_follower_who_is_cut_off_misses_nothing(service: Service) -> None:
 
 
 def test_a_cancelled_job_stops(service: Service) -> None:
-    """A running one within five seconds, its cleanup included; one that waits behind it never starts."""
+    """A running one within five seconds, its cleanup included; one that waits behind it never starts. By the default
+    lease, as it looks whether it was cancelled when it renews that."""
+    service.lease(DEFAULT_LEASE_SECONDS)
     held = service.path / "held"
     held.touch()
     with service.web() as web, service.workers(alone=True):
@@ -498,9 +517,11 @@ def test_a_thread_of_a_cancelled_job_does_not_hold_the_worker(service: Service) 
         assert web.job(held)["status"] == "cancelled"
 
 
+@of_each_broker
 def test_hundreds_of_followers_cost_little(service: Service, redis: Redis) -> None:
     """Of one live job, in one web process: ten connections to Redis at most, and hardly any work while nothing
-    happens. Then all of them get the end."""
+    happens, by the default lease. Then all of them get the end."""
+    service.lease(DEFAULT_LEASE_SECONDS)
     held = service.path / "held"
     held.touch()
     with service.web() as web, service.workers(), ExitStack() as stack:
@@ -527,8 +548,10 @@ def test_hundreds_of_followers_cost_little(service: Service, redis: Redis) -> No
             assert (body.count(b'"succeeded"'), body.count(b"event: done")) == (1, 1)
 
 
+@of_each_broker
 def test_two_web_processes_make_no_more_messages_than_one(service: Service, broker: Broker) -> None:
     """While there is no worker, one for each of 200 jobs. Then a worker does all of them, each once."""
+    service.lease(LONG_LEASE_SECONDS)
     with service.web() as one, service.web() as other:
         with ThreadPoolExecutor(2) as posting:
             ids = [*chain(*posting.map(lambda web: web.add_many("last", 100), (one, other)))]
