@@ -76,6 +76,7 @@ class Ours:
     async def _jobs(self, *, relaying: bool) -> AsyncIterator[Any]:
         from app.jobs import backend  # type: ignore[import-not-found]
         from app.jobs.queue import JobQueue  # type: ignore[import-not-found]
+        from app.jobs.relay import Relay  # type: ignore[import-not-found]
         from app.jobs.settings import JobSettings  # type: ignore[import-not-found]
         from app.jobs.store import Store  # type: ignore[import-not-found]
         from app.shutdown import Shutdown  # type: ignore[import-not-found]
@@ -85,7 +86,8 @@ class Ours:
             if relaying:
                 yield await stack.enter_async_context(backend.open(settings, Shutdown(0)))
             else:
-                yield JobQueue(await stack.enter_async_context(Store.open(settings)), None)
+                store = await stack.enter_async_context(Store.open(settings))
+                yield JobQueue(store, Relay(store, None, settings.job_lease_seconds))
 
     async def _accept(self, task: str, number: int, warm: int, *, relaying: bool) -> Times:
         from app.jobs import tasks  # to which the benchmark has added two
@@ -117,7 +119,7 @@ class Ours:
             await asyncio.sleep(LOOK_SECONDS)
         # The last are claimed. The relay hands them over now, and no call of the backend is faster.
         await asyncio.sleep(CLAIMED_SECONDS)
-        await jobs.backend.waiting()
+        await jobs.relay.backend.waiting()
 
 
 class Bare(ABC):

@@ -34,9 +34,6 @@ ADDED = Path(__file__).parent / "crash"
 TICK_SECONDS = 0.02
 LEASE_SECONDS = 3.0  # a fifth of the default, and of the time that an orphan waits
 AHEAD = 20
-# A job whose messages went with their workers is handed over again after a lease, then two, four, and 120 s at most:
-# when few jobs are left, a new worker may have nothing to begin for so long.
-REPEATED_SECONDS = 150.0
 
 
 def until(holds: Callable[[], bool], seconds: float, what: str) -> None:
@@ -146,7 +143,7 @@ class Workers:
         for number in range(1, kills + 1):
             journal.wait("begin", number * jobs // (kills + 1), seconds=120)
             pause(chance.uniform(0, 0.15))
-            until(lambda: bool(self.busy(journal, in_a_job)), REPEATED_SECONDS, "there is a worker to be killed")
+            until(lambda: bool(self.busy(journal, in_a_job)), 60, "there is a worker to be killed")
             self.kill(chance.choice(self.busy(journal, in_a_job) or self.busy(journal)))
 
     def busy(self, journal: Journal, in_a_job: bool = False) -> list[Process]:

@@ -21,7 +21,6 @@ from crashing import (
     ADDED,
     BROKERS,
     LEASE_SECONDS,
-    REPEATED_SECONDS,
     Broker,
     Chat,
     Health,
@@ -150,7 +149,7 @@ def test_what_is_delivered_twice_has_one_effect(service: Service, seed: int, red
     with Provider() as provider, service.web() as web, service.workers(2, supervised=True) as workers:
         ids = web.add_many("affect", len(numbers), twice=True, seconds=0.02, url=provider.url)
         workers.kill_some(service.journal, kills, jobs=len(numbers), seed=seed)
-        web.all_succeed(ids, REPEATED_SECONDS)
+        web.all_succeed(ids, seconds=90)
         assert sorted(map(int, redis.lrange(f"{service.queue}:effects", 0, -1))) == numbers
         assert sorted(provider.effects.values()) == numbers
         assert set(provider.effects) == set(ids)

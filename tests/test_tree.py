@@ -17,8 +17,8 @@ COMMON = {
     "main.py middleware.py page.py settings.py shutdown.py",
     "app/chat/": "__init__.py dependencies.py front_ends.py generation.py routes.py usage.py",
     "app/chat/providers/": "__init__.py base.py echo.py settings.py",
-    "app/jobs/": "__init__.py backend.py definition.py events.py job.py queue.py routes.py runner.py settings.py "
-    "store.py tasks.py watchers.py",
+    "app/jobs/": "__init__.py backend.py definition.py events.py job.py queue.py relay.py routes.py runner.py "
+    "settings.py store.py tasks.py watchers.py",
     "app/streams/": "__init__.py docs.py events.py response.py wire.py",
     "app/web/": "api.js chat.js documents.js icon.svg index.html page.css page.js",
     "tests/": "__init__.py apps.py asgi.py conftest.py providers.py server.py sse.py test_background.py test_errors.py "
@@ -26,8 +26,8 @@ COMMON = {
     "test_shutdown.py",
     "tests/chat/": "__init__.py test_generation.py test_routes.py",
     "tests/chat/providers/": "__init__.py test_echo.py",
-    "tests/jobs/": "__init__.py backing.py test_backend.py test_definition.py test_events.py test_job.py test_queue.py "
-    "test_routes.py test_runner.py test_store.py test_tasks.py",
+    "tests/jobs/": "__init__.py backing.py fakes.py test_backend.py test_definition.py test_events.py test_job.py "
+    "test_queue.py test_relay.py test_routes.py test_runner.py test_settings.py test_store.py test_tasks.py",
     "tests/streams/": "__init__.py dialects.py test_events.py test_faults.py test_in_fastapi.py test_response.py "
     "test_wire.py",
 }

@@ -11,7 +11,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from app.jobs import backend
-from app.jobs.queue import RELAY_SECONDS, JobQueue
+from app.jobs.queue import JobQueue
+from app.jobs.relay import RELAY_SECONDS, Relay
 from app.jobs.settings import JobSettings
 from app.jobs.tasks import Probe, last
 from app.shutdown import Shutdown
@@ -27,22 +28,25 @@ async def by_hand(self: Any) -> AsyncIterator[None]:
 
 async def main() -> None:
     now = time.time()
-    JobQueue.relaying = by_hand
+    Relay.running = by_hand
     async with AsyncExitStack() as stack:
-        opened = [await stack.enter_async_context(backend.open(JobSettings.read(), Shutdown(0))) for _ in range(2)]
-        relays = [JobQueue(jobs.store, jobs.backend, lambda: now) for jobs in opened]
+        settings = JobSettings.read()
+        opened = [await stack.enter_async_context(backend.open(settings, Shutdown(0))) for _ in range(2)]
+        backends = [jobs.relay.backend for jobs in opened]
+        relays = [Relay(jobs.store, jobs.relay.backend, settings.job_lease_seconds, lambda: now) for jobs in opened]
+        accepting = JobQueue(opened[0].store, relays[0], lambda: now)
         for first in range(0, JOBS, 100):
-            await asyncio.gather(*(relays[0].enqueue(last, Probe(number=first + n), caller="c") for n in range(100)))
+            await asyncio.gather(*(accepting.enqueue(last, Probe(number=first + n), caller="c") for n in range(100)))
         messages = looks = 0
-        for jobs in opened:
-            dispatch = jobs.backend.dispatch
+        for each in backends:
+            dispatch = each.dispatch
 
             async def counted(handed: Any, dispatch: Any = dispatch) -> None:
                 nonlocal messages
                 messages += len(handed)
                 await dispatch(handed)
 
-            jobs.backend.dispatch = counted
+            each.dispatch = counted
         for _ in range(int(HOUR_SECONDS / RELAY_SECONDS)):
             found = 1
             while found:  # as a relay does that has found something to do

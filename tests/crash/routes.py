@@ -24,4 +24,4 @@ async def add_probe(
 @router.post("/messages", status_code=202)
 async def add_messages(ids: list[str], jobs: JobsDep) -> None:
     """One more message for each of these jobs, as a broker repeats what it delivers."""
-    await jobs.backend.dispatch([await jobs.get(job_id) for job_id in ids])
+    await jobs.relay.backend.dispatch([await jobs.get(job_id) for job_id in ids])

@@ -21,7 +21,7 @@ async def dispatch(jobs: Any) -> None:
 @asynccontextmanager
 async def open(*arguments: Any) -> AsyncIterator[Any]:  # noqa: A001
     async with opened(*arguments) as jobs:
-        jobs.backend.dispatch = dispatch
+        jobs.relay.backend.dispatch = dispatch
         yield jobs
 
 

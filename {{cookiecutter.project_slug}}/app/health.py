@@ -37,7 +37,7 @@ async def ready(
     """503 while the server drains. What is degraded shows, and is 503 only with `strict=1`: the chat still
     answers, so the balancer must keep this server."""
     checks: dict[str, str] = {}
-    checks |= await jobs.backend.checks()
+    checks |= await jobs.checks()
     degraded = any(state != "ok" for state in checks.values())
     if shutdown.draining or (strict and degraded):
         response.status_code = 503

@@ -47,19 +47,19 @@ class Generation:
                         piece = await anext(pieces, END)
                     if not isinstance(piece, str | Finish | Event):
                         raise TypeError(f"a provider yields str, Event or Finish, not {type(piece).__name__}")
-                    if isinstance(piece, Done):
-                        raise TypeError("a provider ends with a Finish, and never yields a Done")
+                    if isinstance(piece, Done | Error):
+                        raise TypeError("a provider ends with a Finish or an exception, not with an event")
                     if piece is END and not answered:
                         raise ValueError("the model has ended without a word")
                 except Exception as error:
                     raise self._fault(error, late=limit.expired()) from error
+                if isinstance(piece, Finish):
+                    self.reason, self.usage = piece.reason, piece.usage
+                    break
                 self.first_piece = self.first_piece or monotonic()
                 if isinstance(piece, Event):
                     yield piece
                     continue
-                if isinstance(piece, Finish):
-                    self.reason, self.usage = piece.reason, piece.usage
-                    break
                 if text := piece[: self._chars_left]:
                     answered = True
                     yield Token(text)

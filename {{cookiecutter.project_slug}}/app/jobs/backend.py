@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 
 from app.jobs.job import Job
 from app.jobs.queue import JobQueue
+from app.jobs.relay import Relay
 from app.jobs.runner import run
 from app.jobs.settings import JobSettings
 from app.jobs.store import Store
@@ -21,8 +22,9 @@ class InProcess:
     limit = AT_ONCE
 
     def __init__(self, store: Store, settings: JobSettings, shutdown: Shutdown) -> None:
-        self.queue = JobQueue(store, self, lease_seconds=settings.job_lease_seconds)
+        self.relay = Relay(store, self, settings.job_lease_seconds)
         self.running: set[asyncio.Task[None]] = set()
+        self._store = store
         self._settings = settings
         self._shutdown = shutdown
 
@@ -43,11 +45,11 @@ class InProcess:
 
     async def _attempt(self, job_id: str) -> None:
         with suppress(Exception):  # the runner has logged it and written it down
-            await run(self.queue.store, job_id, self._settings)
+            await run(self._store, job_id, self._settings)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self.running.discard(task)
-        self.queue.wake()
+        self.relay.wake()
 
 
 @asynccontextmanager
@@ -57,8 +59,8 @@ async def open(settings: JobSettings, shutdown: Shutdown) -> AsyncIterator[JobQu
     store = Store(settings.job_retention_seconds)
     backend = InProcess(store, settings, shutdown)
     with shutdown.at_limit(backend.end):
-        async with backend.queue.relaying():
-            yield backend.queue
+        async with backend.relay.running():
+            yield JobQueue(store, backend.relay)
         if backend.running:
             await asyncio.wait(backend.running)
     for job_id in await store.due(float("inf"), limit=1_000_000):

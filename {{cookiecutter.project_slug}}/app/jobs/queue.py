@@ -1,62 +1,37 @@
 """JobQueue: what routes see of jobs.
 
-Accepting a job only writes its record; a relay hands jobs that are due to the backend. So a request never waits for
-a broker, and a message that a broker loses, repeats or reorders does no harm: all it says is "look at this job".
+Accepting a job only writes its record. The relay hands it to the backend, so that a request never waits for a broker.
 """
 
 import asyncio
 import hashlib
 import json
-import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import datetime
-from functools import partial
-from typing import Any, Protocol
+from typing import Any
 from uuid import uuid4
 
 from pydantic import ValidationError
 
-from app.errors import Conflict, NotFound, Unavailable
+from app.errors import Conflict, Unavailable
 from app.jobs.definition import P, Task
-from app.jobs.job import Job, NotYours, Status
+from app.jobs.events import follow, resume
+from app.jobs.job import Job, Status
+from app.jobs.relay import Relay
 from app.jobs.store import Store
 from app.logs import request_id
+from app.streams.events import Event
 
-log = logging.getLogger(__name__)
 DEADLINE_SECONDS = 2.0  # past it a request is refused, and can be tried again
-RELAY_SECONDS = 1.0  # how late a retry or an orphan may be noticed
-FEW = 50  # messages that wait: a repeat costs little then
-RARELY = 5  # behind more of them, one in so many repeats is sent
-BATCH = 100
-
-
-class Backend(Protocol):
-    """What carries jobs to where they run."""
-
-    limit: int
-    """About how many jobs it is given to wait there; beyond them jobs wait in the store, where a wait costs nothing."""
-
-    async def waiting(self) -> int:
-        """How many wait there; it may not have counted yet what it was sent last. Raises when it is away."""
-
-    async def dispatch(self, jobs: Sequence[Job]) -> None:
-        """Has somebody look at each of them."""
-
-    async def checks(self) -> dict[str, str]:
-        """Of each service that jobs need, whether it is `ok`, or why it is not. Never raises."""
 
 
 class JobQueue:
-    def __init__(
-        self, store: Store, backend: Backend, clock: Callable[[], float] = time.time, lease_seconds: float = 15.0
-    ) -> None:
+    def __init__(self, store: Store, relay: Relay, clock: Callable[[], float] = time.time) -> None:
         self.store = store
-        self.backend = backend
+        self.relay = relay
         self._clock = clock
-        self._lease = lease_seconds
-        self._wake = asyncio.Event()
 
     async def enqueue(
         self, task: Task[P, Any], payload: P, *, caller: str, key: str | None = None, due: datetime | None = None
@@ -89,7 +64,7 @@ class JobQueue:
                     stored = await self.store.update(job.id, lambda job: job.again(now))
                 except Conflict:  # another request with this key was faster
                     stored = await self.store.get(job.id)
-        self.wake()
+        self.relay.wake()
         return stored
 
     async def get(self, job_id: str) -> Job:
@@ -120,66 +95,23 @@ class JobQueue:
         """
         async with _deadline():
             job = await self.store.update(job_id, lambda job: job.again(self._clock()))
-        self.wake()
+        self.relay.wake()
         return job
 
-    def wake(self) -> None:
-        """Has the relay look now: something is due, or there is room."""
-        self._wake.set()
+    async def resume(self, job_id: str, last_id: int) -> int | None:
+        """Where a follower whose last event was `last_id` continues; None when that was the job's `done`.
 
-    @asynccontextmanager
-    async def relaying(self) -> AsyncIterator[None]:
-        relay = asyncio.create_task(self._relay())
-        try:
-            yield
-        finally:
-            relay.cancel()
-            await asyncio.wait({relay})
+        Raises NotFound, and Unavailable when the store does not answer.
+        """
+        return await resume(self.store, job_id, last_id)
 
-    async def _relay(self) -> None:
-        while True:
-            self._wake.clear()
-            try:
-                if await self.dispatch_due():
-                    self.wake()  # there may be more than one look brings
-            except Exception:
-                log.exception("jobs wait: they can't be dispatched for now")
-                await self._back()
-                log.info("jobs can be dispatched again")
-                continue
-            with suppress(TimeoutError):
-                async with asyncio.timeout(RELAY_SECONDS):
-                    await self._wake.wait()
+    def follow(self, job_id: str, after: int = 0) -> AsyncGenerator[Event, None]:
+        """The job's events from the one behind the first `after`, as they happen, and `done` when it has ended."""
+        return follow(self.store, job_id, after)
 
-    async def _back(self) -> None:
-        """Waits until store and backend answer, and then until whoever holds a job has had time to renew its lease:
-        an outage must not cost an attempt."""
-        while True:
-            await asyncio.sleep(RELAY_SECONDS)
-            with suppress(Exception):
-                await self.store.due(self._clock(), 1)
-                await self.backend.waiting()
-                break
-        await asyncio.sleep(self._lease / 3)
-
-    async def dispatch_due(self) -> int:
-        """One look of the relay: how many jobs it has dealt with."""
-        due = await self.store.due(now := self._clock(), BATCH)
-        if not due:
-            return 0
-        waiting = await self.backend.waiting()
-        claimed = []
-        try:
-            for job_id in due[: max(0, self.backend.limit - waiting)]:
-                with suppress(NotYours, NotFound):  # another process was faster, or its time has passed
-                    job = await self.store.update(job_id, partial(Job.dispatched, now=now, pause=self._lease))
-                    claimed.append(job)
-        finally:  # what is claimed is sent, though the store or this process goes away: its repeat may be far away
-            # Behind many messages a job's own is most likely still on its way, and a repeat would only make them more.
-            sent = [job for job in claimed if waiting < FEW or job.dispatches % RARELY == 1]
-            if sent:
-                await self.backend.dispatch(sent)
-        return len(claimed)
+    async def checks(self) -> dict[str, str]:
+        """Of each service that jobs need, whether it is `ok`, or why it is not. Never raises."""
+        return await self.relay.backend.checks()
 
 
 @asynccontextmanager

@@ -5,7 +5,7 @@ from fastapi import APIRouter, Header, Query, Response
 from pydantic import BaseModel
 
 from app.dependencies import CallerDep, JobsDep
-from app.jobs.events import JobStatus, follow, resume
+from app.jobs.events import JobStatus
 from app.jobs.job import Job, JobError, Progress, Status
 from app.jobs.queue import JobQueue
 from app.jobs.tasks import Document, index_document
@@ -69,10 +69,10 @@ async def read_job(job_id: str, jobs: JobsDep) -> JobView:
 @router.get("/jobs/{job_id}/events", response_class=EventStream, responses=FOLLOW_DOCS)
 async def follow_job(job_id: str, jobs: JobsDep, last_event_id: Annotated[int, Header(ge=0, le=2**31)] = 0) -> Response:
     """Streams a `status` for each change and one `done`; with `Last-Event-ID`, what has come since."""
-    after = await resume(jobs.store, job_id, last_event_id)
+    after = await jobs.resume(job_id, last_event_id)
     if after is None:
         return Response(status_code=204)
-    return EventStream(follow(jobs.store, job_id, after), first_id=after + 1)
+    return EventStream(jobs.follow(job_id, after), first_id=after + 1)
 
 
 @router.delete("/jobs/{job_id}", status_code=202)

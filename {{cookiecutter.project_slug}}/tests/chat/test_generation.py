@@ -8,7 +8,7 @@ import pytest
 from app.chat.generation import Generation
 from app.chat.providers.base import Finish, Message, ModelError
 from app.logs import request_id
-from app.streams.events import Done, Event, Status, StreamFault, Token
+from app.streams.events import Done, Error, Event, Status, StreamFault, Token
 from tests.providers import ScriptedProvider
 
 QUESTION = [Message(role="user", content="?")]
@@ -132,15 +132,13 @@ class Searched(Event):
 
 
 async def test_an_event_of_the_providers_own_is_passed_on_as_it_is() -> None:
-    generation = generation_of("a", Searched("tea"), "b")
-    _, *events = [event async for event in generation.events()]
-    assert events == [Token("a"), Searched("tea"), Token("b"), Done("end")]
+    assert await events_of("a", Searched("tea"), "b") == [Token("a"), Searched("tea"), Token("b"), Done("end")]
 
 
-async def test_a_provider_may_not_end_the_stream_by_an_event() -> None:
-    generation = generation_of(Done("end"))
+@pytest.mark.parametrize("end", [Done("end"), Error("model_error", "", True, "r")])
+async def test_a_provider_may_not_end_the_stream_by_an_event(end: Event) -> None:
     with pytest.raises(StreamFault):
-        [event async for event in generation.events()]
+        await events_of("a", end)
 
 
 async def test_an_answer_knows_when_it_began_and_when_its_first_piece_came() -> None:
@@ -150,3 +148,9 @@ async def test_an_answer_knows_when_it_began_and_when_its_first_piece_came() -> 
     assert generation.started is not None
     assert generation.first_piece is not None
     assert generation.first_piece > generation.started
+
+
+async def test_an_answer_without_a_piece_has_no_time_of_its_first() -> None:
+    generation = generation_of(Finish())
+    [event async for event in generation.events()]
+    assert generation.first_piece is None

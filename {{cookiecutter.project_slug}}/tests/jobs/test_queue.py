@@ -1,8 +1,6 @@
 import asyncio
 import time
-from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import UTC, datetime
 
 import pytest
 from pydantic import BaseModel, Field, SecretStr, computed_field
@@ -10,54 +8,10 @@ from pydantic import BaseModel, Field, SecretStr, computed_field
 from app.errors import Conflict, Unavailable
 from app.jobs import queue
 from app.jobs.definition import JobContext, Task
-from app.jobs.job import Job, Progress
-from app.jobs.queue import BATCH, FEW, RELAY_SECONDS, JobQueue
+from app.jobs.job import Job
+from app.jobs.queue import JobQueue
 from app.jobs.store import Store
-
-
-class Order(BaseModel):
-    what: str
-
-
-async def nothing(context: JobContext, order: Order) -> None:
-    """Never run here."""
-
-
-LEASE_SECONDS = 15
-T, U = Task("t", nothing, Order), Task("u", nothing, Order)
-
-
-def dispatched_job(id: str, **fields: Any) -> Job:  # noqa: A002
-    """As a message finds it."""
-    return Job(
-        **{"id": id, "task": "t", "fingerprint": "f", "request_id": "r", "created_at": 0, "due": 0, "dispatches": 1}
-        | fields
-    )
-
-
-class Broker:
-    """Takes as many ids as there is room for; is away, or loses what it is given, as often as is said."""
-
-    def __init__(self, limit: int = 1000) -> None:
-        self.ids: asyncio.Queue[str] = asyncio.Queue()
-        self.limit = limit
-        self.away = self.loses = 0
-
-    async def waiting(self) -> int:
-        if self.away:
-            self.away -= 1
-            raise ConnectionError("the broker is away")
-        return self.ids.qsize()
-
-    async def dispatch(self, jobs: Sequence[Job]) -> None:
-        if self.loses:
-            self.loses -= 1
-            raise ConnectionError("the broker went away")
-        for job in jobs:
-            self.ids.put_nowait(job.id)
-
-    async def checks(self) -> dict[str, str]:
-        return {}
+from tests.jobs.fakes import Broker, Order, T, U, queue_over
 
 
 @pytest.fixture
@@ -67,7 +21,7 @@ def broker() -> Broker:
 
 @pytest.fixture
 def jobs(store: Store, broker: Broker) -> JobQueue:
-    return JobQueue(store, broker)
+    return queue_over(store, broker)
 
 
 async def fail(jobs: JobQueue, job: Job) -> None:
@@ -82,81 +36,9 @@ async def test_accepting_a_job_asks_nothing_of_the_broker(jobs: JobQueue, broker
     assert await jobs.store.payload(job.id) == '{"what":"tea"}'
 
 
-async def test_the_relay_dispatches_an_accepted_job_at_once_and_only_once(jobs: JobQueue, broker: Broker) -> None:
-    async with jobs.relaying():
-        job = await jobs.enqueue(T, Order(what="tea"), caller="c")
-        assert await asyncio.wait_for(broker.ids.get(), 5) == job.id
-        other = await jobs.enqueue(T, Order(what="tea"), caller="c")
-        assert await asyncio.wait_for(broker.ids.get(), 5) == other.id
-    assert broker.ids.empty()
-
-
-async def test_two_relays_dispatch_a_job_once(store: Store, broker: Broker) -> None:
-    first, second = (JobQueue(store, broker) for _ in range(2))
-    async with first.relaying(), second.relaying():
-        sent = {(await first.enqueue(T, Order(what=str(n)), caller="c")).id for n in range(10)}
-        assert {await asyncio.wait_for(broker.ids.get(), 5) for _ in range(10)} == sent
-    assert broker.ids.empty()
-
-
-async def test_a_broker_that_is_away_delays_jobs_and_refuses_none(
-    store: Store, broker: Broker, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(queue, "RELAY_SECONDS", 0.01)
-    jobs = JobQueue(store, broker, lease_seconds=0.03)
-    broker.away = 3
-    async with jobs.relaying():
-        accepted = {(await jobs.enqueue(T, Order(what=str(n)), caller="c")).id for n in range(2)}
-        assert await asyncio.wait_for(broker.ids.get(), 5) in accepted
-    assert caplog.text.count("jobs wait: they can't be dispatched") == 1
-
-
-async def test_after_an_outage_the_holder_of_a_job_has_time_to_renew_its_lease(
-    jobs: JobQueue, broker: Broker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(queue, "RELAY_SECONDS", 0.01)
-    job = await jobs.enqueue(T, Order(what="tea"), caller="c")
-    await jobs.dispatch_due()
-    assert broker.ids.get_nowait() == job.id
-    await jobs.store.update(job.id, lambda job: job.begin("me", 0, 15, 3))  # its lease ran out during the outage
-    broker.away = 2
-    async with jobs.relaying():
-        while broker.away:
-            await asyncio.sleep(0)
-        await asyncio.sleep(0.05)  # five looks later
-        job = await jobs.store.update(job.id, lambda job: job.renewed("me", time.time(), 15, Progress()))
-        assert (job.status, job.holder, broker.ids.qsize()) == ("running", "me", 0)
-
-
-async def test_a_message_that_is_lost_is_sent_again(store: Store, broker: Broker) -> None:
-    now = [time.time()]
-    jobs = JobQueue(store, broker, lambda: now[0])
-    job = await jobs.enqueue(T, Order(what="tea"), caller="c")
-    broker.loses = 1
-    with pytest.raises(ConnectionError):
-        await jobs.dispatch_due()
-    now[0] += LEASE_SECONDS - 1
-    assert await jobs.dispatch_due() == 0
-    now[0] += 1
-    assert await jobs.dispatch_due() == 1
-    assert broker.ids.get_nowait() == job.id
-
-
-async def test_what_is_claimed_is_sent_though_the_store_goes_away(
-    jobs: JobQueue, broker: Broker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first, second = [await jobs.enqueue(T, Order(what=what), caller="c") for what in ("tea", "milk")]
-    update = jobs.store.update
-
-    async def unsteady(job_id: str, *rest: Any) -> Job:
-        if job_id == second.id:
-            raise Unavailable("away")
-        return await update(job_id, *rest)
-
-    monkeypatch.setattr(jobs.store, "update", unsteady)
-    with pytest.raises(Unavailable):
-        await jobs.dispatch_due()
-    assert (broker.ids.get_nowait(), broker.ids.qsize()) == (first.id, 0)
+async def test_a_job_knows_who_asked_for_it(jobs: JobQueue) -> None:
+    job = await jobs.enqueue(T, Order(what="tea"), caller="alice")
+    assert (await jobs.get(job.id)).caller == "alice"
 
 
 async def test_the_same_key_gives_the_same_job(jobs: JobQueue) -> None:
@@ -179,7 +61,7 @@ async def test_the_same_key_with_another_payload_is_a_conflict(jobs: JobQueue) -
 
 
 async def test_a_failed_job_that_is_retried_is_dispatched_again(jobs: JobQueue, broker: Broker) -> None:
-    async with jobs.relaying():
+    async with jobs.relay.running():
         job = await jobs.enqueue(T, Order(what="tea"), caller="c")
         await asyncio.wait_for(broker.ids.get(), 5)
         await fail(jobs, job)
@@ -194,90 +76,14 @@ async def test_a_key_whose_job_failed_can_be_tried_again(jobs: JobQueue) -> None
     assert {(job.id, job.status, job.attempts) for job in again} == {(job.id, "queued", 0)}
 
 
-async def test_a_job_for_later_waits_for_its_time(store: Store, broker: Broker) -> None:
-    now = [time.time()]
-    jobs = JobQueue(store, broker, lambda: now[0])
-    job = await jobs.enqueue(T, Order(what="tea"), caller="c", due=datetime.now(UTC) + timedelta(hours=1))
-    assert await jobs.dispatch_due() == 0
-    now[0] += 3601
-    assert await jobs.dispatch_due() == 1
-    assert broker.ids.get_nowait() == job.id
-
-
 async def test_a_time_without_a_zone_is_refused(jobs: JobQueue) -> None:
     with pytest.raises(ValueError, match="due: a datetime with a time zone"):
         await jobs.enqueue(T, Order(what="tea"), caller="c", due=datetime(2030, 1, 1))
 
 
-async def test_a_long_wait_without_a_worker_makes_few_messages(store: Store) -> None:
-    """Of 300 jobs, with room for 100 messages and two web processes, in ten minutes."""
-    now, broker = [time.time()], Broker(limit=100)
-    first, second = (JobQueue(store, broker, lambda: now[0]) for _ in range(2))
-    for number in range(300):
-        await first.enqueue(T, Order(what=str(number)), caller="c")
-    for _ in range(int(600 / RELAY_SECONDS)):
-        await asyncio.gather(first.dispatch_due(), second.dispatch_due())
-        now[0] += RELAY_SECONDS
-    assert 100 <= broker.ids.qsize() <= 100 + BATCH
-
-
-@pytest.mark.parametrize(("jobs_that_wait", "messages"), [(FEW - 1, 2), (FEW, 1)])
-async def test_a_message_is_not_repeated_soon_behind_many_others(
-    store: Store, broker: Broker, jobs_that_wait: int, messages: int
-) -> None:
-    now = [time.time()]
-    jobs = JobQueue(store, broker, lambda: now[0])
-    for number in range(jobs_that_wait):
-        await jobs.enqueue(T, Order(what=str(number)), caller="c")
-    assert await jobs.dispatch_due() == jobs_that_wait
-    now[0] += LEASE_SECONDS
-    assert await jobs.dispatch_due() == jobs_that_wait
-    assert broker.ids.qsize() == messages * jobs_that_wait
-
-
-async def test_in_the_end_it_is_repeated_behind_many_others_too(store: Store, broker: Broker) -> None:
-    began = time.time()
-    now = [began]
-    jobs = JobQueue(store, broker, lambda: now[0])
-    for number in range(FEW):
-        await jobs.enqueue(T, Order(what=str(number)), caller="c")
-    while broker.ids.qsize() < 2 * FEW:
-        await jobs.dispatch_due()
-        now[0] += RELAY_SECONDS
-        assert now[0] - began < 400
-
-
-async def test_what_waits_for_room_goes_before_what_is_repeated(store: Store) -> None:
-    now, broker = [time.time()], Broker(limit=2)
-    jobs = JobQueue(store, broker, lambda: now[0])
-    accepted = []
-    for number in range(4):
-        accepted.append((await jobs.enqueue(T, Order(what=str(number)), caller="c")).id)
-        now[0] += 1
-    seen = []
-    for _ in range(6):
-        await jobs.dispatch_due()
-        now[0] += 20
-        while not broker.ids.empty():
-            seen.append(broker.ids.get_nowait())
-    assert seen[:4] == accepted
-
-
 async def test_a_time_that_is_over_is_now(jobs: JobQueue) -> None:
     job = await jobs.enqueue(T, Order(what="tea"), caller="c", due=datetime(2020, 1, 1, tzinfo=UTC))
     assert job.due == job.created_at
-
-
-async def test_more_than_one_look_brings_is_dispatched_at_once(
-    jobs: JobQueue, broker: Broker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(queue, "BATCH", 2)
-    monkeypatch.setattr(queue, "RELAY_SECONDS", 60)
-    for number in range(7):
-        await jobs.enqueue(T, Order(what=str(number)), caller="c")
-    async with jobs.relaying():
-        for _ in range(7):
-            await asyncio.wait_for(broker.ids.get(), 5)
 
 
 async def test_another_request_that_tries_a_failed_key_at_the_same_moment_gets_the_same_job(

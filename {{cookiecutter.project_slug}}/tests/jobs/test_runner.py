@@ -17,7 +17,7 @@ from app.jobs.runner import run
 from app.jobs.settings import JobSettings
 from app.jobs.store import Store
 from app.logs import request_id
-from tests.jobs.test_queue import dispatched_job as a_job
+from tests.jobs.fakes import dispatched_job as a_job
 
 
 class Order(BaseModel):

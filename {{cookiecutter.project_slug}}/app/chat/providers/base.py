@@ -55,7 +55,7 @@ class Provider(Protocol):
     def stream(self, messages: Sequence[Message]) -> AsyncGenerator[str | Event | Finish, None]:
         """Yields the answer's text as it is made; a `Finish`, if there is one, comes last. An empty piece says that the
         model is at work, thinking perhaps: the limit of its silence begins anew. An Event of the provider's own is
-        passed on as it is.
+        passed on as it is: of any kind but `Error` and `Done`.
 
         The generator is closed when nobody reads any more: what it holds open belongs in a `with` or a `finally`.
         """

@@ -13,7 +13,7 @@ async def test_a_missing_rabbitmq_is_degraded_in_time_and_jobs_are_accepted(job_
     away = job_settings.model_copy(update={"broker_url": AmqpDsn("amqp://guest:guest@127.0.0.1:1/%2F")})
     began = time.monotonic()
     async with backend.open(away, Shutdown(0)) as jobs:
-        checks = await jobs.backend.checks()
+        checks = await jobs.checks()
         job = await jobs.enqueue(index_document, Document(title="t", text="x"), caller="c")
         assert job.status == "queued"
         assert await health(away) is None  # a restart of the worker would bring no broker back

@@ -10,12 +10,11 @@ import pytest
 from pydantic import RedisDsn
 
 from app.errors import NotFound, Unavailable
-from app.jobs import connection, news, queue
+from app.jobs import connection, news, relay
 from app.jobs.job import Job
-from app.jobs.queue import JobQueue
 from app.jobs.settings import JobSettings
 from app.jobs.store import Store
-from tests.jobs.test_queue import Broker, Order, T
+from tests.jobs.fakes import Broker, Order, T, queue_over
 
 
 def a_job(id: str = "j") -> Job:  # noqa: A002
@@ -50,13 +49,13 @@ async def test_a_job_that_runs_again_expires_no_more(store: Store) -> None:
 
 @pytest.mark.parametrize("junk", ['{"status": "of a later version"}', None])
 async def test_records_that_can_not_be_read_or_are_gone_hold_up_no_other_job(store: Store, junk: str | None) -> None:
-    for number in range(queue.BATCH + 1):
+    for number in range(relay.BATCH + 1):
         await store.client.zadd(store.due_key, {f"junk-{number}": number})
         if junk:
             await store.client.set(f"{store.prefix}:job:junk-{number}:record", junk)
     broker = Broker()
-    jobs = JobQueue(store, broker)
-    async with jobs.relaying():
+    jobs = queue_over(store, broker)
+    async with jobs.relay.running():
         job = await jobs.enqueue(T, Order(what="tea"), caller="c")
         assert await asyncio.wait_for(broker.ids.get(), 5) == job.id
     assert broker.ids.empty()

@@ -19,6 +19,7 @@ from app.jobs.connection import ANSWER_SECONDS
 from app.jobs.definition import limits
 from app.jobs.job import Job
 from app.jobs.queue import JobQueue
+from app.jobs.relay import Relay
 from app.jobs.settings import JobSettings
 from app.jobs.store import Store
 from app.shutdown import Shutdown
@@ -98,6 +99,6 @@ async def open(settings: JobSettings, shutdown: Shutdown) -> AsyncIterator[JobQu
     retry = Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))
     with Redis.from_url(str(settings.redis_url), socket_timeout=ANSWER_SECONDS, retry=retry) as connection:
         async with Store.open(settings) as store:
-            jobs = JobQueue(store, RQBackend(settings, connection), lease_seconds=settings.job_lease_seconds)
-            async with jobs.relaying():
-                yield jobs
+            relay = Relay(store, RQBackend(settings, connection), settings.job_lease_seconds)
+            async with relay.running():
+                yield JobQueue(store, relay)

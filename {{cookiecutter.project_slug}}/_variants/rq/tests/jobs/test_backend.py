@@ -69,7 +69,7 @@ async def test_what_waits_for_a_worker_is_bounded_and_the_rest_waits_in_the_stor
             await jobs.enqueue(index_document, DOCUMENT, caller="c")
         while queue.count < 3:
             await asyncio.sleep(0.01)
-        assert await jobs.dispatch_due() == 0
+        assert await jobs.relay.dispatch_due() == 0
         assert queue.count == 3
         queue.connection.delete(queue.key)
         while queue.count < 2:
@@ -87,7 +87,7 @@ async def test_a_redis_that_stalls_does_not_stall_the_event_loop(
 
     monkeypatch.setattr(Queue, "enqueue_many", stall)
     async with backend.open(settings, Shutdown(0)) as jobs:
-        dispatching = asyncio.create_task(jobs.backend.dispatch([await jobs.store.create(a_job(), "{}")]))
+        dispatching = asyncio.create_task(jobs.relay.backend.dispatch([await jobs.store.create(a_job(), "{}")]))
         while not stalled.is_set():
             await asyncio.sleep(0)
         assert not dispatching.done()
@@ -167,13 +167,13 @@ def test_a_worker_that_redis_forgot_in_an_outage_is_alive_when_it_shows_itself(
 
 async def test_a_missing_worker_is_degraded(settings: JobSettings) -> None:
     async with backend.open(settings, Shutdown(0)) as jobs:
-        assert await jobs.backend.checks() == {"redis": "ok", "worker": "degraded: none is alive, accepted jobs wait"}
+        assert await jobs.checks() == {"redis": "ok", "worker": "degraded: none is alive, accepted jobs wait"}
 
 
 async def test_a_missing_redis_is_degraded_and_in_time() -> None:
     settings = JobSettings(_env_file=None, redis_url=RedisDsn("redis://127.0.0.1:1/0"))
     began = time.monotonic()
     async with backend.open(settings, Shutdown(0)) as jobs:
-        checks = await jobs.backend.checks()
+        checks = await jobs.checks()
     assert checks["redis"].startswith("degraded: ")
     assert time.monotonic() - began < 5

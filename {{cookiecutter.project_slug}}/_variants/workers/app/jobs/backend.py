@@ -9,6 +9,7 @@ from app.jobs.definition import limits
 from app.jobs.job import Job
 from app.jobs.line import Line
 from app.jobs.queue import JobQueue
+from app.jobs.relay import Relay
 from app.jobs.settings import JobSettings
 from app.jobs.store import Store
 from app.shutdown import Shutdown
@@ -43,7 +44,7 @@ class Backend:
 async def open(settings: JobSettings, shutdown: Shutdown) -> AsyncIterator[JobQueue]:  # noqa: A001
     async with Store.open(settings) as store:
         backend = Backend(settings, store)
-        jobs = JobQueue(store, backend, lease_seconds=settings.job_lease_seconds)
-        async with jobs.relaying():
-            yield jobs
+        relay = Relay(store, backend, settings.job_lease_seconds)
+        async with relay.running():
+            yield JobQueue(store, relay)
         await backend.close()

@@ -11,15 +11,14 @@ import pytest
 
 from app.jobs.attempts import Attempts
 from app.jobs.definition import TASKS, JobContext, Task
-from app.jobs.queue import JobQueue
 from app.jobs.store import Store
-from tests.jobs.test_queue import Broker, Order
+from tests.jobs.fakes import Broker, Order, queue_over
 
 
 async def accepted(store: Store, task: Task[Order, Any]) -> str:
-    jobs = JobQueue(store, Broker())
+    jobs = queue_over(store, Broker())
     job = await jobs.enqueue(task, Order(what="tea"), caller="c")
-    await jobs.dispatch_due()
+    await jobs.relay.dispatch_due()
     return job.id
 
 

@@ -40,10 +40,10 @@ async def counted(sender: Sender, number: int) -> None:
 
 async def test_an_accepted_job_becomes_one_message(settings: JobSettings, sender: Sender) -> None:
     async with backend.open(settings, Shutdown(0)) as jobs:
-        assert await jobs.backend.waiting() == 0
+        assert await jobs.relay.backend.waiting() == 0
         await jobs.enqueue(index_document, DOCUMENT, caller="c")
         await counted(sender, 1)
-        assert await jobs.backend.waiting() == 1
+        assert await jobs.relay.backend.waiting() == 1
 
 
 async def test_what_waits_for_a_worker_is_bounded_and_the_rest_waits_in_the_store(
@@ -55,7 +55,7 @@ async def test_what_waits_for_a_worker_is_bounded_and_the_rest_waits_in_the_stor
             await jobs.enqueue(index_document, DOCUMENT, caller="c")
             await counted(sender, number)
         rest = {(await jobs.enqueue(index_document, DOCUMENT, caller="c")).id for _ in range(2)}
-        assert await jobs.dispatch_due() == 0
+        assert await jobs.relay.dispatch_due() == 0
         assert {*await jobs.store.due(time.time(), 10)} == rest  # a look at what is dispatched is due later
     assert sender.waiting() == 3
 
@@ -71,7 +71,7 @@ async def test_a_broker_that_stalls_does_not_stall_the_event_loop(
 
     monkeypatch.setattr(Sender, "send", stall)
     async with backend.open(settings, Shutdown(0)) as jobs:
-        dispatching = asyncio.create_task(jobs.backend.dispatch([await jobs.store.create(a_job(), "{}")]))
+        dispatching = asyncio.create_task(jobs.relay.backend.dispatch([await jobs.store.create(a_job(), "{}")]))
         while not stalled.is_set():
             await asyncio.sleep(0)
         assert not dispatching.done()
@@ -91,14 +91,14 @@ async def test_a_connection_that_fails_is_made_anew_once(
 
     async with backend.open(settings, Shutdown(0)) as jobs:
         monkeypatch.setattr(Sender, "waiting", fail)
-        assert await jobs.backend.waiting() == 7
+        assert await jobs.relay.backend.waiting() == 7
         with pytest.raises(ConnectionError):
-            await jobs.backend.waiting()
+            await jobs.relay.backend.waiting()
 
 
 async def test_a_missing_worker_is_degraded(settings: JobSettings) -> None:
     async with backend.open(settings, Shutdown(0)) as jobs:
-        assert await jobs.backend.checks() == {
+        assert await jobs.checks() == {
             "redis": "ok",
             "broker": "ok",
             "worker": "degraded: none is alive, accepted jobs wait",
@@ -109,7 +109,7 @@ async def test_a_missing_redis_is_degraded_and_in_time(settings: JobSettings) ->
     away = settings.model_copy(update={"redis_url": RedisDsn("redis://127.0.0.1:1/0")})
     began = time.monotonic()
     async with backend.open(away, Shutdown(0)) as jobs:
-        checks = await jobs.backend.checks()
+        checks = await jobs.checks()
     assert checks["redis"].startswith("degraded: ")
     assert checks["worker"].startswith("degraded: ")
     assert time.monotonic() - began < 5
@@ -122,7 +122,7 @@ async def test_a_broker_that_is_silent_is_degraded_in_time(
     async with backend.open(settings, Shutdown(0)) as jobs:
         monkeypatch.setattr(Sender, "waiting", lambda _: goes_on.wait(5))
         began = time.monotonic()
-        looks = await asyncio.gather(*(jobs.backend.checks() for _ in range(5)))
+        looks = await asyncio.gather(*(jobs.checks() for _ in range(5)))
         assert {checks["broker"] for checks in looks} == {"degraded: no answer"}
         assert time.monotonic() - began < 4
         goes_on.set()

@@ -1,0 +1,115 @@
+"""Relay: hands jobs that are due to the backend, once a second or when it is woken.
+
+A message that a broker loses, repeats or reorders does no harm: all it says is "look at this job".
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from typing import Protocol
+
+from app.errors import NotFound
+from app.jobs.job import Job, NotYours
+from app.jobs.store import Store
+
+log = logging.getLogger(__name__)
+RELAY_SECONDS = 1.0  # how late a retry or an orphan may be noticed
+FEW = 50  # messages that wait: a repeat costs little then
+RARELY = 5  # behind more of them, one in so many repeats is sent
+BATCH = 100
+
+
+class Backend(Protocol):
+    """What carries jobs to where they run."""
+
+    limit: int
+    """About how many jobs it is given to wait there; beyond them jobs wait in the store, where a wait costs nothing."""
+
+    async def waiting(self) -> int:
+        """How many wait there; it may not have counted yet what it was sent last. Raises when it is away."""
+
+    async def dispatch(self, jobs: Sequence[Job]) -> None:
+        """Has somebody look at each of them."""
+
+    async def checks(self) -> dict[str, str]:
+        """Of each service that jobs need, whether it is `ok`, or why it is not. Never raises."""
+
+
+class Relay:
+    def __init__(
+        self, store: Store, backend: Backend, lease_seconds: float, clock: Callable[[], float] = time.time
+    ) -> None:
+        """A job that nobody has begun `lease_seconds` after its dispatch is dispatched again."""
+        self.backend = backend
+        self._store = store
+        self._lease = lease_seconds
+        self._clock = clock
+        self._wake = asyncio.Event()
+
+    def wake(self) -> None:
+        """Has the relay look now: something is due, or there is room."""
+        self._wake.set()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        relay = asyncio.create_task(self._run(), name="jobs relay")
+        relay.add_done_callback(_ended)
+        try:
+            yield
+        finally:
+            relay.cancel()
+            await asyncio.wait({relay})
+
+    async def _run(self) -> None:
+        while True:
+            self._wake.clear()
+            try:
+                if await self.dispatch_due():
+                    self.wake()  # there may be more than one look brings
+            except Exception:
+                log.exception("jobs wait: they can't be dispatched for now")
+                await self._back()
+                log.info("jobs can be dispatched again")
+                continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout(RELAY_SECONDS):
+                    await self._wake.wait()
+
+    async def _back(self) -> None:
+        """Waits until store and backend answer, and then until whoever holds a job has had time to renew its lease:
+        an outage must not cost an attempt."""
+        while True:
+            await asyncio.sleep(RELAY_SECONDS)
+            with suppress(Exception):
+                await self._store.due(self._clock(), 1)
+                await self.backend.waiting()
+                break
+        await asyncio.sleep(self._lease / 3)
+
+    async def dispatch_due(self) -> int:
+        """One look of the relay: how many jobs it has dealt with."""
+        due = await self._store.due(now := self._clock(), BATCH)
+        if not due:
+            return 0
+        waiting = await self.backend.waiting()
+        claimed = []
+        try:
+            for job_id in due[: max(0, self.backend.limit - waiting)]:
+                with suppress(NotYours, NotFound):  # another process was faster, or its time has passed
+                    job = await self._store.update(job_id, partial(Job.dispatched, now=now, pause=self._lease))
+                    claimed.append(job)
+        finally:  # what is claimed is sent, though the store or this process goes away: its repeat may be far away
+            # Behind many messages a job's own is most likely still on its way, and a repeat would only make them more.
+            sent = [job for job in claimed if waiting < FEW or job.dispatches % RARELY == 1]
+            if sent:
+                await self.backend.dispatch(sent)
+        return len(claimed)
+
+
+def _ended(relay: "asyncio.Task[None]") -> None:
+    """It ends with its process. Should it end by itself, jobs are accepted and wait: that must not go unseen."""
+    if not relay.cancelled():
+        log.critical("the %s has ended, and jobs wait until a restart", relay.get_name(), exc_info=relay.exception())
