@@ -13,7 +13,7 @@ import time
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence, Set
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from functools import partial
 from http.client import HTTPConnection
@@ -21,6 +21,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, Self
+from uuid import uuid4
 
 import httpx
 import httpx_sse
@@ -42,6 +43,11 @@ def until(holds: Callable[[], bool], seconds: float, what: str) -> None:
     while not holds():
         assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
         time.sleep(TICK_SECONDS)
+
+
+def show(who: str, process: Process) -> None:
+    """What it said last, where a test fails."""
+    print(f"--- {who} ({process.pid}) said last:", process.text[-1500:], sep="\n")
 
 
 def pause(seconds: float) -> None:
@@ -98,6 +104,13 @@ class Journal:
                 self._jobs[entry.what].add(entry.job)
 
 
+class Recovery(NamedTuple):
+    """How long after the kill of its worker a job ran again, and when that kill was."""
+
+    seconds: float
+    killed: float
+
+
 def members(session: int) -> list[int]:
     """The processes of a session that live. A child that has a process group of its own is one of them."""
     found = []
@@ -137,11 +150,27 @@ class Workers:
         self.killed[process.pid] = time.time()
         kill_session(process.pid)
 
-    def kill_some(self, journal: Journal, kills: int, jobs: int, seed: int, in_a_job: bool = False) -> None:
-        """Kill whole trees at random moments, spread over the time in which so many jobs begin."""
+    def kill_some(
+        self,
+        journal: Journal,
+        kills: int,
+        jobs: int,
+        seed: int,
+        in_a_job: bool = False,
+        posted: Future[list[str]] | None = None,
+    ) -> None:
+        """Kill whole trees at random moments, spread over the time in which so many jobs begin. Those are `posted`
+        meanwhile: when that fails, this raises why."""
         chance = random.Random(seed)
         for number in range(1, kills + 1):
-            journal.wait("begin", number * jobs // (kills + 1), seconds=120)
+            enough = number * jobs // (kills + 1)
+
+            def begun(enough: int = enough) -> bool:
+                if posted and posted.done():
+                    posted.result()
+                return len(journal.jobs("begin")) >= enough
+
+            until(begun, 120, f"{enough} jobs have begun")
             pause(chance.uniform(0, 0.15))
             until(lambda: bool(self.busy(journal, in_a_job)), 60, "there is a worker to be killed")
             self.kill(chance.choice(self.busy(journal, in_a_job) or self.busy(journal)))
@@ -153,14 +182,19 @@ class Workers:
         sessions = {entry.session for entry in begun}
         return [process for process in self.processes if process.alive and process.pid in sessions]
 
-    def recoveries(self, journal: Journal) -> list[float]:
-        """How long after the kill each job ran again that had begun in a worker which was killed."""
+    def recoveries(self, journal: Journal) -> list["Recovery"]:
+        """Of each job that had begun in a worker which was killed, when it ran again."""
         attempts: dict[str, list[Entry]] = {}
         for entry in journal.all("begin"):
             attempts.setdefault(entry.job, []).append(entry)
         return sorted(
-            after.at - self.killed[before.session] for begun in attempts.values() for before, after in pairwise(begun)
+            Recovery(after.at - (killed := self.killed[before.session]), killed)
+            for begun in attempts.values()
+            for before, after in pairwise(begun)
         )
+
+    def kills_between(self, start: float, end: float) -> int:
+        return sum(start <= killed <= end for killed in self.killed.values())
 
     def close(self) -> None:
         self._closing.set()
@@ -287,11 +321,17 @@ class Web(Server):
         return self.client.post(f"/tasks/{task}", json=probe)
 
     def add(self, task: str, key: str | None = None, **probe: Any) -> str:
-        """Give the id of a job that was accepted."""
-        headers = {} if key is None else {"Idempotency-Key": key}
-        response = self.client.post(f"/tasks/{task}", json=probe, headers=headers)
-        assert response.status_code == 202, response.text
-        return str(response.json()["id"])
+        """Give the id of a job that was accepted. Where the store has not answered in time, as on a machine that has
+        much else to do, this tries again as a client is told to: with the same key, so that it stays one job."""
+        headers = {"Idempotency-Key": key or uuid4().hex}
+        deadline = time.monotonic() + 60
+        while True:
+            response = self.client.post(f"/tasks/{task}", json=probe, headers=headers)
+            if response.status_code == 202:
+                return str(response.json()["id"])
+            assert response.status_code == 503, response.text
+            assert time.monotonic() < deadline, response.text
+            pause(float(response.headers["Retry-After"]))
 
     def add_many(self, task: str, count: int, *, twice: bool = False, **probe: Any) -> list[str]:
         """`twice`, a second message for each job is right beside the first: another worker has it at the same time."""
@@ -378,8 +418,11 @@ class Service:
         command = (self.python, "-m", "uvicorn", application, "--port", "0", "--no-access-log")
         with running(*command, cwd=self.path, env={**self.env, **settings}) as process:
             web = Web(process)
-            with web.client:
-                yield web
+            try:
+                with web.client:
+                    yield web
+            finally:
+                show("the web server", process)
 
     @contextmanager
     def workers(
@@ -391,6 +434,8 @@ class Service:
         try:
             yield workers
         finally:
+            for process in workers.processes:
+                show("a worker", process)
             workers.close()
 
 

@@ -2,13 +2,15 @@
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from heapq import nlargest, nsmallest
-from typing import Any
+from typing import Any, Self
 
 from app.errors import NotFound
 from app.jobs.job import Job, Status
+from app.jobs.settings import JobSettings
 from app.jobs.watchers import Watchers
 
 
@@ -29,6 +31,11 @@ class Store:
         self._ended: deque[tuple[float | None, str]] = deque()
         self._watchers = Watchers()
         self.watch = self._watchers.watch
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, settings: JobSettings) -> AsyncIterator[Self]:
+        yield cls(settings.job_retention_seconds)
 
     async def create(self, job: Job, payload: str) -> Job:
         """Returns the job of that id that is there already, if there is one."""
