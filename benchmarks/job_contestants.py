@@ -73,53 +73,55 @@ class Ours:
         return in_loop(self._relay())
 
     @asynccontextmanager
-    async def _jobs(self, *, relaying: bool) -> AsyncIterator[Any]:
-        from app.jobs import backend  # type: ignore[import-not-found]
+    async def _opened(self, *, relaying: bool) -> AsyncIterator[Any]:
+        """The store, and what accepts jobs; `relaying`, a relay runs beside them, as in a web process."""
+        from app.jobs.backend import open_backend  # type: ignore[import-not-found]
         from app.jobs.queue import JobQueue  # type: ignore[import-not-found]
         from app.jobs.relay import Relay  # type: ignore[import-not-found]
         from app.jobs.settings import JobSettings  # type: ignore[import-not-found]
         from app.jobs.store import Store  # type: ignore[import-not-found]
         from app.shutdown import Shutdown  # type: ignore[import-not-found]
 
-        settings = JobSettings.read()
+        settings, wake = JobSettings.read(), asyncio.Event()
         async with AsyncExitStack() as stack:
+            store = await stack.enter_async_context(Store.open(settings))
             if relaying:
-                yield await stack.enter_async_context(backend.open(settings, Shutdown(0)))
-            else:
-                store = await stack.enter_async_context(Store.open(settings))
-                yield JobQueue(store, Relay(store, None, settings.job_lease_seconds))
+                self._backend = await stack.enter_async_context(open_backend(settings, store, Shutdown(0), wake))
+                relay = Relay(store, self._backend, wake, settings.job_lease_seconds)
+                await stack.enter_async_context(relay.running())
+            yield store, JobQueue(store, wake)
 
     async def _accept(self, task: str, number: int, warm: int, *, relaying: bool) -> Times:
         from app.jobs import tasks  # to which the benchmark has added two
 
-        async with self._jobs(relaying=relaying) as jobs:
+        async with self._opened(relaying=relaying) as (store, jobs):
             enqueue = partial(jobs.enqueue, getattr(tasks, task), caller="benchmark")
             for each in range(warm):
                 await enqueue(tasks.Number(number=each))
             if relaying:
-                await self._handed_over(jobs)
+                await self._handed_over(store)
             with measured() as times:
                 for each in range(number):
                     await enqueue(tasks.Number(number=each))
                 seconds = time.perf_counter() - times["began"]
                 if relaying:
-                    await self._handed_over(jobs)
+                    await self._handed_over(store)
             return times | {"seconds": seconds, "jobs": number + warm}
 
     async def _relay(self) -> Times:
-        async with self._jobs(relaying=False) as jobs:
-            waiting = len(await jobs.store.due(time.time(), 1_000_000))
+        async with self._opened(relaying=False) as (store, _):
+            waiting = len(await store.due(time.time(), 1_000_000))
         with measured() as times:
-            async with self._jobs(relaying=True) as jobs:
-                await self._handed_over(jobs)
+            async with self._opened(relaying=True) as (store, _):
+                await self._handed_over(store)
         return times | {"jobs": waiting}
 
-    async def _handed_over(self, jobs: Any) -> None:
-        while await jobs.store.due(time.time(), 1):  # noqa: ASYNC110 - the relay tells nobody
+    async def _handed_over(self, store: Any) -> None:
+        while await store.due(time.time(), 1):  # noqa: ASYNC110 - the relay tells nobody
             await asyncio.sleep(LOOK_SECONDS)
         # The last are claimed. The relay hands them over now, and no call of the backend is faster.
         await asyncio.sleep(CLAIMED_SECONDS)
-        await jobs.relay.backend.waiting()
+        await self._backend.waiting()
 
 
 class Bare(ABC):

@@ -51,12 +51,12 @@ def test_a_renders_own_tests_pass_and_none_is_left_out(answers: Answers, render:
 @pytest.mark.parametrize(
     ("changed", "again", "not_again"),
     [
-        ("app/worker.py", {"tests/test_dev.py", "tests/test_worker.py"}, {"tests/streams/test_events.py"}),
+        ("app/worker.py", {"tests/jobs/test_dev.py", "tests/jobs/test_worker.py"}, {"tests/streams/test_events.py"}),
         ("app/streams/events.py", {"tests/streams/test_events.py", "tests/test_served.py"}, {"tests/jobs/test_job.py"}),
         ("app/page.py", {"tests/test_page.py", "tests/test_main.py"}, {"tests/streams/test_events.py"}),
         ("tests/sse.py", {"tests/test_served.py", "tests/streams/test_events.py"}, {"tests/jobs/test_job.py"}),
-        ("tests/jobs/backing.py", {"tests/jobs/test_store.py", "tests/test_dev.py"}, {"tests/test_served.py"}),
-        ("scripts/dev.py", {"tests/test_dev.py"}, {"tests/test_worker.py"}),
+        ("tests/jobs/backing.py", {"tests/jobs/test_store.py", "tests/jobs/test_dev.py"}, {"tests/test_served.py"}),
+        ("scripts/dev.py", {"tests/jobs/test_dev.py"}, {"tests/jobs/test_worker.py"}),
     ],
 )
 def test_a_file_of_tests_runs_again_where_its_subject_differs(

@@ -13,21 +13,22 @@ COMMON = {
     "": "ARCHITECTURE.md Dockerfile Makefile Procfile README.md compose.yaml pyproject.toml",
     "./": ".dockerignore .env.example .gitattributes .gitignore",
     ".github/workflows/": "ci.yml",
-    "app/": "__init__.py background.py dependencies.py error_handlers.py errors.py feedback.py health.py logs.py "
-    "main.py middleware.py page.py settings.py shutdown.py",
-    "app/chat/": "__init__.py dependencies.py front_ends.py generation.py routes.py usage.py",
+    "app/": "__init__.py application.py background.py connections.py dependencies.py "
+    "error_handlers.py errors.py feedback.py health.py logs.py main.py middleware.py page.py settings.py shutdown.py",
+    "app/chat/": "__init__.py dependencies.py front_ends.py generation.py room.py routes.py usage.py",
     "app/chat/providers/": "__init__.py base.py echo.py settings.py",
-    "app/jobs/": "__init__.py backend.py definition.py events.py job.py queue.py relay.py routes.py runner.py "
-    "settings.py store.py tasks.py watchers.py",
+    "app/jobs/": "__init__.py backend.py definition.py dependencies.py events.py job.py queue.py relay.py room.py "
+    "routes.py runner.py settings.py store.py tasks.py watchers.py",
     "app/streams/": "__init__.py docs.py events.py response.py wire.py",
     "app/web/": "api.js chat.js documents.js icon.svg index.html page.css page.js",
-    "tests/": "__init__.py apps.py asgi.py conftest.py providers.py server.py sse.py test_background.py test_errors.py "
-    "test_feedback.py test_health.py test_main.py test_middleware.py test_page.py test_served.py test_settings.py "
-    "test_shutdown.py",
+    "tests/": "__init__.py apps.py asgi.py conftest.py providers.py server.py sse.py test_background.py "
+    "test_connections.py test_errors.py test_feedback.py test_health.py test_main.py test_middleware.py test_page.py "
+    "test_served.py test_settings.py test_shutdown.py",
     "tests/chat/": "__init__.py test_generation.py test_routes.py",
     "tests/chat/providers/": "__init__.py test_echo.py",
-    "tests/jobs/": "__init__.py backing.py fakes.py test_backend.py test_definition.py test_events.py test_job.py "
-    "test_queue.py test_relay.py test_routes.py test_runner.py test_settings.py test_store.py test_tasks.py",
+    "tests/jobs/": "__init__.py backing.py conftest.py fakes.py test_backend.py test_definition.py test_events.py "
+    "test_job.py test_queue.py test_relay.py test_routes.py test_runner.py test_settings.py test_store.py "
+    "test_tasks.py",
     "tests/streams/": "__init__.py dialects.py test_events.py test_faults.py test_in_fastapi.py test_response.py "
     "test_wire.py",
 }
@@ -36,9 +37,7 @@ COMMON = {
 OF_THE_LIBRARY = {"app/jobs/backend.py", "app/jobs/settings.py", "tests/jobs/backing.py", "tests/jobs/test_backend.py"}
 # The same of app/ in all queues: none keeps jobs in its memory.
 OF_THE_QUEUE = OF_THE_LIBRARY | {"app/jobs/store.py"}
-ADDED_BY_QUEUES = re.compile(
-    r"(app|tests)/jobs/\w+\.py|app/worker\.py|scripts/dev\.py|tests/test_(dev|process|worker)\.py|\.github/workflows/ci\.yml"
-)
+ADDED_BY_QUEUES = re.compile(r"(app|tests)/jobs/\w+\.py|app/worker\.py|scripts/dev\.py|\.github/workflows/ci\.yml")
 COPIED_AS_THEY_ARE = re.compile(r"\.github/|app/web/")
 
 

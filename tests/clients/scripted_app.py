@@ -7,6 +7,7 @@ from typing import Any
 
 from app.chat.providers.base import Finish, ModelError  # type: ignore[import-not-found]
 from app.chat.providers.echo import Echo  # type: ignore[import-not-found]
+from app.chat.room import chat  # type: ignore[import-not-found]
 from app.main import create_app  # type: ignore[import-not-found]
 from fastapi import FastAPI
 
@@ -32,4 +33,4 @@ class Scripted(Echo):  # type: ignore[misc]
             log.info("closed: %s", question)
 
 
-app: FastAPI = create_app(provider=Scripted(0.02))
+app: FastAPI = create_app(rooms=[chat(Scripted(0.02))])

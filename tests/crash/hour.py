@@ -6,14 +6,14 @@ Prints how many messages the two have made, and in how many looks.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from typing import Any
 
-from app.jobs import backend
+from app.jobs.backend import open_backend
 from app.jobs.queue import JobQueue
 from app.jobs.relay import RELAY_SECONDS, Relay
 from app.jobs.settings import JobSettings
+from app.jobs.store import Store
 from app.jobs.tasks import Probe, last
 from app.shutdown import Shutdown
 
@@ -21,20 +21,17 @@ JOBS = 10_000
 HOUR_SECONDS = 3600
 
 
-@asynccontextmanager
-async def by_hand(self: Any) -> AsyncIterator[None]:
-    yield
-
-
 async def main() -> None:
     now = time.time()
-    Relay.running = by_hand
     async with AsyncExitStack() as stack:
-        settings = JobSettings.read()
-        opened = [await stack.enter_async_context(backend.open(settings, Shutdown(0))) for _ in range(2)]
-        backends = [jobs.relay.backend for jobs in opened]
-        relays = [Relay(jobs.store, jobs.relay.backend, settings.job_lease_seconds, lambda: now) for jobs in opened]
-        accepting = JobQueue(opened[0].store, relays[0], lambda: now)
+        settings, wake = JobSettings.read(), asyncio.Event()
+        backends, relays = [], []
+        for _ in range(2):
+            store = await stack.enter_async_context(Store.open(settings))
+            backend = await stack.enter_async_context(open_backend(settings, store, Shutdown(0), wake))
+            backends.append(backend)
+            relays.append(Relay(store, backend, wake, settings.job_lease_seconds, lambda: now))
+        accepting = JobQueue(store, wake, lambda: now)
         for first in range(0, JOBS, 100):
             await asyncio.gather(*(accepting.enqueue(last, Probe(number=first + n), caller="c") for n in range(100)))
         messages = looks = 0

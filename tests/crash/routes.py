@@ -2,11 +2,12 @@
 # mypy: disable-error-code="import-not-found", disallow-untyped-decorators=False, disallow-any-unimported=False
 from typing import Annotated, Any
 
-from app.dependencies import CallerDep, JobsDep
+from app.dependencies import CallerDep
 from app.jobs.definition import TASKS
+from app.jobs.dependencies import JobsDep
 from app.jobs.routes import router
 from app.jobs.tasks import Probe
-from fastapi import Header
+from fastapi import Header, Request
 
 
 @router.post("/tasks/{name}", status_code=202)
@@ -22,6 +23,6 @@ async def add_probe(
 
 
 @router.post("/messages", status_code=202)
-async def add_messages(ids: list[str], jobs: JobsDep) -> None:
+async def add_messages(ids: list[str], jobs: JobsDep, request: Request) -> None:
     """One more message for each of these jobs, as a broker repeats what it delivers."""
-    await jobs.relay.backend.dispatch([await jobs.get(job_id) for job_id in ids])
+    await request.state.backend.dispatch([await jobs.get(job_id) for job_id in ids])

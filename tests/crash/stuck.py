@@ -10,7 +10,7 @@ from typing import Any
 from app.jobs import backend
 
 log = logging.getLogger(__name__)
-opened = backend.open
+opened = backend.open_backend
 
 
 async def dispatch(jobs: Any) -> None:
@@ -19,12 +19,12 @@ async def dispatch(jobs: Any) -> None:
 
 
 @asynccontextmanager
-async def open(*arguments: Any) -> AsyncIterator[Any]:  # noqa: A001
-    async with opened(*arguments) as jobs:
-        jobs.relay.backend.dispatch = dispatch
-        yield jobs
+async def open_backend(*arguments: Any) -> AsyncIterator[Any]:
+    async with opened(*arguments) as stuck:
+        stuck.dispatch = dispatch
+        yield stuck
 
 
-backend.open = open
+backend.open_backend = open_backend
 
 from app.main import app as app  # noqa: E402

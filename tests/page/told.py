@@ -6,6 +6,8 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 from app.chat.providers.base import Finish, Message, ModelError  # type: ignore[import-not-found]
+from app.chat.room import chat  # type: ignore[import-not-found]
+from app.jobs.room import jobs  # type: ignore[import-not-found]
 from app.main import create_app  # type: ignore[import-not-found]
 from fastapi import FastAPI, Request
 
@@ -32,7 +34,7 @@ class Told:
 
 
 told = Told()
-app: FastAPI = create_app(provider=told)
+app: FastAPI = create_app(rooms=[chat(told), jobs()])
 
 
 @app.post("/tell")

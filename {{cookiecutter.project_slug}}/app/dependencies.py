@@ -1,12 +1,10 @@
-"""What lifespan built, by the names that routes use."""
+"""What the lifespan has opened for every room, by the names that routes use. What a room opens, it names itself."""
 
 from typing import Annotated, TypedDict, cast
 
 from fastapi import Depends, Request
 
 from app.background import Background
-from app.chat.providers.base import Provider
-from app.jobs.queue import JobQueue
 from app.settings import Settings
 from app.shutdown import Shutdown
 from app.streams.response import StreamLimits
@@ -16,9 +14,7 @@ class State(TypedDict):
     settings: Settings
     shutdown: Shutdown
     stream_limits: StreamLimits
-    provider: Provider
     background: Background
-    jobs: JobQueue
 
 
 def _state(request: Request) -> State:
@@ -33,16 +29,8 @@ def _shutdown(request: Request) -> Shutdown:
     return _state(request)["shutdown"]
 
 
-def _provider(request: Request) -> Provider:
-    return _state(request)["provider"]
-
-
 def _background(request: Request) -> Background:
     return _state(request)["background"]
-
-
-def _jobs(request: Request) -> JobQueue:
-    return _state(request)["jobs"]
 
 
 def _caller(request: Request) -> str:
@@ -51,7 +39,5 @@ def _caller(request: Request) -> str:
 
 SettingsDep = Annotated[Settings, Depends(_settings)]
 ShutdownDep = Annotated[Shutdown, Depends(_shutdown)]
-ProviderDep = Annotated[Provider, Depends(_provider)]
 BackgroundDep = Annotated[Background, Depends(_background)]
 CallerDep = Annotated[str, Depends(_caller)]
-JobsDep = Annotated[JobQueue, Depends(_jobs)]

@@ -1,12 +1,10 @@
-from typing import Literal
+from typing import Literal, cast
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
-from app.dependencies import (
-    JobsDep,
-    ShutdownDep,
-)
+from app.application import App
+from app.dependencies import ShutdownDep
 
 router = APIRouter(tags=["health"])
 
@@ -28,16 +26,12 @@ async def health() -> Health:
 
 
 @router.get("/ready", responses={503: {"model": Readiness}})
-async def ready(
-    response: Response,
-    shutdown: ShutdownDep,
-    jobs: JobsDep,
-    strict: bool = False,
-) -> Readiness:
+async def ready(request: Request, response: Response, shutdown: ShutdownDep, strict: bool = False) -> Readiness:
     """503 while the server drains. What is degraded shows, and is 503 only with `strict=1`: the chat still
     answers, so the balancer must keep this server."""
     checks: dict[str, str] = {}
-    checks |= await jobs.checks()
+    for check in cast(App, request.app).checks:
+        checks |= await check(request)
     degraded = any(state != "ok" for state in checks.values())
     if shutdown.draining or (strict and degraded):
         response.status_code = 503

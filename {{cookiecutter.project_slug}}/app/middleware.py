@@ -3,13 +3,10 @@
 import hashlib
 import re
 import secrets
-from collections.abc import Awaitable, Sequence
-from typing import Any
+from collections.abc import Awaitable
 from uuid import uuid4
 
-from fastapi import FastAPI
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.middleware import Middleware
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -19,33 +16,6 @@ SAFE_REQUEST_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
 # The page's own files are open too: the tag that names one can't send a key. Each part of their paths begins with a
 # letter, so that none is `..`: here a path has been decoded, and nothing has resolved it yet.
 OPEN_PATHS = re.compile(r"/|/health|/ready|/web(/\w[\w.-]*)+", re.ASCII)
-
-
-class App(FastAPI):
-    """FastAPI, with `outer` middleware outside of its own: that answers a body that is too large and an exception that
-    nobody has handled, and those answers too need the request id and the CORS headers.
-
-    Keeps the transport of each request at hand. ASGI has no message that cuts a connection, and to close one waits for
-    a reader who takes nothing. uvicorn's `send` is a method of what has the transport; under another server, or inside
-    of something else that wraps `send`, there is nothing to cut.
-    """
-
-    def __init__(self, *, outer: Sequence[Middleware], **options: Any) -> None:
-        super().__init__(**options)
-        self.outer = list(outer)
-
-    def build_middleware_stack(self) -> ASGIApp:
-        stack = super().build_middleware_stack()
-        for middleware, arguments, options in reversed(self.outer):
-            stack = middleware(stack, *arguments, **options)
-        return stack
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        connection = getattr(send, "__self__", None)
-        if transport := getattr(connection, "transport", None):
-            scope["state"]["transport"] = transport
-            scope["state"]["shutdown"].connections.add(connection)  # not the transport: uvloop's can't be held weakly
-        await super().__call__(scope, receive, send)
 
 
 class RequestId:

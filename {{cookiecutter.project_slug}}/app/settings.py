@@ -1,6 +1,6 @@
 """The application's settings, typed, read once from the environment or `.env`.
 
-What only one part needs stands beside that part: `app/chat/providers/settings.py`, `app/jobs/settings.py`.
+What only one room needs stands in its folder, as `app/chat/providers/settings.py` does.
 """
 
 import os

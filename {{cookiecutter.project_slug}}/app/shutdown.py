@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from contextvars import copy_context
 from types import FrameType
 from typing import Any
-from weakref import WeakSet
+
+from app.connections import Connections
 
 log = logging.getLogger(__name__)
 SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGBREAK") if hasattr(signal, name)]
@@ -25,7 +26,7 @@ class Shutdown:
         self.drain_seconds = drain_seconds
         self.draining = False
         self.expired = False
-        self.connections: WeakSet[Any] = WeakSet()  # with the `transport` of each
+        self.connections = Connections()
         self._endings: dict[object, Callable[[], object]] = {}
 
     @contextmanager
@@ -68,12 +69,7 @@ class Shutdown:
         asyncio.get_running_loop().call_later(GRACE_SECONDS, self._cut)
 
     def _cut(self) -> None:
-        """uvicorn waits for ever for a client that does not take what was written, does not send all of its request, or
-        does not end its TLS."""
-        for connection in self.connections:
-            transport, sends = connection.transport, getattr(connection, "more_body", False)
-            if sends or transport.get_write_buffer_size() or transport.is_closing():
-                transport.abort()
+        self.connections.cut_stalled()
         asyncio.get_running_loop().call_later(GRACE_SECONDS, self._cut)
 
     @contextmanager

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from fastapi import BackgroundTasks
 
 from app.chat.generation import Generation
+from app.chat.room import chat
 from app.dependencies import BackgroundDep
 from app.main import create_app
 from app.streams.events import Event, Status, Token
@@ -26,7 +27,8 @@ class Talkative(ScriptedProvider):
             log.info("the model is closed")
 
 
-app = create_app(provider=Talkative("a", 60.0))
+app = create_app(rooms=[chat(Talkative("a", 60.0))])
+echo = create_app(rooms=[chat()])
 
 
 @app.post("/failing-task")

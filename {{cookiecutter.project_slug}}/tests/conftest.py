@@ -1,5 +1,4 @@
 from collections.abc import Callable, Iterator
-from functools import partial
 
 import pytest
 from fastapi import FastAPI
@@ -7,14 +6,11 @@ from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
 from app.chat.providers.base import Provider
-from app.chat.providers.settings import ProviderSettings
-from app.jobs.settings import JobSettings
+from app.chat.room import chat
 from app.main import create_app
-from app.settings import Settings
+from app.settings import EnvSettings, Settings
 from tests.providers import ScriptedProvider
 from tests.server import Serve, Server, serving
-
-pytest_plugins = ["tests.jobs.backing"]
 
 
 @pytest.fixture
@@ -25,14 +21,10 @@ def anyio_backend() -> str:
 @pytest.fixture(autouse=True, scope="session")
 def no_settings_from_outside() -> Iterator[None]:
     """Tests don't depend on the developer's shell."""
-    names = {
-        *Settings.model_fields,
-        *ProviderSettings.model_fields,
-        *JobSettings.model_fields,
-    }
     with pytest.MonkeyPatch.context() as patch:
-        for name in names:
-            patch.delenv(name.upper(), raising=False)
+        for part in EnvSettings.__subclasses__():
+            for name in part.model_fields:
+                patch.delenv(name.upper(), raising=False)
         yield
 
 
@@ -47,13 +39,9 @@ def provider() -> ScriptedProvider:
 
 
 @pytest.fixture(scope="session")
-def build(
-    job_settings: JobSettings,
-) -> Callable[[Settings, Provider], FastAPI]:
-    return partial(
-        create_app,
-        job_settings=job_settings,
-    )
+def build() -> Callable[[Settings, Provider], FastAPI]:
+    """The application with one room, the chat."""
+    return lambda settings, provider: create_app(settings, [chat(provider)])
 
 
 @pytest.fixture
@@ -65,12 +53,8 @@ def client(
 
 
 @pytest.fixture(scope="session")
-def server_env(
-    jobs_env: dict[str, str],
-) -> dict[str, str]:
-    environment: dict[str, str] = {"MODEL_PROVIDER": "echo"}
-    environment |= jobs_env
-    return environment
+def server_env() -> dict[str, str]:
+    return {"MODEL_PROVIDER": "echo"}
 
 
 @pytest.fixture

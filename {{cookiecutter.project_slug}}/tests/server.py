@@ -112,7 +112,7 @@ Serve = Callable[..., Server]
 def serving(environment: dict[str, str]) -> Iterator[Serve]:
     servers: list[Server] = []
 
-    def serve(app: str = "app.main:app", *options: str, **settings: str) -> Server:
+    def serve(app: str, *options: str, **settings: str) -> Server:
         port = free_port()
         process = subprocess.Popen(
             [sys.executable, "-m", "uvicorn", app, "--port", str(port), *options],

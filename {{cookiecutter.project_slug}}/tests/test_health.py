@@ -1,4 +1,9 @@
+from typing import cast
+
+from fastapi import Request
 from fastapi.testclient import TestClient
+
+from app.application import App
 
 
 def test_health_says_that_the_process_lives(client: TestClient) -> None:
@@ -12,3 +17,16 @@ def test_ready_is_503_while_draining_and_health_is_not(client: TestClient) -> No
     response = client.get("/ready")
     assert (response.status_code, response.json()["status"]) == (503, "draining")
     assert client.get("/health").status_code == 200
+
+
+def test_ready_shows_what_a_room_needs_and_is_503_only_where_that_is_asked_for(client: TestClient) -> None:
+    async def check(request: Request) -> dict[str, str]:
+        return {"store": "degraded: away"}
+
+    cast(App, client.app).checks.append(check)
+    response = client.get("/ready")
+    assert (response.status_code, response.json()) == (
+        200,
+        {"status": "degraded", "checks": {"store": "degraded: away"}},
+    )
+    assert client.get("/ready", params={"strict": 1}).status_code == 503

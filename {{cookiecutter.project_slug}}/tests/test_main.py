@@ -16,7 +16,6 @@ from tests.sse import names
     [
         "/stream",
         "/chat/stream",
-        "/jobs/{job_id}/events",
     ],
 )
 def test_the_docs_describe_the_event_streams(client: TestClient, path: str) -> None:
@@ -25,15 +24,6 @@ def test_the_docs_describe_the_event_streams(client: TestClient, path: str) -> N
     assert list(described["content"]) == ["text/event-stream"]
     assert "`done`" in described["description"]
     assert names(described["content"]["text/event-stream"]["example"])[-1] == "done"
-
-
-def test_leaving_the_lifespan_begins_the_drain_where_no_signal_does(
-    settings: Settings, provider: ScriptedProvider, build: Callable[[Settings, Provider], FastAPI]
-) -> None:
-    with TestClient(build(settings, provider)) as client:
-        shutdown = client.app_state["shutdown"]
-        assert not shutdown.draining
-    assert shutdown.draining
 
 
 def test_a_misspelt_setting_is_warned_of(

@@ -131,35 +131,3 @@ def test_a_page_on_another_origin_may_read_the_ids(client: TestClient) -> None:
 def test_an_origin_that_is_not_named_gets_no_cors_headers(client: TestClient) -> None:
     response = client.get("/health", headers={"Origin": "https://evil.example"})
     assert "access-control-allow-origin" not in response.headers
-
-
-async def test_a_server_whose_transport_can_not_be_held_weakly_is_served(
-    settings: Settings, build: Callable[[Settings, Provider], FastAPI]
-) -> None:
-    """uvloop's for TLS is one."""
-
-    class Transport:
-        __slots__ = ()
-
-    class Cycle:
-        transport = Transport()
-
-        async def send(self, message: Message) -> None:
-            sent.append(message)
-
-    async def receive() -> Message:
-        return {"type": "http.request"}
-
-    sent: list[Message] = []
-    app = build(settings, ScriptedProvider())
-    async with app.router.lifespan_context(app) as state:
-        scope: Scope = {
-            "type": "http",
-            "method": "GET",
-            "path": "/health",
-            "query_string": b"",
-            "headers": [],
-            "state": state,
-        }
-        await app(scope, receive, Cycle().send)
-    assert sent[0]["status"] == 200

@@ -164,7 +164,7 @@ def test_a_background_task_of_a_stream_runs_when_sigterm_has_ended_that(stopped:
 
 
 def test_a_stream_that_ends_within_the_drain_time_ends_as_usual(serve: Serve) -> None:
-    server = serve(ECHO_TOKEN_SECONDS="0.005", DRAIN_SECONDS="30")
+    server = serve("tests.apps:echo", ECHO_TOKEN_SECONDS="0.005", DRAIN_SECONDS="30")
     stream = ask(server, question=json.dumps({"question": "word " * 100}))
     server.process.terminate()
     assert [event.data.get("reason") for event in stream][-1] == "end"
@@ -173,12 +173,12 @@ def test_a_stream_that_ends_within_the_drain_time_ends_as_usual(serve: Serve) ->
 
 
 def test_a_reloading_server_stops_with_a_stream_open(serve: Serve) -> None:
-    server = serve("app.main:app", "--reload", DRAIN_SECONDS=str(DRAIN_SECONDS))
+    server = serve("tests.apps:echo", "--reload", DRAIN_SECONDS=str(DRAIN_SECONDS))
     stream = ask(server)
     server.stop()
     assert [event.name for event in stream][-1] == "done"
     assert "SIGKILL" not in server.log
-    assert in_time(server, 2, serve, "app.main:app", "--reload")
+    assert in_time(server, 2, serve, "tests.apps:echo", "--reload")
 
 
 def test_a_bad_setting_stops_the_start_with_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,7 +190,7 @@ def test_a_bad_setting_stops_the_start_with_its_name(monkeypatch: pytest.MonkeyP
 
 
 def test_a_second_sigint_still_kills(serve: Serve) -> None:
-    server = serve(DRAIN_SECONDS="60")
+    server = serve("tests.apps:echo", DRAIN_SECONDS="60")
     ask(server)
     server.process.send_signal(signal.SIGINT)
     server.logged("draining")

@@ -3,18 +3,12 @@ from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
-from pydantic_settings import BaseSettings
 
-from app.chat.providers.settings import ProviderSettings
-from app.jobs.settings import JobSettings
+import app.main  # noqa: F401 - so that all of them are known
 from app.settings import EnvSettings, Settings, misspelt
 
 EXAMPLE = Path(__file__).parent.parent / ".env.example"
-ALL: list[type[BaseSettings]] = [
-    Settings,
-    ProviderSettings,
-    JobSettings,
-]
+ALL = EnvSettings.__subclasses__()
 
 
 @pytest.fixture(autouse=True)

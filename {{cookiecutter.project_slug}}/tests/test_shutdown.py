@@ -68,31 +68,3 @@ async def test_work_is_limited_to_the_drain_time_and_says_when_it_was_cut(caplog
     assert not await asyncio.wait_for(shutdown.limit(asyncio.sleep(60), "long work"), 5)
     assert "long work cancelled" in caplog.text
     assert "short work" not in caplog.text
-
-
-async def test_after_the_limit_a_client_that_takes_nothing_is_cut_off_and_others_are_not() -> None:
-    class Transport:
-        def __init__(self, unsent: int) -> None:
-            self.unsent = unsent
-            self.aborted = asyncio.Event()
-
-        def get_write_buffer_size(self) -> int:
-            return self.unsent
-
-        def is_closing(self) -> bool:
-            return False
-
-        def abort(self) -> None:
-            self.aborted.set()
-
-    class Connection:
-        def __init__(self, transport: Transport) -> None:
-            self.transport = transport
-
-    shutdown, idle, stuck = Shutdown(0), Transport(0), Transport(1)
-    connections = [Connection(idle), Connection(stuck)]
-    for connection in connections:
-        shutdown.connections.add(connection)
-    shutdown.begin()
-    await asyncio.wait_for(stuck.aborted.wait(), 5)
-    assert not idle.aborted.is_set()

@@ -1,15 +1,25 @@
 """How a route asks the model: `generation = generate(messages)`, and what it took is recorded after the response."""
 
 from collections.abc import Callable, Sequence
-from typing import Annotated
+from typing import Annotated, TypedDict, cast
 
-from fastapi import BackgroundTasks, Depends
+from fastapi import BackgroundTasks, Depends, Request
 
 from app.chat.generation import Generation
-from app.chat.providers.base import Message
+from app.chat.providers.base import Message, Provider
 from app.chat.usage import record_usage
-from app.dependencies import BackgroundDep, ProviderDep, SettingsDep
+from app.dependencies import BackgroundDep, SettingsDep
 
+
+class State(TypedDict):
+    provider: Provider
+
+
+def _provider(request: Request) -> Provider:
+    return cast(State, request.state)["provider"]
+
+
+ProviderDep = Annotated[Provider, Depends(_provider)]
 Generate = Callable[[Sequence[Message]], Generation]
 
 

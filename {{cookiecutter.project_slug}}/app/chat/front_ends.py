@@ -1,7 +1,7 @@
 """By which routes the chat can be reached."""
 
+from app.application import App
 from app.chat import routes
-from app.middleware import App
 
 
 def install(app: App) -> None:

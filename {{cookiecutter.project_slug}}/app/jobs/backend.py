@@ -7,8 +7,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 
 from app.jobs.job import Job
-from app.jobs.queue import JobQueue
-from app.jobs.relay import Relay
 from app.jobs.runner import run
 from app.jobs.settings import JobSettings
 from app.jobs.store import Store
@@ -21,12 +19,12 @@ AT_ONCE = 4
 class InProcess:
     limit = AT_ONCE
 
-    def __init__(self, store: Store, settings: JobSettings, shutdown: Shutdown) -> None:
-        self.relay = Relay(store, self, settings.job_lease_seconds)
+    def __init__(self, settings: JobSettings, store: Store, shutdown: Shutdown, wake: asyncio.Event) -> None:
         self.running: set[asyncio.Task[None]] = set()
-        self._store = store
         self._settings = settings
+        self._store = store
         self._shutdown = shutdown
+        self._wake = wake
 
     async def waiting(self) -> int:
         return self.limit if self._shutdown.draining else len(self.running)
@@ -49,18 +47,19 @@ class InProcess:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self.running.discard(task)
-        self.relay.wake()
+        self._wake.set()
 
 
 @asynccontextmanager
-async def open(settings: JobSettings, shutdown: Shutdown) -> AsyncIterator[JobQueue]:  # noqa: A001
+async def open_backend(
+    settings: JobSettings, store: Store, shutdown: Shutdown, wake: asyncio.Event
+) -> AsyncIterator[InProcess]:
+    """Sets `wake`, that of the relay, when there is room for another job."""
     if os.environ.get("WEB_CONCURRENCY", "1") not in ("", "0", "1"):
         log.warning("WEB_CONCURRENCY is above 1, but each process knows its own jobs only: others answer 404")
-    store = Store(settings.job_retention_seconds)
-    backend = InProcess(store, settings, shutdown)
+    backend = InProcess(settings, store, shutdown, wake)
     with shutdown.at_limit(backend.end):
-        async with backend.relay.running():
-            yield JobQueue(store, backend.relay)
+        yield backend
         if backend.running:
             await asyncio.wait(backend.running)
     for job_id in await store.due(float("inf"), limit=1_000_000):

@@ -19,7 +19,6 @@ from app.errors import Conflict, Unavailable
 from app.jobs.definition import P, Task
 from app.jobs.events import follow, resume
 from app.jobs.job import Job, Status
-from app.jobs.relay import Relay
 from app.jobs.store import Store
 from app.logs import request_id
 from app.streams.events import Event
@@ -28,9 +27,11 @@ DEADLINE_SECONDS = 2.0  # past it a request is refused, and can be tried again
 
 
 class JobQueue:
-    def __init__(self, store: Store, relay: Relay, clock: Callable[[], float] = time.time) -> None:
-        self.store = store
-        self.relay = relay
+    def __init__(self, store: Store, wake: asyncio.Event | None = None, clock: Callable[[], float] = time.time) -> None:
+        """Sets `wake` when a job may be due, so that this process's relay looks at once. Without it, as in a script,
+        the relay of some web server finds the job within a second."""
+        self._store = store
+        self._wake = wake or asyncio.Event()
         self._clock = clock
 
     async def enqueue(
@@ -56,29 +57,29 @@ class JobQueue:
             due=max(now, due.timestamp()) if due else now,
         )
         async with _deadline():
-            stored = await self.store.create(job, text)
+            stored = await self._store.create(job, text)
             if stored.fingerprint != job.fingerprint:
                 raise Conflict("this Idempotency-Key was used with another body")
             if stored.status == "failed":
                 try:
-                    stored = await self.store.update(job.id, lambda job: job.again(now))
+                    stored = await self._store.update(job.id, lambda job: job.again(now))
                 except Conflict:  # another request with this key was faster
-                    stored = await self.store.get(job.id)
-        self.relay.wake()
+                    stored = await self._store.get(job.id)
+        self._wake.set()
         return stored
 
     async def get(self, job_id: str) -> Job:
         """Raises NotFound, and Unavailable when the store does not answer."""
-        return await self.store.get(job_id)
+        return await self._store.get(job_id)
 
     async def result(self, job_id: str) -> Any:
         """What the job returned, as JSON has it; None unless it succeeded."""
-        text = await self.store.result(job_id)
+        text = await self._store.result(job_id)
         return None if text is None else json.loads(text)
 
     async def latest(self, status: Status | None, limit: int) -> list[Job]:
         """Those whose status changed last, of that status or of all."""
-        return await self.store.latest(status, limit)
+        return await self._store.latest(status, limit)
 
     async def cancel(self, job_id: str) -> Job:
         """A queued job never starts; a running one is stopped at its next lease renewal.
@@ -86,7 +87,7 @@ class JobQueue:
         Raises NotFound, Conflict when the job has ended, and Unavailable when the store does not answer in time.
         """
         async with _deadline():
-            return await self.store.update(job_id, lambda job: job.cancel(self._clock()))
+            return await self._store.update(job_id, lambda job: job.cancel(self._clock()))
 
     async def retry(self, job_id: str) -> Job:
         """Starts a failed job over, with all its attempts.
@@ -94,8 +95,8 @@ class JobQueue:
         Raises NotFound, Conflict when the job has not failed, and Unavailable when the store does not answer in time.
         """
         async with _deadline():
-            job = await self.store.update(job_id, lambda job: job.again(self._clock()))
-        self.relay.wake()
+            job = await self._store.update(job_id, lambda job: job.again(self._clock()))
+        self._wake.set()
         return job
 
     async def resume(self, job_id: str, last_id: int) -> int | None:
@@ -103,15 +104,11 @@ class JobQueue:
 
         Raises NotFound, and Unavailable when the store does not answer.
         """
-        return await resume(self.store, job_id, last_id)
+        return await resume(self._store, job_id, last_id)
 
     def follow(self, job_id: str, after: int = 0) -> AsyncGenerator[Event, None]:
         """The job's events from the one behind the first `after`, as they happen, and `done` when it has ended."""
-        return follow(self.store, job_id, after)
-
-    async def checks(self) -> dict[str, str]:
-        """Of each service that jobs need, whether it is `ok`, or why it is not. Never raises."""
-        return await self.relay.backend.checks()
+        return follow(self._store, job_id, after)
 
 
 @asynccontextmanager

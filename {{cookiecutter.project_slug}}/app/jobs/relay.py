@@ -40,18 +40,20 @@ class Backend(Protocol):
 
 class Relay:
     def __init__(
-        self, store: Store, backend: Backend, lease_seconds: float, clock: Callable[[], float] = time.time
+        self,
+        store: Store,
+        backend: Backend,
+        wake: asyncio.Event,
+        lease_seconds: float,
+        clock: Callable[[], float] = time.time,
     ) -> None:
-        """A job that nobody has begun `lease_seconds` after its dispatch is dispatched again."""
-        self.backend = backend
+        """Looks once a second, and at once when `wake` is set: something is due, or there is room. A job that nobody
+        has begun `lease_seconds` after its dispatch is dispatched again."""
         self._store = store
+        self._backend = backend
+        self._wake = wake
         self._lease = lease_seconds
         self._clock = clock
-        self._wake = asyncio.Event()
-
-    def wake(self) -> None:
-        """Has the relay look now: something is due, or there is room."""
-        self._wake.set()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -68,7 +70,7 @@ class Relay:
             self._wake.clear()
             try:
                 if await self.dispatch_due():
-                    self.wake()  # there may be more than one look brings
+                    self._wake.set()  # there may be more than one look brings
             except Exception:
                 log.exception("jobs wait: they can't be dispatched for now")
                 await self._back()
@@ -85,7 +87,7 @@ class Relay:
             await asyncio.sleep(RELAY_SECONDS)
             with suppress(Exception):
                 await self._store.due(self._clock(), 1)
-                await self.backend.waiting()
+                await self._backend.waiting()
                 break
         await asyncio.sleep(self._lease / 3)
 
@@ -94,10 +96,10 @@ class Relay:
         due = await self._store.due(now := self._clock(), BATCH)
         if not due:
             return 0
-        waiting = await self.backend.waiting()
+        waiting = await self._backend.waiting()
         claimed = []
         try:
-            for job_id in due[: max(0, self.backend.limit - waiting)]:
+            for job_id in due[: max(0, self._backend.limit - waiting)]:
                 with suppress(NotYours, NotFound):  # another process was faster, or its time has passed
                     job = await self._store.update(job_id, partial(Job.dispatched, now=now, pause=self._lease))
                     claimed.append(job)
@@ -105,7 +107,7 @@ class Relay:
             # Behind many messages a job's own is most likely still on its way, and a repeat would only make them more.
             sent = [job for job in claimed if waiting < FEW or job.dispatches % RARELY == 1]
             if sent:
-                await self.backend.dispatch(sent)
+                await self._backend.dispatch(sent)
         return len(claimed)
 
 

@@ -4,7 +4,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Response
 from pydantic import BaseModel
 
-from app.dependencies import CallerDep, JobsDep
+from app.dependencies import CallerDep
+from app.jobs.dependencies import JobsDep
 from app.jobs.events import JobStatus
 from app.jobs.job import Job, JobError, Progress, Status
 from app.jobs.queue import JobQueue

@@ -1,17 +1,21 @@
-"""A broker in memory, and what tests of jobs ask of it."""
+"""Jobs with what they stand on at hand; and a broker in memory."""
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from pydantic import BaseModel
 
+from app.jobs.backend import open_backend
 from app.jobs.definition import JobContext, Task
 from app.jobs.job import Job
 from app.jobs.queue import JobQueue
-from app.jobs.relay import Relay
+from app.jobs.relay import Backend, Relay
+from app.jobs.settings import JobSettings
 from app.jobs.store import Store
+from app.shutdown import Shutdown
 
 LEASE_SECONDS = 15.0
 
@@ -60,7 +64,32 @@ class Broker:
         return {}
 
 
-def queue_over(
-    store: Store, broker: Broker, clock: Callable[[], float] = time.time, lease_seconds: float = LEASE_SECONDS
-) -> JobQueue:
-    return JobQueue(store, Relay(store, broker, lease_seconds, clock), clock)
+class Jobs(JobQueue):
+    """With its relay and all that it stands on at hand."""
+
+    def __init__(
+        self,
+        store: Store,
+        backend: Backend,
+        clock: Callable[[], float] = time.time,
+        lease_seconds: float = LEASE_SECONDS,
+        wake: asyncio.Event | None = None,
+    ) -> None:
+        wake = wake or asyncio.Event()
+        super().__init__(store, wake, clock)
+        self.store = store
+        self.backend = backend
+        self.relay = Relay(store, backend, wake, lease_seconds, clock)
+
+
+@asynccontextmanager
+async def opened(settings: JobSettings, shutdown: Shutdown | None = None) -> AsyncIterator[Jobs]:
+    """What a web server has open. It is shut down without time to drain, if nothing else is said."""
+    wake = asyncio.Event()
+    async with (
+        Store.open(settings) as store,
+        open_backend(settings, store, shutdown or Shutdown(0), wake) as backend,
+    ):
+        jobs = Jobs(store, backend, lease_seconds=settings.job_lease_seconds, wake=wake)
+        async with jobs.relay.running():
+            yield jobs

@@ -6,11 +6,11 @@ from http.client import HTTPResponse
 
 import pytest
 
-from app.jobs.backend import open as open_jobs
 from app.jobs.definition import TASKS, JobContext, Task
 from app.jobs.settings import JobSettings
 from app.jobs.tasks import Document, index_document
 from app.shutdown import Shutdown
+from tests.jobs.fakes import opened
 from tests.server import Server
 
 LARGE = json.dumps({"title": "large", "text": "lorem ipsum " * 87_000})
@@ -31,7 +31,7 @@ async def test_what_has_not_ended_at_the_drain_limit_is_reported_as_lost(
     task = Task("endless", endless, Document)
     monkeypatch.setitem(TASKS, task.name, task)
     shutdown = Shutdown(0.02)
-    async with open_jobs(job_settings, shutdown) as jobs:
+    async with opened(job_settings, shutdown) as jobs:
         job = await jobs.enqueue(task, DOCUMENT, caller="c")
         await asyncio.wait_for(begun.wait(), 5)
         shutdown.begin()
@@ -42,7 +42,7 @@ async def test_what_ends_within_the_drain_time_is_waited_for(
     job_settings: JobSettings, caplog: pytest.LogCaptureFixture
 ) -> None:
     shutdown = Shutdown(5)
-    async with open_jobs(job_settings, shutdown) as jobs:
+    async with opened(job_settings, shutdown) as jobs:
         job = await jobs.enqueue(index_document, DOCUMENT, caller="c")
         while (await jobs.get(job.id)).status == "queued":
             await asyncio.sleep(0)
@@ -55,7 +55,7 @@ async def test_several_web_processes_are_warned_of(
     job_settings: JobSettings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("WEB_CONCURRENCY", "2")
-    async with open_jobs(job_settings, Shutdown(0)):
+    async with opened(job_settings):
         pass
     assert "WEB_CONCURRENCY is above 1" in caplog.text
 

@@ -9,9 +9,8 @@ from app.errors import Conflict, Unavailable
 from app.jobs import queue
 from app.jobs.definition import JobContext, Task
 from app.jobs.job import Job
-from app.jobs.queue import JobQueue
 from app.jobs.store import Store
-from tests.jobs.fakes import Broker, Order, T, U, queue_over
+from tests.jobs.fakes import Broker, Jobs, Order, T, U
 
 
 @pytest.fixture
@@ -20,47 +19,47 @@ def broker() -> Broker:
 
 
 @pytest.fixture
-def jobs(store: Store, broker: Broker) -> JobQueue:
-    return queue_over(store, broker)
+def jobs(store: Store, broker: Broker) -> Jobs:
+    return Jobs(store, broker)
 
 
-async def fail(jobs: JobQueue, job: Job) -> None:
+async def fail(jobs: Jobs, job: Job) -> None:
     await jobs.store.update(
         job.id, lambda job: job.model_copy(update={"status": "failed", "due": None, "ended_at": time.time()})
     )
 
 
-async def test_accepting_a_job_asks_nothing_of_the_broker(jobs: JobQueue, broker: Broker) -> None:
+async def test_accepting_a_job_asks_nothing_of_the_broker(jobs: Jobs, broker: Broker) -> None:
     job = await jobs.enqueue(T, Order(what="tea"), caller="c")
     assert (job.status, broker.ids.qsize()) == ("queued", 0)
     assert await jobs.store.payload(job.id) == '{"what":"tea"}'
 
 
-async def test_a_job_knows_who_asked_for_it(jobs: JobQueue) -> None:
+async def test_a_job_knows_who_asked_for_it(jobs: Jobs) -> None:
     job = await jobs.enqueue(T, Order(what="tea"), caller="alice")
     assert (await jobs.get(job.id)).caller == "alice"
 
 
-async def test_the_same_key_gives_the_same_job(jobs: JobQueue) -> None:
+async def test_the_same_key_gives_the_same_job(jobs: Jobs) -> None:
     first = await jobs.enqueue(T, Order(what="tea"), caller="c", key="k")
     assert await jobs.enqueue(T, Order(what="tea"), caller="c", key="k") == first
 
 
 @pytest.mark.parametrize(("task", "caller", "key"), [(U, "c", "k"), (T, "d", "k"), (T, "c", "l"), (T, "c", None)])
 async def test_another_task_caller_or_key_gives_another_job(
-    jobs: JobQueue, task: Task[Order, None], caller: str, key: str | None
+    jobs: Jobs, task: Task[Order, None], caller: str, key: str | None
 ) -> None:
     first = await jobs.enqueue(T, Order(what="tea"), caller="c", key="k")
     assert (await jobs.enqueue(task, Order(what="tea"), caller=caller, key=key)).id != first.id
 
 
-async def test_the_same_key_with_another_payload_is_a_conflict(jobs: JobQueue) -> None:
+async def test_the_same_key_with_another_payload_is_a_conflict(jobs: Jobs) -> None:
     await jobs.enqueue(T, Order(what="tea"), caller="c", key="k")
     with pytest.raises(Conflict, match="Idempotency-Key"):
         await jobs.enqueue(T, Order(what="coffee"), caller="c", key="k")
 
 
-async def test_a_failed_job_that_is_retried_is_dispatched_again(jobs: JobQueue, broker: Broker) -> None:
+async def test_a_failed_job_that_is_retried_is_dispatched_again(jobs: Jobs, broker: Broker) -> None:
     async with jobs.relay.running():
         job = await jobs.enqueue(T, Order(what="tea"), caller="c")
         await asyncio.wait_for(broker.ids.get(), 5)
@@ -69,25 +68,25 @@ async def test_a_failed_job_that_is_retried_is_dispatched_again(jobs: JobQueue, 
         assert await asyncio.wait_for(broker.ids.get(), 5) == job.id
 
 
-async def test_a_key_whose_job_failed_can_be_tried_again(jobs: JobQueue) -> None:
+async def test_a_key_whose_job_failed_can_be_tried_again(jobs: Jobs) -> None:
     job = await jobs.enqueue(T, Order(what="tea"), caller="c", key="k")
     await fail(jobs, job)
     again = await asyncio.gather(*(jobs.enqueue(T, Order(what="tea"), caller="c", key="k") for _ in range(5)))
     assert {(job.id, job.status, job.attempts) for job in again} == {(job.id, "queued", 0)}
 
 
-async def test_a_time_without_a_zone_is_refused(jobs: JobQueue) -> None:
+async def test_a_time_without_a_zone_is_refused(jobs: Jobs) -> None:
     with pytest.raises(ValueError, match="due: a datetime with a time zone"):
         await jobs.enqueue(T, Order(what="tea"), caller="c", due=datetime(2030, 1, 1))
 
 
-async def test_a_time_that_is_over_is_now(jobs: JobQueue) -> None:
+async def test_a_time_that_is_over_is_now(jobs: Jobs) -> None:
     job = await jobs.enqueue(T, Order(what="tea"), caller="c", due=datetime(2020, 1, 1, tzinfo=UTC))
     assert job.due == job.created_at
 
 
 async def test_another_request_that_tries_a_failed_key_at_the_same_moment_gets_the_same_job(
-    jobs: JobQueue, monkeypatch: pytest.MonkeyPatch
+    jobs: Jobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = await jobs.enqueue(T, Order(what="tea"), caller="c", key="k")
     await fail(jobs, job)
@@ -111,7 +110,7 @@ class Aliased(BaseModel):
         return 2 * self.user_id
 
 
-async def test_a_payload_arrives_as_it_was_meant(jobs: JobQueue) -> None:
+async def test_a_payload_arrives_as_it_was_meant(jobs: Jobs) -> None:
     async def take(context: JobContext, payload: Aliased) -> None: ...
 
     job = await jobs.enqueue(Task("a", take, Aliased), Aliased(userId=7), caller="c")
@@ -124,7 +123,7 @@ class Lossy(BaseModel):
 
 
 @pytest.mark.parametrize("payload", [Lossy(number=float("nan")), Lossy(secret=SecretStr("hush"))])
-async def test_a_payload_that_json_can_not_carry_is_refused(jobs: JobQueue, payload: Lossy) -> None:
+async def test_a_payload_that_json_can_not_carry_is_refused(jobs: Jobs, payload: Lossy) -> None:
     async def take(context: JobContext, payload: Lossy) -> None: ...
 
     with pytest.raises(ValueError, match="the payload of a is not the same any more"):
@@ -135,7 +134,7 @@ class LaterOrder(Order):
     milk: bool = False
 
 
-async def test_the_next_version_knows_the_same_request_by_its_key(jobs: JobQueue) -> None:
+async def test_the_next_version_knows_the_same_request_by_its_key(jobs: Jobs) -> None:
     async def take(context: JobContext, order: LaterOrder) -> None: ...
 
     later = Task("t", take, LaterOrder)
@@ -146,7 +145,7 @@ async def test_the_next_version_knows_the_same_request_by_its_key(jobs: JobQueue
 
 
 async def test_a_request_has_one_deadline_however_many_calls_it_takes(
-    jobs: JobQueue, monkeypatch: pytest.MonkeyPatch
+    jobs: Jobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def slow(*_: object) -> Job:
         await asyncio.sleep(60)

@@ -8,10 +8,9 @@ import pytest
 from app.errors import Unavailable
 from app.jobs import relay
 from app.jobs.job import Job, Progress
-from app.jobs.queue import JobQueue
 from app.jobs.relay import BATCH, FEW, RELAY_SECONDS
 from app.jobs.store import Store
-from tests.jobs.fakes import LEASE_SECONDS, Broker, Order, T, queue_over
+from tests.jobs.fakes import LEASE_SECONDS, Broker, Jobs, Order, T
 
 
 @pytest.fixture
@@ -20,11 +19,11 @@ def broker() -> Broker:
 
 
 @pytest.fixture
-def jobs(store: Store, broker: Broker) -> JobQueue:
-    return queue_over(store, broker)
+def jobs(store: Store, broker: Broker) -> Jobs:
+    return Jobs(store, broker)
 
 
-async def test_the_relay_dispatches_an_accepted_job_at_once_and_only_once(jobs: JobQueue, broker: Broker) -> None:
+async def test_the_relay_dispatches_an_accepted_job_at_once_and_only_once(jobs: Jobs, broker: Broker) -> None:
     async with jobs.relay.running():
         job = await jobs.enqueue(T, Order(what="tea"), caller="c")
         assert await asyncio.wait_for(broker.ids.get(), 5) == job.id
@@ -34,7 +33,7 @@ async def test_the_relay_dispatches_an_accepted_job_at_once_and_only_once(jobs: 
 
 
 async def test_two_relays_dispatch_a_job_once(store: Store, broker: Broker) -> None:
-    first, second = (queue_over(store, broker) for _ in range(2))
+    first, second = (Jobs(store, broker) for _ in range(2))
     async with first.relay.running(), second.relay.running():
         sent = {(await first.enqueue(T, Order(what=str(n)), caller="c")).id for n in range(10)}
         assert {await asyncio.wait_for(broker.ids.get(), 5) for _ in range(10)} == sent
@@ -45,7 +44,7 @@ async def test_a_broker_that_is_away_delays_jobs_and_refuses_none(
     store: Store, broker: Broker, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(relay, "RELAY_SECONDS", 0.01)
-    jobs = queue_over(store, broker, lease_seconds=0.03)
+    jobs = Jobs(store, broker, lease_seconds=0.03)
     broker.away = 3
     async with jobs.relay.running():
         accepted = {(await jobs.enqueue(T, Order(what=str(n)), caller="c")).id for n in range(2)}
@@ -54,7 +53,7 @@ async def test_a_broker_that_is_away_delays_jobs_and_refuses_none(
 
 
 async def test_after_an_outage_the_holder_of_a_job_has_time_to_renew_its_lease(
-    jobs: JobQueue, broker: Broker, monkeypatch: pytest.MonkeyPatch
+    jobs: Jobs, broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(relay, "RELAY_SECONDS", 0.01)
     job = await jobs.enqueue(T, Order(what="tea"), caller="c")
@@ -75,7 +74,7 @@ async def test_a_message_that_is_lost_is_sent_again_after_a_lease(
     store: Store, broker: Broker, lease_seconds: float
 ) -> None:
     now = [time.time()]
-    jobs = queue_over(store, broker, lambda: now[0], lease_seconds)
+    jobs = Jobs(store, broker, lambda: now[0], lease_seconds)
     job = await jobs.enqueue(T, Order(what="tea"), caller="c")
     broker.loses = 1
     with pytest.raises(ConnectionError):
@@ -88,7 +87,7 @@ async def test_a_message_that_is_lost_is_sent_again_after_a_lease(
 
 
 async def test_a_relay_that_ends_by_itself_is_told_of(
-    jobs: JobQueue, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    jobs: Jobs, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def breaks() -> int:
         raise BaseExceptionGroup("not caught by `except Exception`", [GeneratorExit()])
@@ -101,7 +100,7 @@ async def test_a_relay_that_ends_by_itself_is_told_of(
 
 
 async def test_what_is_claimed_is_sent_though_the_store_goes_away(
-    jobs: JobQueue, broker: Broker, monkeypatch: pytest.MonkeyPatch
+    jobs: Jobs, broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = [await jobs.enqueue(T, Order(what=what), caller="c") for what in ("tea", "milk")]
     update = jobs.store.update
@@ -119,7 +118,7 @@ async def test_what_is_claimed_is_sent_though_the_store_goes_away(
 
 async def test_a_job_for_later_waits_for_its_time(store: Store, broker: Broker) -> None:
     now = [time.time()]
-    jobs = queue_over(store, broker, lambda: now[0])
+    jobs = Jobs(store, broker, lambda: now[0])
     job = await jobs.enqueue(T, Order(what="tea"), caller="c", due=datetime.now(UTC) + timedelta(hours=1))
     assert await jobs.relay.dispatch_due() == 0
     now[0] += 3601
@@ -130,7 +129,7 @@ async def test_a_job_for_later_waits_for_its_time(store: Store, broker: Broker) 
 async def test_a_long_wait_without_a_worker_makes_few_messages(store: Store) -> None:
     """Of 300 jobs, with room for 100 messages and two web processes, in ten minutes."""
     now, broker = [time.time()], Broker(limit=100)
-    first, second = (queue_over(store, broker, lambda: now[0]) for _ in range(2))
+    first, second = (Jobs(store, broker, lambda: now[0]) for _ in range(2))
     for number in range(300):
         await first.enqueue(T, Order(what=str(number)), caller="c")
     for _ in range(int(600 / RELAY_SECONDS)):
@@ -144,7 +143,7 @@ async def test_a_message_is_not_repeated_soon_behind_many_others(
     store: Store, broker: Broker, jobs_that_wait: int, messages: int
 ) -> None:
     now = [time.time()]
-    jobs = queue_over(store, broker, lambda: now[0])
+    jobs = Jobs(store, broker, lambda: now[0])
     for number in range(jobs_that_wait):
         await jobs.enqueue(T, Order(what=str(number)), caller="c")
     assert await jobs.relay.dispatch_due() == jobs_that_wait
@@ -156,7 +155,7 @@ async def test_a_message_is_not_repeated_soon_behind_many_others(
 async def test_in_the_end_it_is_repeated_behind_many_others_too(store: Store, broker: Broker) -> None:
     began = time.time()
     now = [began]
-    jobs = queue_over(store, broker, lambda: now[0])
+    jobs = Jobs(store, broker, lambda: now[0])
     for number in range(FEW):
         await jobs.enqueue(T, Order(what=str(number)), caller="c")
     while broker.ids.qsize() < 2 * FEW:
@@ -167,7 +166,7 @@ async def test_in_the_end_it_is_repeated_behind_many_others_too(store: Store, br
 
 async def test_what_waits_for_room_goes_before_what_is_repeated(store: Store) -> None:
     now, broker = [time.time()], Broker(limit=2)
-    jobs = queue_over(store, broker, lambda: now[0])
+    jobs = Jobs(store, broker, lambda: now[0])
     accepted = []
     for number in range(4):
         accepted.append((await jobs.enqueue(T, Order(what=str(number)), caller="c")).id)
@@ -182,7 +181,7 @@ async def test_what_waits_for_room_goes_before_what_is_repeated(store: Store) ->
 
 
 async def test_more_than_one_look_brings_is_dispatched_at_once(
-    jobs: JobQueue, broker: Broker, monkeypatch: pytest.MonkeyPatch
+    jobs: Jobs, broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(relay, "BATCH", 2)
     monkeypatch.setattr(relay, "RELAY_SECONDS", 60)

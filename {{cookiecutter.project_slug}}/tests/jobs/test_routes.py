@@ -1,7 +1,13 @@
+from collections.abc import Callable
+
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from tests.sse import Received, parse
+from app.chat.providers.base import Provider
+from app.settings import Settings
+from tests.providers import ScriptedProvider
+from tests.sse import Received, names, parse
 
 DOCUMENT = {"title": "Hamlet", "text": "To be, or not to be. " * 200}
 
@@ -88,3 +94,17 @@ def test_a_bad_document_is_a_422_that_names_the_field(client: TestClient, change
 
 def test_a_bad_last_event_id_is_a_422(client: TestClient) -> None:
     assert client.get("/jobs/nope/events", headers={"Last-Event-ID": "x"}).status_code == 422
+
+
+def test_the_docs_describe_the_stream_of_a_job(client: TestClient) -> None:
+    described = client.get("/openapi.json").json()["paths"]["/jobs/{job_id}/events"]["get"]["responses"]["200"]
+    assert names(described["content"]["text/event-stream"]["example"])[-1] == "done"
+
+
+def test_a_server_that_ends_without_a_signal_drains(
+    settings: Settings, provider: ScriptedProvider, build: Callable[[Settings, Provider], FastAPI]
+) -> None:
+    with TestClient(build(settings, provider)) as client:
+        shutdown = client.app_state["shutdown"]
+        assert not shutdown.draining
+    assert shutdown.draining

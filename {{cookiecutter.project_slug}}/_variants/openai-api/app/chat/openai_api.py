@@ -9,14 +9,14 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
-from app.chat.dependencies import GenerateDep
+from app.chat.dependencies import GenerateDep, ProviderDep
 from app.chat.generation import Generation
 from app.chat.openai_completions import ChunkEncoder, completion
 from app.chat.openai_errors import ErrorBody, server_error
 from app.chat.openai_requests import CompletionRequest
 from app.chat.providers.echo import Echo
 from app.chat.whole_answer import ClientLeft, whole_answer
-from app.dependencies import ProviderDep, SettingsDep, ShutdownDep
+from app.dependencies import SettingsDep, ShutdownDep
 from app.errors import NotFound
 from app.streams.docs import stream_docs
 from app.streams.events import Done, Status, StreamFault, Token

@@ -14,7 +14,7 @@ from app.jobs import connection, news, relay
 from app.jobs.job import Job
 from app.jobs.settings import JobSettings
 from app.jobs.store import Store
-from tests.jobs.fakes import Broker, Order, T, queue_over
+from tests.jobs.fakes import Broker, Jobs, Order, T
 
 
 def a_job(id: str = "j") -> Job:  # noqa: A002
@@ -54,7 +54,7 @@ async def test_records_that_can_not_be_read_or_are_gone_hold_up_no_other_job(sto
         if junk:
             await store.client.set(f"{store.prefix}:job:junk-{number}:record", junk)
     broker = Broker()
-    jobs = queue_over(store, broker)
+    jobs = Jobs(store, broker)
     async with jobs.relay.running():
         job = await jobs.enqueue(T, Order(what="tea"), caller="c")
         assert await asyncio.wait_for(broker.ids.get(), 5) == job.id

@@ -18,8 +18,6 @@ from rq.serializers import JSONSerializer
 from app.jobs.connection import ANSWER_SECONDS
 from app.jobs.definition import limits
 from app.jobs.job import Job
-from app.jobs.queue import JobQueue
-from app.jobs.relay import Relay
 from app.jobs.settings import JobSettings
 from app.jobs.store import Store
 from app.shutdown import Shutdown
@@ -95,10 +93,10 @@ def _degraded(why: str) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def open(settings: JobSettings, shutdown: Shutdown) -> AsyncIterator[JobQueue]:  # noqa: A001
+async def open_backend(
+    settings: JobSettings, store: Store, shutdown: Shutdown, wake: asyncio.Event
+) -> AsyncIterator[RQBackend]:
+    """Wakes nobody: what runs a job is another process."""
     retry = Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))
     with Redis.from_url(str(settings.redis_url), socket_timeout=ANSWER_SECONDS, retry=retry) as connection:
-        async with Store.open(settings) as store:
-            relay = Relay(store, RQBackend(settings, connection), settings.job_lease_seconds)
-            async with relay.running():
-                yield JobQueue(store, relay)
+        yield RQBackend(settings, connection)

@@ -16,8 +16,8 @@ from app.jobs import backend
 from app.jobs.definition import TASKS, JobContext, Task
 from app.jobs.settings import JobSettings
 from app.jobs.tasks import Document, index_document
-from app.shutdown import Shutdown
 from app.worker import rq_worker, set_up
+from tests.jobs.fakes import opened
 from tests.jobs.test_store import a_job
 
 DOCUMENT = Document(title="t", text="x")
@@ -40,7 +40,7 @@ async def dispatched(queue: Queue) -> None:
 
 
 async def test_an_accepted_job_becomes_one_rq_job_that_carries_its_id(settings: JobSettings, queue: Queue) -> None:
-    async with backend.open(settings, Shutdown(0)) as jobs:
+    async with opened(settings) as jobs:
         job = await jobs.enqueue(index_document, DOCUMENT, caller="c")
         await asyncio.wait_for(dispatched(queue), 5)
     (message,) = queue.jobs
@@ -54,7 +54,7 @@ async def test_rq_gives_a_job_more_time_than_its_task_has(
     async def slow(context: JobContext, document: Document) -> None: ...
 
     monkeypatch.setitem(TASKS, "slow", task := Task("slow", slow, Document, timeout=7200))
-    async with backend.open(settings, Shutdown(0)) as jobs:
+    async with opened(settings) as jobs:
         await jobs.enqueue(task, DOCUMENT, caller="c")
         await asyncio.wait_for(dispatched(queue), 5)
     assert queue.jobs[0].timeout == 7200 + backend.TIMEOUT_MARGIN_SECONDS
@@ -64,7 +64,7 @@ async def test_what_waits_for_a_worker_is_bounded_and_the_rest_waits_in_the_stor
     settings: JobSettings, queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(backend.RQBackend, "limit", 3)
-    async with backend.open(settings, Shutdown(0)) as jobs:
+    async with opened(settings) as jobs:
         for _ in range(5):
             await jobs.enqueue(index_document, DOCUMENT, caller="c")
         while queue.count < 3:
@@ -86,8 +86,8 @@ async def test_a_redis_that_stalls_does_not_stall_the_event_loop(
         goes_on.wait(5)
 
     monkeypatch.setattr(Queue, "enqueue_many", stall)
-    async with backend.open(settings, Shutdown(0)) as jobs:
-        dispatching = asyncio.create_task(jobs.relay.backend.dispatch([await jobs.store.create(a_job(), "{}")]))
+    async with opened(settings) as jobs:
+        dispatching = asyncio.create_task(jobs.backend.dispatch([await jobs.store.create(a_job(), "{}")]))
         while not stalled.is_set():
             await asyncio.sleep(0)
         assert not dispatching.done()
@@ -115,7 +115,7 @@ def test_the_last_failure_shows_in_rqs_own_tools(
     task = Task("fails", fails, Document)
 
     async def accept() -> None:
-        async with backend.open(settings, Shutdown(0)) as jobs:
+        async with opened(settings) as jobs:
             await jobs.enqueue(task, DOCUMENT, caller="c")
             await asyncio.wait_for(dispatched(queue), 5)
 
@@ -137,13 +137,13 @@ def test_a_job_runs_in_a_process_that_is_spawned(settings: JobSettings, queue: Q
     """As on macOS, where nothing is forked."""
 
     async def accept() -> str:
-        async with backend.open(settings, Shutdown(0)) as jobs:
+        async with opened(settings) as jobs:
             job = await jobs.enqueue(index_document, DOCUMENT, caller="c")
             await asyncio.wait_for(dispatched(queue), 5)
             return job.id
 
     async def status(job_id: str) -> str:
-        async with backend.open(settings, Shutdown(0)) as jobs:
+        async with opened(settings) as jobs:
             return (await jobs.get(job_id)).status
 
     with pytest.MonkeyPatch.context() as patch:
@@ -166,14 +166,14 @@ def test_a_worker_that_redis_forgot_in_an_outage_is_alive_when_it_shows_itself(
 
 
 async def test_a_missing_worker_is_degraded(settings: JobSettings) -> None:
-    async with backend.open(settings, Shutdown(0)) as jobs:
-        assert await jobs.checks() == {"redis": "ok", "worker": "degraded: none is alive, accepted jobs wait"}
+    async with opened(settings) as jobs:
+        assert await jobs.backend.checks() == {"redis": "ok", "worker": "degraded: none is alive, accepted jobs wait"}
 
 
 async def test_a_missing_redis_is_degraded_and_in_time() -> None:
     settings = JobSettings(_env_file=None, redis_url=RedisDsn("redis://127.0.0.1:1/0"))
     began = time.monotonic()
-    async with backend.open(settings, Shutdown(0)) as jobs:
-        checks = await jobs.checks()
+    async with opened(settings) as jobs:
+        checks = await jobs.backend.checks()
     assert checks["redis"].startswith("degraded: ")
     assert time.monotonic() - began < 5

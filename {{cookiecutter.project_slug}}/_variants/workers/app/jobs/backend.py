@@ -1,15 +1,14 @@
 """Hands job ids to the broker, a message a dispatch. A worker is told an id; the record in Redis is the truth."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
 from app.jobs import presence
+from app.jobs.broker_thread import BrokerThread
 from app.jobs.definition import limits
 from app.jobs.job import Job
-from app.jobs.line import Line
-from app.jobs.queue import JobQueue
-from app.jobs.relay import Relay
 from app.jobs.settings import JobSettings
 from app.jobs.store import Store
 from app.shutdown import Shutdown
@@ -17,13 +16,13 @@ from app.shutdown import Shutdown
 TIMEOUT_MARGIN_SECONDS = 30  # the runner ends a job at its time limit; past this, the worker stops one that resists
 
 
-class Backend:
+class BrokerBackend:
     limit = 1000
 
     def __init__(self, settings: JobSettings, store: Store) -> None:
         self._settings = settings
         self._store = store
-        self._relay, self._look = Line(settings), Line(settings)  # neither waits for the other
+        self._relay, self._look = BrokerThread(settings), BrokerThread(settings)  # neither waits for the other
 
     async def waiting(self) -> int:
         return await self._relay.ask(self._relay.sender.waiting)
@@ -41,10 +40,10 @@ class Backend:
 
 
 @asynccontextmanager
-async def open(settings: JobSettings, shutdown: Shutdown) -> AsyncIterator[JobQueue]:  # noqa: A001
-    async with Store.open(settings) as store:
-        backend = Backend(settings, store)
-        relay = Relay(store, backend, settings.job_lease_seconds)
-        async with relay.running():
-            yield JobQueue(store, relay)
-        await backend.close()
+async def open_backend(
+    settings: JobSettings, store: Store, shutdown: Shutdown, wake: asyncio.Event
+) -> AsyncIterator[BrokerBackend]:
+    """Wakes nobody: what runs a job is another process."""
+    backend = BrokerBackend(settings, store)
+    yield backend
+    await backend.close()

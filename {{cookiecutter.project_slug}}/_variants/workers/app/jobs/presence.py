@@ -15,8 +15,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from app.errors import Unavailable
+from app.jobs.broker_thread import BrokerThread
 from app.jobs.connection import ANSWER_SECONDS, answering
-from app.jobs.line import Line
 from app.jobs.settings import JobSettings
 from app.jobs.store import Store
 
@@ -90,13 +90,13 @@ async def health(settings: JobSettings) -> str | None:
         except Unavailable:
             print("unknown: Redis does not answer")
             return None
-    line = Line(settings)
+    broker = BrokerThread(settings)
     try:
         async with asyncio.timeout(BROKER_SECONDS):
-            await line.ask(line.sender.waiting)
+            await broker.ask(broker.sender.waiting)
     except Exception as error:
         print(f"unknown: the broker does not answer ({type(error).__name__})")
         return None
     finally:
-        await line.close()
+        await broker.close()
     return f"no worker of {socket.gethostname()} is alive"

@@ -12,11 +12,11 @@ import pytest
 from app.jobs.attempts import Attempts
 from app.jobs.definition import TASKS, JobContext, Task
 from app.jobs.store import Store
-from tests.jobs.fakes import Broker, Order, queue_over
+from tests.jobs.fakes import Broker, Jobs, Order
 
 
 async def accepted(store: Store, task: Task[Order, Any]) -> str:
-    jobs = queue_over(store, Broker())
+    jobs = Jobs(store, Broker())
     job = await jobs.enqueue(task, Order(what="tea"), caller="c")
     await jobs.relay.dispatch_due()
     return job.id

@@ -11,7 +11,7 @@ from app.jobs import backend
 from app.jobs.broker import Sender
 from app.jobs.settings import JobSettings
 from app.jobs.tasks import Document, index_document
-from app.shutdown import Shutdown
+from tests.jobs.fakes import opened
 from tests.jobs.test_store import a_job
 
 DOCUMENT = Document(title="t", text="x")
@@ -39,18 +39,18 @@ async def counted(sender: Sender, number: int) -> None:
 
 
 async def test_an_accepted_job_becomes_one_message(settings: JobSettings, sender: Sender) -> None:
-    async with backend.open(settings, Shutdown(0)) as jobs:
-        assert await jobs.relay.backend.waiting() == 0
+    async with opened(settings) as jobs:
+        assert await jobs.backend.waiting() == 0
         await jobs.enqueue(index_document, DOCUMENT, caller="c")
         await counted(sender, 1)
-        assert await jobs.relay.backend.waiting() == 1
+        assert await jobs.backend.waiting() == 1
 
 
 async def test_what_waits_for_a_worker_is_bounded_and_the_rest_waits_in_the_store(
     settings: JobSettings, sender: Sender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backend.Backend, "limit", 3)
-    async with backend.open(settings, Shutdown(0)) as jobs:
+    monkeypatch.setattr(backend.BrokerBackend, "limit", 3)
+    async with opened(settings) as jobs:
         for number in range(1, 4):
             await jobs.enqueue(index_document, DOCUMENT, caller="c")
             await counted(sender, number)
@@ -70,8 +70,8 @@ async def test_a_broker_that_stalls_does_not_stall_the_event_loop(
         goes_on.wait(5)
 
     monkeypatch.setattr(Sender, "send", stall)
-    async with backend.open(settings, Shutdown(0)) as jobs:
-        dispatching = asyncio.create_task(jobs.relay.backend.dispatch([await jobs.store.create(a_job(), "{}")]))
+    async with opened(settings) as jobs:
+        dispatching = asyncio.create_task(jobs.backend.dispatch([await jobs.store.create(a_job(), "{}")]))
         while not stalled.is_set():
             await asyncio.sleep(0)
         assert not dispatching.done()
@@ -89,16 +89,16 @@ async def test_a_connection_that_fails_is_made_anew_once(
             raise failure
         return 7
 
-    async with backend.open(settings, Shutdown(0)) as jobs:
+    async with opened(settings) as jobs:
         monkeypatch.setattr(Sender, "waiting", fail)
-        assert await jobs.relay.backend.waiting() == 7
+        assert await jobs.backend.waiting() == 7
         with pytest.raises(ConnectionError):
-            await jobs.relay.backend.waiting()
+            await jobs.backend.waiting()
 
 
 async def test_a_missing_worker_is_degraded(settings: JobSettings) -> None:
-    async with backend.open(settings, Shutdown(0)) as jobs:
-        assert await jobs.checks() == {
+    async with opened(settings) as jobs:
+        assert await jobs.backend.checks() == {
             "redis": "ok",
             "broker": "ok",
             "worker": "degraded: none is alive, accepted jobs wait",
@@ -108,8 +108,8 @@ async def test_a_missing_worker_is_degraded(settings: JobSettings) -> None:
 async def test_a_missing_redis_is_degraded_and_in_time(settings: JobSettings) -> None:
     away = settings.model_copy(update={"redis_url": RedisDsn("redis://127.0.0.1:1/0")})
     began = time.monotonic()
-    async with backend.open(away, Shutdown(0)) as jobs:
-        checks = await jobs.checks()
+    async with opened(away) as jobs:
+        checks = await jobs.backend.checks()
     assert checks["redis"].startswith("degraded: ")
     assert checks["worker"].startswith("degraded: ")
     assert time.monotonic() - began < 5
@@ -119,10 +119,10 @@ async def test_a_broker_that_is_silent_is_degraded_in_time(
     settings: JobSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     goes_on = threading.Event()
-    async with backend.open(settings, Shutdown(0)) as jobs:
+    async with opened(settings) as jobs:
         monkeypatch.setattr(Sender, "waiting", lambda _: goes_on.wait(5))
         began = time.monotonic()
-        looks = await asyncio.gather(*(jobs.checks() for _ in range(5)))
+        looks = await asyncio.gather(*(jobs.backend.checks() for _ in range(5)))
         assert {checks["broker"] for checks in looks} == {"degraded: no answer"}
         assert time.monotonic() - began < 4
         goes_on.set()

@@ -9,7 +9,7 @@ from app.chat.providers.settings import ProviderSettings
 
 
 @asynccontextmanager
-async def open(settings: ProviderSettings) -> AsyncIterator[Provider]:  # noqa: A001
+async def open_provider(settings: ProviderSettings) -> AsyncIterator[Provider]:
     match settings.model_provider:
         case "echo":
             yield Echo(settings.echo_token_seconds)

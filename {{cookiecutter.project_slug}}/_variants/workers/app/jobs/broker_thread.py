@@ -15,9 +15,9 @@ from app.jobs.settings import JobSettings
 T = TypeVar("T")
 
 
-class Line:
-    """It has a thread of its own, so that a broker that stalls takes none from the application. Who is cancelled leaves
-    the thread behind, and who comes next is refused."""
+class BrokerThread:
+    """A broker that stalls takes no thread from the application. A caller that is cancelled leaves this one behind, and
+    the next caller is refused until it is free."""
 
     def __init__(self, settings: JobSettings) -> None:
         self.sender = Sender(settings)

@@ -1,0 +1,31 @@
+from collections.abc import Callable, Iterator
+
+import pytest
+from fastapi import FastAPI
+
+from app.chat.providers.base import Provider
+from app.chat.room import chat
+from app.jobs.room import jobs
+from app.jobs.settings import JobSettings
+from app.main import create_app
+from app.settings import Settings
+from tests.jobs.backing import *  # noqa: F403 - its fixtures, whatever the queue is
+from tests.server import Server, serving
+
+
+@pytest.fixture(scope="session")
+def build(job_settings: JobSettings) -> Callable[[Settings, Provider], FastAPI]:
+    """The application with its jobs."""
+    return lambda settings, provider: create_app(settings, [chat(provider), jobs(job_settings)])
+
+
+@pytest.fixture(scope="session")
+def server_env(jobs_env: dict[str, str]) -> dict[str, str]:
+    return {"MODEL_PROVIDER": "echo"} | jobs_env
+
+
+@pytest.fixture(scope="session")
+def server(server_env: dict[str, str]) -> Iterator[Server]:
+    """One server of the whole application, for all tests of jobs. The model of its `/chat/stream` is silent."""
+    with serving(server_env) as serve:
+        yield serve("app.main:app", HEARTBEAT_SECONDS="0.05", ECHO_TOKEN_SECONDS="60")

@@ -1,0 +1,78 @@
+import asyncio
+from typing import Any
+
+import pytest
+from starlette.types import Message, Scope
+
+from app.connections import Connections
+from app.shutdown import Shutdown
+
+
+class Transport:
+    """Can't be held weakly, as uvloop's for TLS."""
+
+    __slots__ = ("aborted", "closing", "unsent")
+
+    def __init__(self, unsent: int = 0, closing: bool = False) -> None:
+        self.unsent = unsent
+        self.closing = closing
+        self.aborted = asyncio.Event()
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def abort(self) -> None:
+        self.aborted.set()
+
+
+class Cycle:
+    """What `send` is a method of in uvicorn."""
+
+    def __init__(self, transport: Transport, more_body: bool = False) -> None:
+        self.transport = transport
+        self.more_body = more_body
+
+    async def send(self, message: Message) -> None: ...
+
+
+def request() -> Scope:
+    return {"type": "http", "state": {}}
+
+
+def test_a_requests_transport_is_put_into_its_state() -> None:
+    scope, cycle = request(), Cycle(Transport())
+    Connections().note(scope, cycle.send)
+    assert scope["state"] == {"transport": cycle.transport}
+
+
+@pytest.mark.parametrize(
+    ("state", "cut"),
+    [({}, False), ({"unsent": 1}, True), ({"closing": True}, True), ({"more_body": True}, True)],
+)
+def test_a_client_that_stalls_is_cut_off_and_others_are_not(state: dict[str, Any], cut: bool) -> None:
+    more_body = state.pop("more_body", False)
+    connections, cycle = Connections(), Cycle(Transport(**state), more_body)
+    connections.note(request(), cycle.send)
+    connections.cut_stalled()
+    assert cycle.transport.aborted.is_set() == cut
+
+
+def test_another_server_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    async def send(message: Message) -> None: ...
+
+    connections, scope = Connections(), request()
+    for _ in range(2):
+        connections.note(scope, send)
+    assert scope["state"] == {}
+    assert caplog.text.count("this server is not uvicorn") == 1
+
+
+async def test_they_are_cut_when_the_drain_time_and_some_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.shutdown.GRACE_SECONDS", 0.02)
+    shutdown, cycle = Shutdown(0), Cycle(Transport(unsent=1))
+    shutdown.connections.note(request(), cycle.send)
+    shutdown.begin()
+    await asyncio.wait_for(cycle.transport.aborted.wait(), 5)
