@@ -5,7 +5,6 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
-from starlette.types import Message, Scope
 
 from app.chat.providers.base import Provider
 from app.settings import Settings

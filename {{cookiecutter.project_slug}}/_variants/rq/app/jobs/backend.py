@@ -1,10 +1,8 @@
 """Hands job ids to RQ, one RQ job a dispatch. RQ carries an id to a worker; the record in Redis is the truth."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC
 
 import redis
 from anyio import CapacityLimiter
@@ -12,36 +10,19 @@ from anyio.to_thread import run_sync
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from rq import Queue, Worker
-from rq.serializers import JSONSerializer
+from rq import Queue
 
 from app.jobs.connection import ANSWER_SECONDS
 from app.jobs.definition import limits
 from app.jobs.job import Job
 from app.jobs.settings import JobSettings
 from app.jobs.store import Store
+from app.jobs.workers import live_workers, rq_queue
 from app.shutdown import Shutdown
 
 TIMEOUT_MARGIN_SECONDS = 30  # the runner ends a job at its time limit; RQ kills one that does not let it
-WORKER_TTL_SECONDS = 30  # an idle worker shows a sign of life every half of it
-WORKER_SILENT_SECONDS = 90  # a busy one every 30 s
 CHECK_SECONDS = 0.5  # less than the second that Kubernetes gives a probe
 FAILURE_SECONDS = 86_400  # how long RQ's own tools show a failed job
-
-
-def rq_queue(settings: JobSettings, connection: Redis) -> Queue:
-    # JSON, for RQ's default is pickle: who can write to Redis could run code in a worker.
-    return Queue(settings.queue_name, connection=connection, serializer=JSONSerializer)
-
-
-def live_workers(queue: Queue, hostname: str | None = None) -> int:
-    """How many workers of the queue, on that host or on any, have shown a sign of life of late."""
-    # By the name: RQ forgets the host of a worker that Redis has forgotten during an outage.
-    workers = [
-        worker for worker in Worker.all(queue=queue) if worker.name.startswith(f"{hostname}." if hostname else "")
-    ]
-    signs = [worker.last_heartbeat.replace(tzinfo=UTC) for worker in workers if worker.last_heartbeat]
-    return sum(time.time() - sign.timestamp() < WORKER_SILENT_SECONDS for sign in signs)
 
 
 class RQBackend:

@@ -16,6 +16,7 @@ from app.jobs import backend
 from app.jobs.definition import TASKS, JobContext, Task
 from app.jobs.settings import JobSettings
 from app.jobs.tasks import Document, index_document
+from app.jobs.workers import live_workers, rq_queue
 from app.worker import rq_worker, set_up
 from tests.jobs.fakes import opened
 from tests.jobs.test_store import a_job
@@ -31,7 +32,7 @@ def settings(job_settings: JobSettings) -> JobSettings:
 
 @pytest.fixture
 def queue(settings: JobSettings) -> Queue:
-    return backend.rq_queue(settings, redis.Redis.from_url(str(settings.redis_url)))
+    return rq_queue(settings, redis.Redis.from_url(str(settings.redis_url)))
 
 
 async def dispatched(queue: Queue) -> None:
@@ -161,7 +162,7 @@ def test_a_worker_that_redis_forgot_in_an_outage_is_alive_when_it_shows_itself(
     worker.register_birth()  # type: ignore[no-untyped-call]
     queue.connection.delete(worker.key)
     worker.heartbeat()
-    assert backend.live_workers(queue) == backend.live_workers(queue, socket.gethostname()) == 1
+    assert live_workers(queue) == live_workers(queue, socket.gethostname()) == 1
     worker.register_death()  # type: ignore[no-untyped-call]
 
 
