@@ -92,7 +92,7 @@ class Ours:
             yield store, JobQueue(store, wake)
 
     async def _accept(self, task: str, number: int, warm: int, *, relaying: bool) -> Times:
-        from app.jobs import tasks  # to which the benchmark has added two
+        from app.jobs import tasks  # type: ignore[import-not-found]  # with two of the benchmark
 
         async with self._opened(relaying=relaying) as (store, jobs):
             enqueue = partial(jobs.enqueue, getattr(tasks, task), caller="benchmark")
