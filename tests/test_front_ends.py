@@ -197,7 +197,7 @@ def test_a_reader_who_stops_stops_the_model(chat: Client) -> None:
     (answer,) = chat.ask(questions=["wait for me"], stop=True)["answers"]
     assert (answer["status"], answer["state"]) == ("ready", "streaming")
     assert "metadata" not in answer
-    chat.server.process.printed(f"usage stream={answer['id']} model=echo reason=cancelled -")
+    chat.server.process.printed(f"usage stream={answer['id']} model=echo reason=cancelled")
 
 
 def test_a_chat_without_the_key_is_told(chat: Client) -> None:
@@ -310,7 +310,7 @@ def test_an_sdk_that_stops_reading_stops_the_model(sdk: Client) -> None:
     answer = sdk.ask(question="wait for me", stream=True, stop=True)
     assert "error" not in answer
     stream = answer["id"].removeprefix("chatcmpl-")
-    sdk.server.process.printed(f"usage stream={stream} model=echo reason=cancelled -")
+    sdk.server.process.printed(f"usage stream={stream} model=echo reason=cancelled")
 
 
 def test_an_sdk_that_waits_no_longer_stops_the_model(sdk: Client) -> None:
@@ -318,7 +318,7 @@ def test_an_sdk_that_waits_no_longer_stops_the_model(sdk: Client) -> None:
     question = f"wait for {sdk.process.pid}"
     error = sdk.ask(question=question, timeout=1000)["error"]
     assert "timed out" in error["message"]
-    sdk.server.process.printed(f"(?s)closed: {question}\n.*usage stream=[^ ]+ model=echo reason=cancelled -")
+    sdk.server.process.printed(f"(?s)closed: {question}\n.*usage stream=[^ ]+ model=echo reason=cancelled")
 
 
 @pytest.mark.slow
@@ -441,7 +441,7 @@ def test_a_page_of_another_origin_may_ask_where_it_is_listed(
         assert page.evaluate(ask, ["openai", api | {"question": "fail"}])["error"]["code"] == "model_error"
         assert page.evaluate(ask, ["openai", api | {"stream": False}])["text"] == "You said: to be"
         (stopped,) = page.evaluate(ask, ["ai7", chat | {"questions": ["wait"], "stop": True}])["answers"]
-        chat_server.process.printed(f"usage stream={stopped['id']} model=echo reason=cancelled -")
+        chat_server.process.printed(f"usage stream={stopped['id']} model=echo reason=cancelled")
         page.goto(other)
         for name in CHATS:
             (answer,) = page.evaluate(ask, [name, chat])["answers"]

@@ -22,8 +22,8 @@ COMMON = {
     "app/streams/": "__init__.py docs.py events.py response.py wire.py",
     "app/web/": "api.js chat.js documents.js icon.svg index.html page.css page.js",
     "tests/": "__init__.py apps.py asgi.py conftest.py providers.py server.py sse.py test_background.py "
-    "test_connections.py test_errors.py test_feedback.py test_health.py test_main.py test_middleware.py test_page.py "
-    "test_served.py test_settings.py test_shutdown.py",
+    "test_connections.py test_errors.py test_feedback.py test_health.py test_logs.py test_main.py test_middleware.py "
+    "test_page.py test_served.py test_settings.py test_shutdown.py",
     "tests/chat/": "__init__.py test_generation.py test_routes.py",
     "tests/chat/providers/": "__init__.py test_echo.py",
     "tests/jobs/": "__init__.py backing.py conftest.py fakes.py test_backend.py test_definition.py test_events.py "

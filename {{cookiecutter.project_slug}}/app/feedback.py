@@ -39,11 +39,4 @@ async def give_feedback(
 
 
 async def record(feedback: Feedback, event_id: str) -> None:
-    # %r keeps a comment with line breaks on one line of the log.
-    audit.info(
-        "feedback event=%r stream=%r rating=%+d comment=%r",
-        event_id,
-        feedback.stream_id,
-        feedback.rating,
-        feedback.comment,
-    )
+    audit.info("feedback", extra={"event_id": event_id, **feedback.model_dump()})

@@ -1,17 +1,33 @@
-"""Makes what the application logs visible on stderr, each line with the id of the request it belongs to."""
+"""Makes what the application logs visible on stderr, each line with the id of the request it belongs to.
+
+What is counted or searched for later is logged as fields: `log.info("usage", extra={"reason": "end"})` is the line
+`… usage reason=end`. A handler that writes JSON finds them as attributes of the record.
+"""
 
 import logging
+import re
 from contextvars import ContextVar
 
-FORMAT = "%(asctime)s %(levelname)s %(name)s [%(request_id)s] %(message)s"
+FORMAT = "%(asctime)s %(levelname)s %(name)s [%(request_id)s] %(message)s%(fields)s"
 HANDLER = "app"
+OF_EVERY_RECORD = {*vars(logging.makeLogRecord({})), "message", "asctime", "request_id", "fields"}
 
 request_id: ContextVar[str] = ContextVar("request_id", default="-")
 
 
-def _add_request_id(record: logging.LogRecord) -> bool:
+def _complete(record: logging.LogRecord) -> bool:
+    """Adds what FORMAT needs. Fields are shown of the application's own records: a library's may hold anything."""
+    own = record.name == "app" or record.name.startswith("app.")
+    fields = {name: value for name, value in vars(record).items() if own and name not in OF_EVERY_RECORD}
     record.request_id = request_id.get()
+    record.fields = "".join(f" {name}={_word(value)}" for name, value in fields.items())
     return True
+
+
+def _word(value: object) -> str:
+    """One word; what holds spaces, quotes or line breaks in quotes, so that a record stays one line."""
+    text = str(value)
+    return text if re.fullmatch(r"[\w.:/+-]+", text) else repr(text)
 
 
 def set_up(level: str) -> None:
@@ -25,6 +41,6 @@ def set_up(level: str) -> None:
         return
     handler = logging.StreamHandler()
     handler.name = HANDLER
-    handler.addFilter(_add_request_id)
+    handler.addFilter(_complete)
     handler.setFormatter(logging.Formatter(FORMAT))
     root.addHandler(handler)

@@ -1,6 +1,6 @@
-"""What answers take: a line in the log for each. Best effort, as it is written after the response.
+"""Logs what each answer took. It is best effort, for it happens after the response.
 
-A service that bills by tokens counts those of a cancelled answer too, and doesn't say how many.
+A service that bills by tokens counts those of a cancelled answer too, but doesn't say how many they are.
 """
 
 import logging
@@ -11,5 +11,5 @@ log = logging.getLogger("app.usage")
 
 
 async def record_usage(generation: Generation) -> None:
-    counts = " ".join(f"{name}={count}" for name, count in generation.usage.items())
-    log.info("usage stream=%s model=%s reason=%s %s", generation.id, generation.model, generation.reason, counts or "-")
+    answer = {"stream": generation.id, "model": generation.model, "reason": generation.reason}
+    log.info("usage", extra=answer | generation.usage)

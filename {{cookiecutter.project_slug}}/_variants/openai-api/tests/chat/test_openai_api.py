@@ -116,7 +116,8 @@ def test_a_failure_before_an_answer_in_one_piece_is_an_http_error(
     assert (response.status_code, error["code"], error["type"]) == (status, code, "server_error")
     assert response.headers["x-should-retry"] == again
     assert "secret" not in response.text
-    assert f"usage stream={response.headers['x-stream-id']}" in caplog.text
+    (record,) = (record for record in caplog.records if record.name == "app.usage")
+    assert vars(record)["stream"] == response.headers["x-stream-id"]
 
 
 def test_the_model_gets_all_messages_as_text(client: TestClient, provider: ScriptedProvider) -> None:
@@ -269,7 +270,8 @@ async def test_a_reader_who_leaves_closes_the_model(
             stream.gone.set()
             await stream.until_ended()
             assert provider.closed.is_set()
-    assert "model=scripted reason=cancelled -" in caplog.text
+    (record,) = (record for record in caplog.records if record.name == "app.usage")
+    assert vars(record)["reason"] == "cancelled"
 
 
 async def test_a_shutdown_is_an_error_to_the_reader(
