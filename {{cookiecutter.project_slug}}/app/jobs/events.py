@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.errors import Unavailable
-from app.jobs.job import Status
+from app.jobs.job import JobStatus
 from app.jobs.store import Store
 from app.streams.events import Done, Event
 
-AGAIN_SECONDS = 1.0
+LOOK_AGAIN_SECONDS = 1.0
 AT_ONCE = 100  # events: many followers of a job with a long history must not stall each other
-DONE_REASONS: dict[Status, str] = {"succeeded": "end", "failed": "error", "cancelled": "cancelled"}
+DONE_REASONS: dict[JobStatus, str] = {"succeeded": "end", "failed": "error", "cancelled": "cancelled"}
 
 
 @dataclass
-class JobStatus(Event):
+class JobChanged(Event):
     name = "status"
     state: str
     progress: dict[str, Any]
@@ -32,11 +32,11 @@ async def follow(store: Store, job_id: str, after: int = 0) -> AsyncGenerator[Ev
             try:
                 job, events = await store.news(job_id, after, AT_ONCE)
             except Unavailable:  # it may come back, and the stream is kept alive meanwhile
-                wait = AGAIN_SECONDS
+                wait = LOOK_AGAIN_SECONDS
             else:
                 for event in events:
                     after += 1
-                    yield JobStatus(event["state"], event["progress"])  # a later version may say more
+                    yield JobChanged(event["state"], event["progress"])  # a later version may say more
                 if len(events) == AT_ONCE:
                     continue
                 if job.ended:

@@ -15,8 +15,8 @@ from pydantic import BaseModel, Field
 
 from app.errors import Conflict
 
-Status = Literal["queued", "running", "retrying", "succeeded", "failed", "cancelled"]
-ENDED: frozenset[Status] = frozenset({"succeeded", "failed", "cancelled"})
+JobStatus = Literal["queued", "running", "retrying", "succeeded", "failed", "cancelled"]
+ENDED: frozenset[JobStatus] = frozenset({"succeeded", "failed", "cancelled"})
 MAX_PAUSE_SECONDS = 120.0
 DOUBLINGS = 10  # far past the longest pause, and no float overflows: a job may wait for weeks
 
@@ -48,7 +48,7 @@ class Job(BaseModel, frozen=True, extra="allow"):
     caller: str = "anonymous"  # who asked, as `CallerDep` names them
     created_at: float
     due: float | None  # None when nobody needs to look again
-    status: Status = "queued"
+    status: JobStatus = "queued"
     attempts: int = 0
     dispatches: int = 0  # since the last attempt began
     holder: str | None = None  # who has the lease
@@ -139,7 +139,7 @@ class Job(BaseModel, frozen=True, extra="allow"):
             raise NotYours(self.id)
         return self
 
-    def _end(self, status: Status, now: float, **changes: Any) -> Self:
+    def _end(self, status: JobStatus, now: float, **changes: Any) -> Self:
         return self._with(status=status, holder=None, due=None, ended_at=now, **changes)
 
     def _with(self, **changes: Any) -> Self:

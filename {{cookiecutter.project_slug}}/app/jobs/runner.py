@@ -24,7 +24,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 RENEWALS = 5  # in the time of a lease; a running job learns as late that it was cancelled
 PROGRESS_SECONDS = 0.25
-AGAIN_SECONDS = 1.0
+STORE_RETRY_SECONDS = 1.0
 CLEANUP_SECONDS = 5.0
 BACKOFF_SECONDS = (1.0, 5.0, 30.0)
 
@@ -103,7 +103,7 @@ async def _answered(call: Callable[[], Awaitable[T]]) -> T:
             return await call()
         except Unavailable:
             log.warning("the store does not answer; trying again")
-            await asyncio.sleep(AGAIN_SECONDS)
+            await asyncio.sleep(STORE_RETRY_SECONDS)
 
 
 async def _held(store: Store, job: Job, holder: str, context: JobContext, lease: float, limit: float) -> Any:

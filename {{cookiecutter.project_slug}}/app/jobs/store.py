@@ -9,7 +9,7 @@ from heapq import nlargest, nsmallest
 from typing import Any, Self
 
 from app.errors import NotFound
-from app.jobs.job import Job, Status
+from app.jobs.job import Job, JobStatus
 from app.jobs.settings import JobSettings
 from app.jobs.watchers import Watchers
 
@@ -76,7 +76,7 @@ class Store:
         due = [(job.due, job.id) for job in (e.job for e in self._entries.values()) if job.due is not None]
         return [job_id for at, job_id in nsmallest(limit, due) if at <= now]
 
-    async def latest(self, status: Status | None, limit: int) -> list[Job]:
+    async def latest(self, status: JobStatus | None, limit: int) -> list[Job]:
         """Those whose status changed last, of that status or of all."""
         self._forget()
         found = (entry for entry in self._entries.values() if status in (None, entry.job.status))

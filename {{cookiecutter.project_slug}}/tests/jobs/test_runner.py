@@ -163,7 +163,7 @@ async def test_what_is_done_is_not_done_again_because_the_store_was_away(
             raise Unavailable("away")
         return await payload(job_id)
 
-    monkeypatch.setattr(runner, "AGAIN_SECONDS", 0)
+    monkeypatch.setattr(runner, "STORE_RETRY_SECONDS", 0)
     monkeypatch.setattr(store, "update", unsteady)
     monkeypatch.setattr(store, "payload", unsteady_payload)
     await accepted(store, Scripted(outcome), monkeypatch, max_attempts=2)

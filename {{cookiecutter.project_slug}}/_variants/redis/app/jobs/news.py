@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from app.jobs.watchers import Watchers
 
 SILENCE_SECONDS = 30.0  # a connection can be dead without a sign: one that was silent for so long is replaced
-AGAIN_SECONDS = 1.0
+RESUBSCRIBE_SECONDS = 1.0
 
 
 class News(Watchers):
@@ -44,7 +44,7 @@ class News(Watchers):
         while True:
             with suppress(redis.RedisError, OSError, TimeoutError):
                 await self._subscribed()
-            await asyncio.sleep(AGAIN_SECONDS)
+            await asyncio.sleep(RESUBSCRIBE_SECONDS)
 
     async def _subscribed(self) -> None:
         async with self._client.pubsub() as pubsub:

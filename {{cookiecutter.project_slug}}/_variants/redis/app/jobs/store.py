@@ -25,7 +25,7 @@ from redis.asyncio import Redis
 
 from app.errors import NotFound, Unavailable
 from app.jobs.connection import answering, connect
-from app.jobs.job import Job, Status
+from app.jobs.job import Job, JobStatus
 from app.jobs.news import News
 from app.jobs.settings import JobSettings
 
@@ -134,11 +134,11 @@ class Store:
             due = await self.client.zrange(self.due_key, "-inf", now, byscore=True, offset=0, num=limit)
         return cast(list[str], due)
 
-    async def latest(self, status: Status | None, limit: int) -> list[Job]:
+    async def latest(self, status: JobStatus | None, limit: int) -> list[Job]:
         """Those whose status changed last, of that status or of all."""
         async with answering():
             async with self.client.pipeline(transaction=False) as pipe:
-                for each in [status] if status else get_args(Status):
+                for each in [status] if status else get_args(JobStatus):
                     pipe.zrange(self._index(each), 0, limit - 1, desc=True, withscores=True)
                 found = [pair for pairs in await pipe.execute() for pair in pairs]
             ids = [job_id for job_id, _ in nlargest(limit, found, key=lambda pair: pair[1])]

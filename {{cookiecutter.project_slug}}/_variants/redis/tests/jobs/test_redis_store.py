@@ -128,7 +128,7 @@ async def test_all_who_watch_share_one_connection(store: Store) -> None:
 
 
 async def test_after_a_lost_connection_everybody_looks(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(news, "AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(news, "RESUBSCRIBE_SECONDS", 0.01)
     await store.create(a_job(), "{}")
     with store.watch("j") as event:
         for _ in range(3):
@@ -139,7 +139,7 @@ async def test_after_a_lost_connection_everybody_looks(store: Store, monkeypatch
 
 async def test_a_connection_that_is_silent_is_replaced(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(news, "SILENCE_SECONDS", 0.05)
-    monkeypatch.setattr(news, "AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(news, "RESUBSCRIBE_SECONDS", 0.01)
     with store.watch("j") as event:
         for _ in range(3):
             await asyncio.wait_for(event.wait(), 5)
