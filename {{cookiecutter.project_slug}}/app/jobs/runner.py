@@ -48,7 +48,7 @@ async def run(store: Store, job_id: str, settings: JobSettings) -> None:
         return job.begin(holder, time.time(), settings.job_lease_seconds, limits(job.task, settings).max_attempts)
 
     try:
-        job = await _answered(lambda: store.update(job_id, begin))
+        job, payload = await _answered(lambda: store.begin(job_id, begin))
     except NotFound:
         log.info("job %s is not known (any more)", job_id)
         return
@@ -60,7 +60,7 @@ async def run(store: Store, job_id: str, settings: JobSettings) -> None:
         log.error("job %s failed: none of its %d attempts came to an end", job_id, job.attempts)
         return
     try:
-        await _attempt(store, job, holder, settings)
+        await _attempt(store, job, payload, holder, settings)
     except NotYours:
         log.warning(
             "job %s: attempt %d counts for nothing: the job was cancelled, or its lease ran out, as it does when the "
@@ -70,11 +70,13 @@ async def run(store: Store, job_id: str, settings: JobSettings) -> None:
         )
 
 
-async def _attempt(store: Store, job: Job, holder: str, settings: JobSettings) -> None:
+async def _attempt(store: Store, job: Job, payload: str, holder: str, settings: JobSettings) -> None:
     context = JobContext(job.id, job.attempts)
     max_attempts, timeout = limits(job.task, settings)
     try:
-        result = to_json(await _held(store, job, holder, context, settings.job_lease_seconds, timeout)).decode()
+        result = to_json(
+            await _held(store, job, payload, holder, context, settings.job_lease_seconds, timeout)
+        ).decode()
     except NotYours:
         raise
     except Exception as error:
@@ -106,9 +108,11 @@ async def _answered(call: Callable[[], Awaitable[T]]) -> T:
             await asyncio.sleep(STORE_RETRY_SECONDS)
 
 
-async def _held(store: Store, job: Job, holder: str, context: JobContext, lease: float, limit: float) -> Any:
+async def _held(
+    store: Store, job: Job, payload: str, holder: str, context: JobContext, lease: float, limit: float
+) -> Any:
     """Runs the body while the lease is renewed; ends it when the lease is lost or the time is over."""
-    body = asyncio.create_task(_body(store, job, context))
+    body = asyncio.create_task(_body(job, payload, context))
     renewing = asyncio.create_task(_renew(store, job.id, holder, context, lease))
     try:
         await asyncio.wait({body, renewing}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
@@ -127,14 +131,10 @@ async def _held(store: Store, job: Job, holder: str, context: JobContext, lease:
             log.error("job %s was stopped and has not ended %g s later: it is left behind", job.id, CLEANUP_SECONDS)
 
 
-async def _body(store: Store, job: Job, context: JobContext) -> Any:
+async def _body(job: Job, text: str, context: JobContext) -> Any:
     task = TASKS.get(job.task)
     if task is None:
         raise Refused(f"There is no task {job.task!r} in this version of the service.")
-    try:
-        text = await _answered(lambda: store.payload(job.id))
-    except NotFound as error:
-        raise NotYours(job.id) from error
     try:
         payload = task.payload.model_validate_json(text)
     except ValidationError as error:

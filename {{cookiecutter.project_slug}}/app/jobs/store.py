@@ -47,17 +47,16 @@ class Store:
     async def get(self, job_id: str) -> Job:
         return self._entry(job_id).job
 
-    async def payload(self, job_id: str) -> str:
-        return self._entry(job_id).payload
-
     async def result(self, job_id: str) -> str | None:
         return self._entry(job_id).result
 
     async def update(
         self, job_id: str, change: Callable[[Job], Job], result: str | None = None, seen: Job | None = None
     ) -> Job:
-        """Applies `change` to the record atomically; when it raises, the record stays as it was. `seen` is the
-        record as the caller last wrote it, and makes no difference here."""
+        """Applies `change` to the record atomically. When `change` raises, the record stays as it was.
+
+        `seen` is the record as the caller wrote it last. It makes no difference here.
+        """
         entry = self._entry(job_id)
         before, entry.job = entry.job, change(entry.job)
         if entry.job.status != before.status:
@@ -70,6 +69,11 @@ class Store:
         if entry.job.ended:
             self._ended.append((entry.job.ended_at, job_id))
         return entry.job
+
+    async def begin(self, job_id: str, change: Callable[[Job], Job]) -> tuple[Job, str]:
+        """The same as `update`, and gives the job's payload as well."""
+        entry = self._entry(job_id)
+        return await self.update(job_id, change), entry.payload
 
     async def due(self, now: float, limit: int) -> list[str]:
         """The ids of jobs that somebody must look at by `now`, those that have waited longest first."""

@@ -147,25 +147,26 @@ async def test_what_is_done_is_not_done_again_because_the_store_was_away(
     outcome: BaseException | None,
     status: str,
 ) -> None:
-    update, payload = store.update, store.payload
-    lost = ["running", "payload", status]
+    begin, update, lost = store.begin, store.update, ["running", status]
 
-    async def unsteady(*arguments: Any, **options: Any) -> Job:
-        job = await update(*arguments, **options)
+    def lose(job: Job) -> None:
         if job.status in lost:  # it is written, and the answer does not come
             lost.remove(job.status)
             raise Unavailable("away")
+
+    async def unsteady_begin(*arguments: Any) -> tuple[Job, str]:
+        job, payload = await begin(*arguments)
+        lose(job)
+        return job, payload
+
+    async def unsteady_update(*arguments: Any, **options: Any) -> Job:
+        job = await update(*arguments, **options)
+        lose(job)
         return job
 
-    async def unsteady_payload(job_id: str) -> str | bytes:
-        if "payload" in lost:
-            lost.remove("payload")
-            raise Unavailable("away")
-        return await payload(job_id)
-
     monkeypatch.setattr(runner, "STORE_RETRY_SECONDS", 0)
-    monkeypatch.setattr(store, "update", unsteady)
-    monkeypatch.setattr(store, "payload", unsteady_payload)
+    monkeypatch.setattr(store, "begin", unsteady_begin)
+    monkeypatch.setattr(store, "update", unsteady_update)
     await accepted(store, Scripted(outcome), monkeypatch, max_attempts=2)
     await run(store, "j", job_settings)
     job = await store.get("j")
