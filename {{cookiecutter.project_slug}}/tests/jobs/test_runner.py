@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from pydantic_core import to_json
 
 from app.errors import NotFound, Unavailable
-from app.jobs import runner
+from app.jobs import lease, runner
 from app.jobs.definition import TASKS, JobContext, Task
 from app.jobs.job import Job
 from app.jobs.runner import run
@@ -53,8 +53,8 @@ class Scripted:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "RENEWALS", 750)
-    monkeypatch.setattr(runner, "PROGRESS_SECONDS", 0.01)
+    monkeypatch.setattr(lease, "RENEWALS", 750)
+    monkeypatch.setattr(lease, "PROGRESS_SECONDS", 0.01)
 
 
 async def accepted(
@@ -164,7 +164,7 @@ async def test_what_is_done_is_not_done_again_because_the_store_was_away(
         lose(job)
         return job
 
-    monkeypatch.setattr(runner, "STORE_RETRY_SECONDS", 0)
+    monkeypatch.setattr(lease, "STORE_RETRY_SECONDS", 0)
     monkeypatch.setattr(store, "begin", unsteady_begin)
     monkeypatch.setattr(store, "update", unsteady_update)
     await accepted(store, Scripted(outcome), monkeypatch, max_attempts=2)
@@ -204,6 +204,20 @@ async def test_a_running_job_renews_its_lease_and_shows_its_progress(
     finish.set()
     await running
     assert (await store.get("j")).attempts == 1
+
+
+async def test_progress_that_a_job_makes_at_once_is_shown_at_once(
+    store: Store, job_settings: JobSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not with the first renewal: that is some seconds away."""
+    monkeypatch.setattr(lease, "PROGRESS_SECONDS", 0.01)
+    await accepted(store, Scripted(finish := asyncio.Event()), monkeypatch)
+    running = asyncio.create_task(run(store, "j", job_settings))
+    async with asyncio.timeout(job_settings.job_lease_seconds / lease.RENEWALS / 2):
+        while (await store.get("j")).progress.message != "half":
+            await asyncio.sleep(0.01)
+    finish.set()
+    await running
 
 
 @pytest.mark.usefixtures("quick")
