@@ -69,8 +69,8 @@ class Lease:
 
 
 async def take(store: Store, job_id: str, settings: JobSettings) -> tuple[Lease, str]:
-    """Begins an attempt at the job, which counts from now on, and gives the lease and the job's payload. The job may
-    have ended instead: it has when no attempt is left.
+    """Begins an attempt at the job, and gives the lease and the job's payload. The attempt counts from now on. If
+    none was left, the job has ended instead.
 
     Raises NotFound, and NotYours when the job is not to be run now.
     """
@@ -84,7 +84,8 @@ async def take(store: Store, job_id: str, settings: JobSettings) -> tuple[Lease,
 
 
 async def answered(call: Callable[[], Awaitable[T]]) -> T:
-    """Repeats the call until the store answers: a store that was away must not cost an attempt, or what it has done."""
+    """Repeats the call until the store answers. What was done must not be lost or done again because the store was away
+    at that moment."""
     while True:
         try:
             return await call()

@@ -47,7 +47,7 @@ async def add_document(
     response: Response,
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
 ) -> JobView:
-    """Sent twice with the same `Idempotency-Key`, it is one job."""
+    """Two requests with the same `Idempotency-Key` are one job."""
     job = await jobs.enqueue(index_document, document, caller=caller, key=idempotency_key)
     response.headers["Location"] = f"/jobs/{job.id}"
     return await _view(jobs, job)
@@ -57,7 +57,7 @@ async def add_document(
 async def list_jobs(
     jobs: JobsDep, status: JobStatus | None = None, limit: Annotated[int, Query(ge=1, le=100)] = 20
 ) -> list[JobSummary]:
-    """The latest first, by when their status changed; without results."""
+    """Those whose status changed last come first. Results are left out."""
     return [JobSummary.model_validate(job) for job in await jobs.latest(status, limit)]
 
 

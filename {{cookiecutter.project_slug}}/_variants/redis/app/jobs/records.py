@@ -83,10 +83,11 @@ class Records:
         result: str | None = None,
         gives_payload: bool = False,
     ) -> tuple[Job, str | None]:
-        """Applies `change` to the record, which is `raw` as far as the caller knows: if it is another one by now, it is
-        read, and `change` is applied to that. Gives the new record and, if `gives_payload`, the payload.
+        """Applies `change` to the record, and gives the new one. When `change` raises, nothing is written.
 
-        `payload` is only written with a new record. `retention` is in seconds, and counts once the job has ended.
+        `raw` is the record as far as the caller knows. If somebody has changed it since, it is read, and `change` is
+        applied to what it is now. `retention` is in seconds, from the job's end. `payload` is written with a new record
+        only. `gives_payload` asks for the payload as well, which is None when it is gone.
         """
         while True:
             before = load(raw)
@@ -116,12 +117,12 @@ class Records:
             raw = await self.read(job_id)
 
     async def set_aside(self, job_id: str, seconds: float) -> None:
-        """A job that this version can't run is looked at again only after that time, and holds up no other job."""
+        """Nobody looks at the job for so many seconds: it can't be run, and must not hold up others."""
         async with answering():
             await self._client.zadd(self.due_key, {job_id: time.time() + seconds}, xx=True)
 
     async def forget(self, job_id: str) -> None:
-        """A job without a record is not looked at any more."""
+        """Nobody looks at the job any more, if it has no record."""
         async with answering():
             await self._forget([self.key(job_id, "record"), self.due_key], [job_id])
 

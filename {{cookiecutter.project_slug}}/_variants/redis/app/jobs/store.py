@@ -33,7 +33,8 @@ ASIDE_SECONDS = 60.0
 
 
 class Store:
-    """Each call raises Unavailable when Redis does not answer in time."""
+    """Calls raise Unavailable when Redis does not answer in time. Those that take an id raise NotFound when there is no
+    such job, but for `result`."""
 
     def __init__(self, client: Redis, settings: JobSettings) -> None:
         self.client = client
@@ -52,7 +53,7 @@ class Store:
                 yield store
 
     async def create(self, job: Job, payload: str) -> Job:
-        """Writes the record, unless there is a job of that id already. Gives the job that is there then."""
+        """Adds the job, and gives it. If there is a job of that id already, gives that one and changes nothing."""
         try:
             created, _ = await self.records.write(
                 job.id, None, lambda found: found or job, retention=self.retention, payload=payload
@@ -88,13 +89,13 @@ class Store:
         return job, payload
 
     async def due(self, now: float, limit: int) -> list[str]:
-        """The ids of jobs that somebody must look at by `now`, those that have waited longest first."""
+        """The ids of jobs that are due at `now`, those first that have been due for longest."""
         async with answering():
             due = await self.client.zrange(self.records.due_key, "-inf", now, byscore=True, offset=0, num=limit)
         return cast(list[str], due)
 
     async def latest(self, status: JobStatus | None, limit: int) -> list[Job]:
-        """Those whose status changed last, of that status or of all."""
+        """The jobs whose status changed last, the latest first. With `status`, only those that have it."""
         async with answering():
             async with self.client.pipeline(transaction=False) as pipe:
                 for each in [status] if status else get_args(JobStatus):
@@ -106,11 +107,11 @@ class Store:
         for raw in cast(list[str | None], records):
             with suppress(Unreadable):
                 jobs.append(load(raw))
-        # Between the two looks a record may have changed its status, or may have expired.
+        # Between the two looks a job may have changed its status, or its record may have expired.
         return [job for job in jobs if job and status in (None, job.status)]
 
     async def news(self, job_id: str, after: int, limit: int) -> tuple[Job, list[dict[str, Any]]]:
-        """The record, and the next events behind the first `after` that the job has had."""
+        """The record, and up to `limit` of the job's events, without the first `after`."""
         async with answering(), self.client.pipeline() as pipe:
             pipe.get(self.records.key(job_id, "record"))
             pipe.lrange(self.records.key(job_id, "events"), after, after + limit - 1)
