@@ -112,10 +112,10 @@ RQ = (
 ON_CELERY = (Contestant("celery", "Celery", "#e45756", CELERY, "celery"), ours(*ALONE["celery"]))
 DRAMATIQ = ("-m", "dramatiq", "bare_dramatiq", *ALONE["dramatiq"])
 ON_DRAMATIQ = (Contestant("dramatiq", "Dramatiq", "#e45756", DRAMATIQ, "default"), ours(*ALONE["dramatiq"]))
-# What a web server costs that waits or is followed is the same whichever library carries its jobs; how long its loop
-# stands still while it posts them differs little between two libraries that are called alike.
+# What an attempt costs, and a web server that waits or is followed, is the same whichever library carries the jobs; how
+# long a server's loop stands still while it posts them differs little between two libraries that are called alike.
 QUEUES = (
-    Queue("rq", "RQ", ("rq", "redis"), RQ, ("accept", "posts", "run", "kill", "wait", "follow"), forks=True),
+    Queue("rq", "RQ", ("rq", "redis"), RQ, ("accept", "attempt", "posts", "run", "kill", "wait", "follow"), forks=True),
     Queue("celery-redis", "Celery on Redis", ("celery", "redis"), ON_CELERY, ("accept", "posts", "run", "kill")),
     Queue("celery-rabbitmq", "Celery on RabbitMQ", ("celery", "amqp", "redis"), ON_CELERY),
     Queue("dramatiq-redis", "Dramatiq on Redis", ("dramatiq", "redis"), ON_DRAMATIQ),

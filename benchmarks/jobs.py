@@ -125,6 +125,21 @@ def measure_accepting(bench: Bench, sizes: Sizes, figures: Figures) -> None:
                 add("a job accepted, the relay beside, CPU of both", "us", name, took["cpu"] * per)
 
 
+def measure_attempts(bench: Bench, sizes: Sizes, figures: Figures) -> None:
+    """What an attempt at a trivial job costs beside its body: all in one process, without a queue in between."""
+    contestant = bench.queue.ours
+    bench.flush()
+    with bench.accepting(contestant) as accepting:
+        accepting("accept", sizes.accepted, sizes.warm)
+        took = accepting("attempt", sizes.warm)
+    for name, unit, value in (
+        ("round trips to Redis", "", took["reads"]),
+        ("wall clock", "us", took["seconds"] * 1e6),
+        ("CPU", "us", took["cpu"] * 1e6),
+    ):
+        figures.add("attempt", f"an attempt at a trivial job, {name}", unit, contestant.name, value / took["jobs"])
+
+
 def measure_posts(bench: Bench, sizes: Sizes, figures: Figures) -> None:
     """What a web server's event loop has to stand while documents are posted to it, many at once."""
     for contestant in bench.in_turn():
@@ -268,6 +283,7 @@ def measure_following(bench: Bench, sizes: Sizes, figures: Figures) -> None:
 
 METRICS = {
     "accept": measure_accepting,
+    "attempt": measure_attempts,
     "posts": measure_posts,
     "run": measure_running,
     "kill": measure_kills,

@@ -32,7 +32,7 @@ def who_has(queue: str) -> dict[str, list[set[str]]]:
     if queue in ("rq", "celery-redis"):
         who["posts"] = [both | threads] * 6
     if queue == "rq":
-        who |= {"wait": [both, *[OURS_ALONE] * 2], "follow": [OURS_ALONE] * 2}
+        who |= {"attempt": [OURS_ALONE] * 3, "wait": [both, *[OURS_ALONE] * 2], "follow": [OURS_ALONE] * 2}
     if not Path("/proc/self/stat").exists():  # where the CPU of a session is
         who["run"].pop()
     return who

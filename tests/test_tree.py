@@ -17,8 +17,8 @@ COMMON = {
     "error_handlers.py errors.py feedback.py health.py logs.py main.py middleware.py page.py settings.py shutdown.py",
     "app/chat/": "__init__.py dependencies.py front_ends.py generation.py room.py routes.py usage.py",
     "app/chat/providers/": "__init__.py base.py echo.py settings.py",
-    "app/jobs/": "__init__.py backend.py definition.py dependencies.py events.py job.py queue.py relay.py room.py "
-    "routes.py runner.py settings.py store.py tasks.py watchers.py",
+    "app/jobs/": "__init__.py backend.py definition.py dependencies.py events.py job.py lease.py queue.py relay.py "
+    "room.py routes.py runner.py settings.py store.py tasks.py watchers.py",
     "app/streams/": "__init__.py docs.py events.py response.py wire.py",
     "app/web/": "api.js chat.js documents.js icon.svg index.html page.css page.js",
     "tests/": "__init__.py apps.py asgi.py conftest.py providers.py server.py sse.py test_background.py "

@@ -12,4 +12,4 @@ log = logging.getLogger("app.usage")
 
 async def record_usage(generation: Generation) -> None:
     answer = {"stream": generation.id, "model": generation.model, "reason": generation.reason}
-    log.info("usage", extra=answer | generation.usage)
+    log.info("usage", extra={**answer, **generation.usage})

@@ -1,4 +1,4 @@
-"""What a job is to those who write one: `@task` and the context that its function is given."""
+"""What those who write a job use: `@task`, and the context that the job's function is given."""
 
 import inspect
 import math
@@ -18,27 +18,38 @@ R = TypeVar("R")
 
 
 class JobContext:
+    """What a job's function knows of its attempt.
+
+    `key` is the job's id, and the same on each attempt. `attempt` is the number of this one, from 1.
+    """
+
     def __init__(self, key: str, attempt: int) -> None:
-        self.key = key  # the job's id, the same on each attempt
-        self.attempt = attempt  # from 1
+        self.key = key
+        self.attempt = attempt
         self.latest = Progress()
 
     def progress(self, fraction: float, message: str = "") -> None:
-        """`fraction` from 0 to 1. Cheap, callable from any thread: the runner writes it, at most 4 times a second."""
+        """Tells those who follow the job how far it is.
+
+        `fraction` is from 0 to 1. `message` is cut after 500 characters. A call costs little, and may come from any
+        thread: the latest progress is written at most four times a second.
+        """
         message = message[:MESSAGE_CHARS].encode("utf-8", "replace").decode()  # a file's name may not be UTF-8
         self.latest = Progress(fraction=max(0.0, min(1.0, fraction)), message=message)
 
 
 @dataclass(frozen=True)
 class Task(Generic[P, R]):
-    """A function with its limits; called, it is the function. None stands for the setting: JOB_MAX_ATTEMPTS, or
-    JOB_TIMEOUT_SECONDS for each attempt."""
+    """A job's function with its limits. To call the task is to call the function.
+
+    A limit that is None is that of the settings.
+    """
 
     name: str
     function: Callable[[JobContext, P], Awaitable[R]]
     payload: type[P]
     max_attempts: int | None = None
-    timeout: float | None = None
+    timeout: float | None = None  # seconds, of each attempt
 
     def __call__(self, context: JobContext, payload: P) -> Awaitable[R]:
         return self.function(context, payload)
@@ -50,10 +61,20 @@ TASKS: dict[str, Task[Any, Any]] = {}
 def task(
     *, max_attempts: int | None = None, timeout: float | None = None
 ) -> Callable[[Callable[[JobContext, P], Awaitable[R]]], Task[P, R]]:
-    """Makes an async function of a JobContext and a Pydantic model a task, known by its name: whoever renames it must
-    let the jobs of the old name end first. What it returns is kept as JSON. `timeout` is in seconds.
+    """Makes an async function a task, whose jobs can be enqueued.
 
-    Raises TypeError or ValueError, with the function's name, for what could never run.
+        @task()                               the limits of the settings
+        @task(max_attempts=1)                 never tried again
+        @task(max_attempts=5, timeout=60.0)   five attempts, each of a minute at most
+
+    The function takes a JobContext and a Pydantic model, the payload. What it returns is kept as JSON. Its name is the
+    task's name in every record: let the jobs of the old name end before you rename it.
+
+    `max_attempts` is how often a job is tried before it has failed: at least once, by default JOB_MAX_ATTEMPTS times.
+    `timeout` is how many seconds one attempt may take, by default JOB_TIMEOUT_SECONDS.
+
+    Raises TypeError for another kind of function, and ValueError for a name that is taken or a limit out of range. The
+    function's name is in the message.
     """
 
     def register(function: Callable[[JobContext, P], Awaitable[R]]) -> Task[P, R]:

@@ -5,8 +5,9 @@
                  │  └────> retrying ──> running      after a failure, or when the lease has run out
     queued, running, retrying ──> cancelled
 
-One time, `due`, says when somebody must look at the job next: when it was asked for, the end of its lease, the pause
-before a retry, or the repeat of a message that the broker may have lost. Whichever it is, the job is dispatched then.
+`due` is the one time at which somebody must look at the job next: when it is to begin, when its lease ends, when the
+pause before a retry is over, or when a message that the broker may have lost is to be repeated. Whichever of these it
+is, the job is dispatched then.
 """
 
 from typing import Any, Literal, Self
@@ -15,10 +16,10 @@ from pydantic import BaseModel, Field
 
 from app.errors import Conflict
 
-Status = Literal["queued", "running", "retrying", "succeeded", "failed", "cancelled"]
-ENDED: frozenset[Status] = frozenset({"succeeded", "failed", "cancelled"})
+JobStatus = Literal["queued", "running", "retrying", "succeeded", "failed", "cancelled"]
+ENDED: frozenset[JobStatus] = frozenset({"succeeded", "failed", "cancelled"})
 MAX_PAUSE_SECONDS = 120.0
-DOUBLINGS = 10  # far past the longest pause, and no float overflows: a job may wait for weeks
+DOUBLINGS = 10  # enough for the longest pause; without a bound, a job that waits for weeks would overflow a float
 
 
 class NotYours(Exception):
@@ -39,7 +40,7 @@ class JobError(BaseModel, frozen=True, extra="allow"):
 
 
 class Job(BaseModel, frozen=True, extra="allow"):
-    """Fields of a later version are ignored, and kept: both run side by side while that one is deployed."""
+    """Fields that a later version has added are ignored and kept: while it is deployed, both run side by side."""
 
     id: str
     task: str
@@ -48,7 +49,7 @@ class Job(BaseModel, frozen=True, extra="allow"):
     caller: str = "anonymous"  # who asked, as `CallerDep` names them
     created_at: float
     due: float | None  # None when nobody needs to look again
-    status: Status = "queued"
+    status: JobStatus = "queued"
     attempts: int = 0
     dispatches: int = 0  # since the last attempt began
     holder: str | None = None  # who has the lease
@@ -62,8 +63,8 @@ class Job(BaseModel, frozen=True, extra="allow"):
         return self.status in ENDED
 
     def dispatched(self, now: float, pause: float) -> Self:
-        """Takes the lease from a holder that let it run out. The pause before the next dispatch doubles each time, so
-        that a long queue gets few repeats."""
+        """Takes the lease from a holder that let it run out. `pause` is the seconds until the job is dispatched again,
+        if nobody begins it. They double with each dispatch, so that a long queue gets few repeats."""
         if self.due is None or self.due > now:
             raise NotYours(self.id)
         return self._with(
@@ -74,10 +75,12 @@ class Job(BaseModel, frozen=True, extra="allow"):
         )
 
     def begin(self, holder: str, now: float, lease: float, max_attempts: int) -> Self:
-        """Counts the attempt before it is made: a job that kills its process ends as failed, not as an endless loop."""
-        if self.holder == holder:  # it has begun, and the answer to that was lost
+        """Counts the attempt before it is made, so that a job which kills its process fails in the end, and does not
+        run for ever. `lease` is in seconds."""
+        if self.holder == holder:  # it has begun already, and the store's answer was lost
             return self
-        # Without a dispatch since the last attempt, this message is an old one: somebody holds the job, or it pauses.
+        # Nothing was dispatched since the last attempt began. So the message is an old one: somebody holds the job, or
+        # the pause before its retry is not over.
         if self.due is None or not self.dispatches:
             raise NotYours(self.id)
         if self.attempts >= max_attempts:
@@ -104,7 +107,7 @@ class Job(BaseModel, frozen=True, extra="allow"):
         return self._held_by(holder)._end("succeeded", now, progress=done, error=None)
 
     def fail(self, holder: str, now: float, progress: Progress, error: JobError, retry_in: float | None) -> Self:
-        """`retry_in` seconds, or None when this was the last attempt."""
+        """`retry_in` is in seconds, or None when this was the last attempt."""
         job = self._held_by(holder)._with(progress=progress, error=error)
         if retry_in is None:
             return job._end("failed", now)
@@ -139,7 +142,7 @@ class Job(BaseModel, frozen=True, extra="allow"):
             raise NotYours(self.id)
         return self
 
-    def _end(self, status: Status, now: float, **changes: Any) -> Self:
+    def _end(self, status: JobStatus, now: float, **changes: Any) -> Self:
         return self._with(status=status, holder=None, due=None, ended_at=now, **changes)
 
     def _with(self, **changes: Any) -> Self:

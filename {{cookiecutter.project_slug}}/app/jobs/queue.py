@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from app.errors import Conflict, Unavailable
 from app.jobs.definition import P, Task
 from app.jobs.events import follow, resume
-from app.jobs.job import Job, Status
+from app.jobs.job import Job, JobStatus
 from app.jobs.store import Store
 from app.logs import request_id
 from app.streams.events import Event
@@ -77,7 +77,7 @@ class JobQueue:
         text = await self._store.result(job_id)
         return None if text is None else json.loads(text)
 
-    async def latest(self, status: Status | None, limit: int) -> list[Job]:
+    async def latest(self, status: JobStatus | None, limit: int) -> list[Job]:
         """Those whose status changed last, of that status or of all."""
         return await self._store.latest(status, limit)
 

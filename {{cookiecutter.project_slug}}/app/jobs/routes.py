@@ -6,8 +6,8 @@ from pydantic import BaseModel
 
 from app.dependencies import CallerDep
 from app.jobs.dependencies import JobsDep
-from app.jobs.events import JobStatus
-from app.jobs.job import Job, JobError, Progress, Status
+from app.jobs.events import JobChanged
+from app.jobs.job import Job, JobError, JobStatus, Progress
 from app.jobs.queue import JobQueue
 from app.jobs.tasks import Document, index_document
 from app.streams.docs import stream_docs
@@ -18,8 +18,8 @@ router = APIRouter(tags=["jobs"])
 FOLLOW_DOCS = stream_docs(
     "A `status` for each change, and one `done` when the job has ended, whose `reason` is `end`, `error` or "
     "`cancelled`.",
-    JobStatus("running", {"fraction": 0.5, "message": "chunk 17 of 34"}),
-    JobStatus("succeeded", {"fraction": 1.0, "message": "chunk 34 of 34"}),
+    JobChanged("running", {"fraction": 0.5, "message": "chunk 17 of 34"}),
+    JobChanged("succeeded", {"fraction": 1.0, "message": "chunk 34 of 34"}),
     Done(),
 )
 
@@ -27,7 +27,7 @@ FOLLOW_DOCS = stream_docs(
 class JobSummary(BaseModel, from_attributes=True):
     id: str
     task: str
-    status: Status
+    status: JobStatus
     attempts: int
     progress: Progress
     error: JobError | None
@@ -48,7 +48,7 @@ async def add_document(
     response: Response,
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
 ) -> JobView:
-    """Sent twice with the same `Idempotency-Key`, it is one job."""
+    """Two requests with the same `Idempotency-Key` are one job."""
     job = await jobs.enqueue(index_document, document, caller=caller, key=idempotency_key)
     response.headers["Location"] = f"/jobs/{job.id}"
     return await _view(jobs, job)
@@ -56,9 +56,9 @@ async def add_document(
 
 @router.get("/jobs")
 async def list_jobs(
-    jobs: JobsDep, status: Status | None = None, limit: Annotated[int, Query(ge=1, le=100)] = 20
+    jobs: JobsDep, status: JobStatus | None = None, limit: Annotated[int, Query(ge=1, le=100)] = 20
 ) -> list[JobSummary]:
-    """The latest first, by when their status changed; without results."""
+    """Those whose status changed last come first. Results are left out."""
     return [JobSummary.model_validate(job) for job in await jobs.latest(status, limit)]
 
 

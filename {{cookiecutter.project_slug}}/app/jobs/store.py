@@ -9,7 +9,7 @@ from heapq import nlargest, nsmallest
 from typing import Any, Self
 
 from app.errors import NotFound
-from app.jobs.job import Job, Status
+from app.jobs.job import Job, JobStatus
 from app.jobs.settings import JobSettings
 from app.jobs.watchers import Watchers
 
@@ -18,14 +18,16 @@ from app.jobs.watchers import Watchers
 class _Entry:
     job: Job
     payload: str
-    changed_at: float  # when its status did
+    changed_at: float  # when its status changed last
     result: str | None = None
     events: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Store:
+    """Calls that take an id raise NotFound when there is no such job."""
+
     def __init__(self, retention_seconds: float) -> None:
-        """An ended job is forgotten `retention_seconds` after its end, with all that belongs to it."""
+        """A job is forgotten `retention_seconds` after its end, with all that belongs to it."""
         self.retention = retention_seconds
         self._entries: dict[str, _Entry] = {}
         self._ended: deque[tuple[float | None, str]] = deque()
@@ -38,7 +40,7 @@ class Store:
         yield cls(settings.job_retention_seconds)
 
     async def create(self, job: Job, payload: str) -> Job:
-        """Returns the job of that id that is there already, if there is one."""
+        """Adds the job, and gives it. If there is a job of that id already, gives that one and changes nothing."""
         self._forget()
         if job.id not in self._entries:
             self._entries[job.id] = _Entry(job, payload, time.time(), events=[job.event()])
@@ -47,17 +49,16 @@ class Store:
     async def get(self, job_id: str) -> Job:
         return self._entry(job_id).job
 
-    async def payload(self, job_id: str) -> str:
-        return self._entry(job_id).payload
-
     async def result(self, job_id: str) -> str | None:
         return self._entry(job_id).result
 
     async def update(
         self, job_id: str, change: Callable[[Job], Job], result: str | None = None, seen: Job | None = None
     ) -> Job:
-        """Applies `change` to the record atomically; when it raises, the record stays as it was. `seen` is the
-        record as the caller last wrote it, and makes no difference here."""
+        """Applies `change` to the record atomically. When `change` raises, the record stays as it was.
+
+        `seen` is the record as the caller wrote it last. It makes no difference here.
+        """
         entry = self._entry(job_id)
         before, entry.job = entry.job, change(entry.job)
         if entry.job.status != before.status:
@@ -71,19 +72,24 @@ class Store:
             self._ended.append((entry.job.ended_at, job_id))
         return entry.job
 
+    async def begin(self, job_id: str, change: Callable[[Job], Job]) -> tuple[Job, str]:
+        """The same as `update`, and gives the job's payload as well."""
+        entry = self._entry(job_id)
+        return await self.update(job_id, change), entry.payload
+
     async def due(self, now: float, limit: int) -> list[str]:
-        """The ids of jobs that somebody must look at by `now`, those that have waited longest first."""
+        """The ids of jobs that are due at `now`, those first that have been due for longest."""
         due = [(job.due, job.id) for job in (e.job for e in self._entries.values()) if job.due is not None]
         return [job_id for at, job_id in nsmallest(limit, due) if at <= now]
 
-    async def latest(self, status: Status | None, limit: int) -> list[Job]:
-        """Those whose status changed last, of that status or of all."""
+    async def latest(self, status: JobStatus | None, limit: int) -> list[Job]:
+        """The jobs whose status changed last, the latest first. With `status`, only those that have it."""
         self._forget()
         found = (entry for entry in self._entries.values() if status in (None, entry.job.status))
         return [entry.job for entry in nlargest(limit, found, key=lambda entry: entry.changed_at)]
 
     async def news(self, job_id: str, after: int, limit: int) -> tuple[Job, list[dict[str, Any]]]:
-        """The record, and the next events behind the first `after` that the job has had."""
+        """The record, and up to `limit` of the job's events, without the first `after`."""
         entry = self._entry(job_id)
         return entry.job, entry.events[after : after + limit]
 

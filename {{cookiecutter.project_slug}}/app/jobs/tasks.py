@@ -1,12 +1,14 @@
-"""The jobs themselves: yours to change. Each is an async function from a payload, a Pydantic model, to a result.
+"""The jobs themselves: yours to change. Each is an async function that takes a payload, a Pydantic model, and returns a
+result.
 
-A job may run more than once: when its process dies, or after a failure. Give `context.key`, the same on each
-attempt, to outside services as their idempotency key, and write it beside what you store, in one transaction.
+A job may run more than once: after a failure, or when its process dies. `context.key` is the same on each attempt. Give
+it to outside services as their idempotency key, and write it beside what you store, in one transaction.
 
-Work that does not await belongs in a thread (`asyncio.to_thread`): while it blocks the event loop the job's lease is
-not renewed, and after JOB_LEASE_SECONDS (15) the attempt counts as lost. A job that is cancelled or out of time is
-stopped where it awaits, and has 5 seconds to clean up; a thread that it has started is not stopped, and may still run
-beside the next attempt.
+Work that does not await belongs in a thread (`asyncio.to_thread`). While it blocks the event loop, the job's lease is
+not renewed, and after JOB_LEASE_SECONDS (15) the attempt counts as lost.
+
+A job that is cancelled or out of time is stopped where it awaits, and has 5 seconds to clean up. A thread that it has
+started is not stopped: it may still run beside the next attempt.
 """
 
 import asyncio
@@ -43,13 +45,13 @@ class Summary(BaseModel):
 
 @task()
 async def index_document(context: JobContext, document: Document) -> Summary:
-    """Counts the terms of each chunk: enough of an index to show where yours goes."""
+    """Counts the terms of each chunk. Your own index takes the place of this."""
     text = document.text
     index: list[Counter[str]] = []
     totals: Counter[str] = Counter()
     chunks = list(split(text))
     for number, (start, end) in enumerate(chunks, 1):
-        # In a thread, a chunk at a time: the event loop serves others meanwhile.
+        # In a thread, one chunk at a time, so that the event loop serves others meanwhile.
         index.append(await asyncio.to_thread(count_terms, text[max(0, start - OVERLAP_CHARS) : end]))
         totals.update(await asyncio.to_thread(count_terms, text[start:end]))
         context.progress(number / len(chunks), f"chunk {number} of {len(chunks)}")
@@ -62,7 +64,7 @@ async def index_document(context: JobContext, document: Document) -> Summary:
 
 
 def split(text: str) -> Iterator[tuple[int, int]]:
-    """Where each chunk begins and ends, without its overlap: at a space where there is one in reach."""
+    """Where each chunk begins and ends, without its overlap. A chunk ends at its last space, if it has one."""
     start = 0
     while start < len(text):
         end = start + CHUNK_CHARS

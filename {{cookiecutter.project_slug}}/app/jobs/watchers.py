@@ -12,7 +12,7 @@ class Watchers:
 
     @contextmanager
     def watch(self, job_id: str) -> Iterator[asyncio.Event]:
-        """The event is set whenever there may be news of the job; who waits for it clears it."""
+        """Gives an event that is set whenever there may be news of the job. Whoever waits for it clears it."""
         self._events[job_id].add(event := asyncio.Event())
         try:
             yield event

@@ -7,7 +7,7 @@ import pytest
 
 from app.errors import Unavailable
 from app.jobs import events as events_module
-from app.jobs.events import JobStatus, follow, resume
+from app.jobs.events import JobChanged, follow, resume
 from app.jobs.job import Job, Progress
 from app.jobs.store import Store
 from app.streams.events import Done
@@ -19,12 +19,12 @@ async def test_a_follower_sees_each_state_and_one_done(store: Store) -> None:
     job = await store.create(JOB, "{}")
     events = follow(store, job.id)
     nothing = {"fraction": 0.0, "message": ""}
-    assert await anext(events) == JobStatus("queued", nothing)
+    assert await anext(events) == JobChanged("queued", nothing)
     await store.update(job.id, lambda job: job.begin("me", 1, 15, 3))
-    assert await anext(events) == JobStatus("running", nothing)
+    assert await anext(events) == JobChanged("running", nothing)
     await store.update(job.id, lambda job: job.succeed("me", time.time(), Progress(message="all")))
     assert [event async for event in events] == [
-        JobStatus("succeeded", {"fraction": 1.0, "message": "all"}),
+        JobChanged("succeeded", {"fraction": 1.0, "message": "all"}),
         Done("end"),
     ]
 
@@ -38,12 +38,12 @@ async def test_a_follower_does_not_mind_what_a_later_version_says(
         return job, [{"state": "queued", "progress": {}, "place": 7}]
 
     monkeypatch.setattr(store, "news", later)
-    assert await anext(follow(store, job.id)) == JobStatus("queued", {})
+    assert await anext(follow(store, job.id)) == JobChanged("queued", {})
 
 
 async def test_a_follower_waits_while_the_store_is_away(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     job = await store.create(JOB, "{}")
-    monkeypatch.setattr(events_module, "AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(events_module, "LOOK_AGAIN_SECONDS", 0.01)
     events, news = follow(store, job.id), store.news
     await anext(events)
     await store.update(job.id, partial(Job.cancel, now=time.time()))
@@ -90,7 +90,7 @@ async def test_a_follower_looks_only_when_there_is_news(store: Store, monkeypatc
     following = asyncio.create_task(anext(events))
     await asyncio.sleep(0.1)
     await store.update(job.id, partial(Job.cancel, now=time.time()))
-    assert await asyncio.wait_for(following, 5) == JobStatus("cancelled", {"fraction": 0.0, "message": ""})
+    assert await asyncio.wait_for(following, 5) == JobChanged("cancelled", {"fraction": 0.0, "message": ""})
     assert looks <= 4  # at the start, at the first subscription, at the news
 
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from pydantic_core import to_json
 
 from app.errors import NotFound, Unavailable
-from app.jobs import runner
+from app.jobs import lease, runner
 from app.jobs.definition import TASKS, JobContext, Task
 from app.jobs.job import Job
 from app.jobs.runner import run
@@ -53,8 +53,8 @@ class Scripted:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "RENEWALS", 750)
-    monkeypatch.setattr(runner, "PROGRESS_SECONDS", 0.01)
+    monkeypatch.setattr(lease, "RENEWALS", 750)
+    monkeypatch.setattr(lease, "PROGRESS_SECONDS", 0.01)
 
 
 async def accepted(
@@ -147,25 +147,26 @@ async def test_what_is_done_is_not_done_again_because_the_store_was_away(
     outcome: BaseException | None,
     status: str,
 ) -> None:
-    update, payload = store.update, store.payload
-    lost = ["running", "payload", status]
+    begin, update, lost = store.begin, store.update, ["running", status]
 
-    async def unsteady(*arguments: Any, **options: Any) -> Job:
-        job = await update(*arguments, **options)
+    def lose(job: Job) -> None:
         if job.status in lost:  # it is written, and the answer does not come
             lost.remove(job.status)
             raise Unavailable("away")
+
+    async def unsteady_begin(*arguments: Any) -> tuple[Job, str]:
+        job, payload = await begin(*arguments)
+        lose(job)
+        return job, payload
+
+    async def unsteady_update(*arguments: Any, **options: Any) -> Job:
+        job = await update(*arguments, **options)
+        lose(job)
         return job
 
-    async def unsteady_payload(job_id: str) -> str | bytes:
-        if "payload" in lost:
-            lost.remove("payload")
-            raise Unavailable("away")
-        return await payload(job_id)
-
-    monkeypatch.setattr(runner, "AGAIN_SECONDS", 0)
-    monkeypatch.setattr(store, "update", unsteady)
-    monkeypatch.setattr(store, "payload", unsteady_payload)
+    monkeypatch.setattr(lease, "STORE_RETRY_SECONDS", 0)
+    monkeypatch.setattr(store, "begin", unsteady_begin)
+    monkeypatch.setattr(store, "update", unsteady_update)
     await accepted(store, Scripted(outcome), monkeypatch, max_attempts=2)
     await run(store, "j", job_settings)
     job = await store.get("j")
@@ -203,6 +204,20 @@ async def test_a_running_job_renews_its_lease_and_shows_its_progress(
     finish.set()
     await running
     assert (await store.get("j")).attempts == 1
+
+
+async def test_progress_that_a_job_makes_at_once_is_shown_at_once(
+    store: Store, job_settings: JobSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not with the first renewal: that is some seconds away."""
+    monkeypatch.setattr(lease, "PROGRESS_SECONDS", 0.01)
+    await accepted(store, Scripted(finish := asyncio.Event()), monkeypatch)
+    running = asyncio.create_task(run(store, "j", job_settings))
+    async with asyncio.timeout(job_settings.job_lease_seconds / lease.RENEWALS / 2):
+        while (await store.get("j")).progress.message != "half":
+            await asyncio.sleep(0.01)
+    finish.set()
+    await running
 
 
 @pytest.mark.usefixtures("quick")

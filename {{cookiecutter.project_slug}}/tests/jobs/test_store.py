@@ -20,17 +20,21 @@ def begin(job: Job) -> Job:
     return job.model_copy(update={"dispatches": 1}).begin("me", now=time.time(), lease=15, max_attempts=3)
 
 
+def as_it_is(job: Job) -> Job:
+    return job
+
+
 async def test_what_was_created_is_found(store: Store) -> None:
     await store.create(a_job(), '{"a":1}')
     assert await store.get("j") == a_job()
-    assert await store.payload("j") == '{"a":1}'
+    assert await store.begin("j", as_it_is) == (a_job(), '{"a":1}')
     assert await store.result("j") is None
 
 
 async def test_the_second_job_of_an_id_is_the_first(store: Store) -> None:
     await store.create(a_job(), "1")
     assert await store.create(a_job(task="other"), "2") == a_job()
-    assert await store.payload("j") == "1"
+    assert await store.begin("j", as_it_is) == (a_job(), "1")
 
 
 @pytest.mark.parametrize("part", ["record", "payload", "result", "events"])
@@ -41,11 +45,28 @@ async def test_an_id_names_nothing_but_a_job(store: Store, part: str) -> None:
 
 
 async def test_an_unknown_id_is_not_found(store: Store) -> None:
-    for call in (store.get("nobody"), store.payload("nobody"), store.news("nobody", 0, 1)):
+    for call in (store.get("nobody"), store.begin("nobody", begin), store.news("nobody", 0, 1)):
         with pytest.raises(NotFound):
             await call
     with pytest.raises(NotFound):
         await store.update("nobody", begin)
+
+
+async def test_who_begins_is_given_the_payload_also_when_the_first_answer_was_lost(store: Store) -> None:
+    begin = partial(Job.begin, holder="me", now=time.time(), lease=15, max_attempts=3)
+    await store.create(a_job(dispatches=1), '{"a":1}')
+    first = await store.begin("j", begin)
+    assert first == (await store.get("j"), '{"a":1}')
+    assert first[0].attempts == 1
+    assert await store.begin("j", begin) == first
+    assert len((await store.news("j", 0, 100))[1]) == 2
+
+
+async def test_a_beginning_that_is_refused_changes_nothing(store: Store) -> None:
+    await store.create(a_job(), "{}")
+    with pytest.raises(NotYours):
+        await store.begin("j", partial(Job.begin, holder="me", now=0, lease=15, max_attempts=3))
+    assert await store.get("j") == a_job()
 
 
 async def test_a_change_that_raises_leaves_everything_as_it_was(store: Store) -> None:

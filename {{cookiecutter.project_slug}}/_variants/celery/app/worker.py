@@ -1,7 +1,7 @@
 """`python -m app.worker`: Celery's own worker, on this project's queue. It takes the options of `celery worker`, and
 Celery's other commands find it as `celery -A app.worker`.
 
-`python -m app.worker health` says whether one of this host is alive, for a container's probe.
+`python -m app.worker health` says whether a worker of this host is alive, for a container's probe.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ ONE_QUEUE = (
     "app.worker: a worker listens to exactly one queue, the one that QUEUE_NAME names, for that is where the web "
     "server's relay hands jobs over and counts what waits. Start a worker for each queue instead."
 )
-# Chatter between workers that nobody here listens to; to begin with it makes each start a second longer.
+# Workers don't talk to each other: nobody here listens to that, and it makes each start a second longer.
 QUIET = ("--without-gossip", "--without-mingle")
 
 logs.set_up(Settings.read().log_level)
@@ -40,7 +40,7 @@ def run_job(job_id: str) -> None:
 
 @signals.setup_logging.connect
 def keep_logging(**_: Any) -> None:
-    """Celery sets up its own only where nobody says so."""
+    """Celery sets up logging of its own unless somebody is connected to this signal."""
 
 
 @signals.heartbeat_sent.connect
@@ -59,15 +59,15 @@ def end(**_: Any) -> None:
 
 
 def main(arguments: list[str]) -> str | None:
-    """What is wrong, if something is."""
+    """What is wrong, or None."""
     if arguments == ["health"]:
         return asyncio.run(health(settings))
     named = [each for each in arguments if each.startswith(("-Q", "--queues"))]
     if named or (arguments and not arguments[0].startswith("-")):
         return ONE_QUEUE
-    # By Celery's own name for it, that of the host, two on one host take each other's remote control away.
+    # Celery names a worker after its host, and two of the same name take each other's remote control away.
     name = f"--hostname={os.getpid()}@%h"
-    # Said here, the address does not come from a BROKER_URL in the environment, which may be somebody else's.
+    # With `-b`, Celery does not take the address from BROKER_URL in the environment, which may be somebody else's.
     itself = ["-A", f"{__name__}:celery", "-b", celery.conf.broker_url]
     celery_command.main([*itself, "worker", name, *QUIET, *arguments], prog_name="app.worker")
     return None

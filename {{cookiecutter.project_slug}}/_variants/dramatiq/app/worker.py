@@ -1,6 +1,6 @@
 """`python -m app.worker`: Dramatiq's own workers, on this project's queue. It takes the options of `dramatiq`.
 
-`python -m app.worker health` says whether one of this host is alive, for a container's probe.
+`python -m app.worker health` says whether a worker of this host is alive, for a container's probe.
 """
 
 import asyncio
@@ -26,9 +26,9 @@ from app.jobs.settings import JobSettings
 from app.jobs.transport import tune, worker_broker
 from app.settings import Settings
 
-log = logging.getLogger("app.worker")  # where this runs, its name is another
+log = logging.getLogger("app.worker")  # as a command, this module has another name
 LOOK_SECONDS = 1.0
-STOP_SECONDS = 5.0  # from the signal to the begin of a stop, for which Dramatiq looks once a second
+STOP_SECONDS = 5.0  # from the signal until the stop begins: Dramatiq looks for signals once a second
 ONE_QUEUE = (
     "app.worker: a worker listens to exactly one queue, the one that QUEUE_NAME names, for that is where the web "
     "server's relay hands jobs over and counts what waits. Start a worker for each queue instead."
@@ -36,7 +36,7 @@ ONE_QUEUE = (
 
 
 class Process(Middleware):
-    """What is particular to each process of a worker."""
+    """What each process of a worker does besides its jobs."""
 
     def __init__(self, settings: JobSettings, attempts: Attempts) -> None:
         self._settings = settings
@@ -59,22 +59,24 @@ class Process(Middleware):
         self._presence.end()
 
     def _watch(self) -> None:
-        """Dramatiq's processes do not notice that the one which has started them is dead: they would stay for ever."""
+        """Ends this process when its parent is dead. Dramatiq does not notice that, and the process would stay for
+        ever."""
         while os.getppid() == self._parent:
             self._presence.show()
             time.sleep(LOOK_SECONDS)
         os.kill(os.getpid(), signal.SIGTERM)
         if not self._stops.wait(STOP_SECONDS):
-            # It has only just started, and tells its parent so: multiprocessing's Event waits for the dead for ever.
+            # It has only just started, and is telling its parent so: multiprocessing's Event waits for a dead one for
+            # ever.
             os._exit(1)
 
 
 def set_up() -> None:
-    """What Dramatiq calls in each process."""
+    """Dramatiq calls this in each process."""
     logs.set_up(Settings.read().log_level)
     settings = JobSettings.read()
     attempts = Attempts(settings)
-    # None of its other middleware: no retries, for the relay and the record are above them all.
+    # None of Dramatiq's other middleware: it retries nothing, for the relay and the record do that.
     broker = worker_broker(settings, [TimeLimit(), Process(settings, attempts)])
 
     @dramatiq.actor(actor_name=RUN_JOB, queue_name=settings.queue_name, broker=broker)
@@ -86,7 +88,7 @@ def set_up() -> None:
 
 
 def main(arguments: list[str]) -> int | str | None:
-    """What is wrong, if something is."""
+    """The exit status, or what is wrong, or None."""
     if arguments == ["health"]:
         return asyncio.run(health(JobSettings.read()))
     parser: ArgumentParser = cli.make_argument_parser()  # type: ignore[no-untyped-call]

@@ -1,6 +1,6 @@
 """`python -m app.worker`: RQ's own worker, on this project's queue.
 
-`python -m app.worker health` says whether one of this host is alive, for a container's probe.
+`python -m app.worker health` says whether a worker of this host is alive, for a container's probe.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from app.jobs.workers import WORKER_TTL_SECONDS, live_workers, rq_queue
 from app.settings import Settings
 
 log = logging.getLogger(__name__)
-RECONNECTS = 30  # about two minutes: a worker that is in the middle of a job outlives a restart of Redis
+RECONNECTS = 30  # in about two minutes, so that a worker in the middle of a job outlives a restart of Redis
 ONE_QUEUE = (
     "app.worker: a worker listens to exactly one queue, the one that QUEUE_NAME names. On several, RQ pops with a "
     "command that forgets the job of a worker which dies at that moment. Start a worker for each queue instead."
@@ -36,20 +36,21 @@ ONE_QUEUE = (
 
 @cache
 def set_up() -> JobSettings:
-    """Once: a process that is forked for a job finds what its parent has read, which took a third of its time."""
+    """Sets up logging and reads the settings, once. A process that is forked for a job finds both done: they would take
+    a third of its time."""
     logs.set_up(Settings.read().log_level)
     return JobSettings.read()
 
 
 def run_job(job_id: str) -> None:
-    """What RQ calls, in a process of its own for each job."""
+    """RQ calls this, in a process of its own for each job."""
     settings = set_up()
     loop = asyncio.new_event_loop()
     try:
         loop.run_until_complete(_run_job(job_id, settings))
     finally:
-        # Not asyncio.run, which waits for what a job has left behind when it was stopped: a thread, or a body that
-        # catches its cancellation. Both end with this process, and the worker is free for the next job.
+        # Not asyncio.run: that waits for what a stopped job has left behind, a thread or a body that catches its
+        # cancellation. Both end with this process, and the worker is free for the next job.
         loop.close()
 
 
@@ -59,10 +60,10 @@ async def _run_job(job_id: str, settings: JobSettings) -> None:
 
 
 class Backoff(ExponentialBackoff):
-    """Says that Redis is away: the worker would wait in silence."""
+    """Logs that Redis is away. Without it, the worker would wait in silence."""
 
     def compute(self, failures: int) -> float:
-        if failures > 1:  # after the first, most are there again at once
+        if failures > 1:  # after the first failure, Redis is mostly there again at once
             log.warning("Redis does not answer; trying again (%d of %d)", failures, RECONNECTS)
         return super().compute(failures)
 
@@ -83,8 +84,8 @@ def rq_worker(settings: JobSettings, worker_class: type[BaseWorker]) -> BaseWork
 
 
 def health(settings: JobSettings) -> str | None:
-    """What is wrong with this host's workers. Nothing that a restart would cure, if Redis is away. One that was killed
-    counts as alive for WORKER_SILENT_SECONDS."""
+    """What is wrong with this host's workers, or None. It is None also when Redis is away, for a restart of the workers
+    would not cure that. A worker that was killed counts as alive for WORKER_SILENT_SECONDS."""
     retry = Retry(NoBackoff(), 0)
     with Redis.from_url(str(settings.redis_url), socket_timeout=ANSWER_SECONDS, retry=retry) as connection:
         try:
@@ -96,18 +97,18 @@ def health(settings: JobSettings) -> str | None:
 
 
 def main(arguments: list[str]) -> str | None:
-    """What is wrong, if something is."""
+    """What is wrong, or None."""
     if arguments == ["health"]:
         return health(JobSettings.read())
     if arguments:
         return ONE_QUEUE
-    # macOS forbids much of what its libraries do after a fork.
+    # macOS forbids its own libraries much of what they do in a process that was forked.
     worker_class = SpawnWorker if sys.platform == "darwin" else Worker
     rq_worker(set_up(), worker_class).work()
     return None
 
 
 if __name__ == "__main__":
-    from app import worker  # by the name under which RQ looks for `run_job`: else each fork would import it again
+    from app import worker  # by the name that RQ looks for: as `__main__`, each fork would import it again
 
     sys.exit(worker.main(sys.argv[1:]))

@@ -1,11 +1,11 @@
-"""What Celery is told of RabbitMQ: little, for its queues are durable and its messages persistent as they come."""
+"""What Celery is told of RabbitMQ. It is little: by default its queues are durable, and its messages persistent."""
 
 from typing import Any
 
 from app.jobs.connection import ANSWER_SECONDS
 from app.jobs.settings import JobSettings
 
-# Of the connection over which ids are handed over: it may not wait for ever.
+# For the connection over which ids are handed over: it must not wait for ever.
 SENDER_OPTIONS = {"read_timeout": ANSWER_SECONDS, "write_timeout": ANSWER_SECONDS}
 
 

@@ -5,10 +5,10 @@ from typing import Any
 from app.jobs.connection import ANSWER_SECONDS
 from app.jobs.settings import JobSettings
 
-# What a worker had fetched and not begun when it died comes back after this, in seconds; by default, after an hour. It
-# isn't needed, for the relay is faster, and does no harm.
+# In seconds; by default an hour. After this, a message comes back that a worker had fetched, but had not begun when it
+# died. It isn't needed, for the relay is faster, and does no harm.
 VISIBILITY_TIMEOUT = 30
-# Of the connection over which ids are handed over: it may not wait for ever.
+# For the connection over which ids are handed over: it must not wait for ever.
 SENDER_OPTIONS = {"socket_timeout": ANSWER_SECONDS}
 
 
@@ -17,6 +17,6 @@ def celery_settings(settings: JobSettings) -> dict[str, Any]:
     return {
         "broker_url": str(settings.redis_url),
         "broker_transport_options": options,
-        # Else each busy process holds one more message back, though another may have nothing to do.
+        # Without this, each busy process holds one more message, though another process may be idle.
         "worker_disable_prefetch": True,
     }

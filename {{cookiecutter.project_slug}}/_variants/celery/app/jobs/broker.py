@@ -11,7 +11,7 @@ from app.jobs.settings import JobSettings
 from app.jobs.transport import SENDER_OPTIONS, celery_settings
 
 RUN_JOB = "app.worker.run_job"
-_closing = threading.Lock()  # kombu may set the time limit of all new sockets meanwhile, and restore what it has found
+_closing = threading.Lock()  # to close, kombu may change the timeout of all new sockets, and put back what it found
 
 
 def celery_app(settings: JobSettings) -> Celery:
@@ -19,19 +19,19 @@ def celery_app(settings: JobSettings) -> Celery:
     app.conf.update(
         task_default_queue=settings.queue_name,
         task_ignore_result=True,  # the record has it
-        # A message is acknowledged when its job begins (`task_acks_late` is off): the relay repeats what dies with a
-        # worker, and no broker gives a job to somebody else for taking long.
+        # `task_acks_late` is off: a message is acknowledged when its job begins. The relay repeats what dies with a
+        # worker, and no broker hands a job to another worker because it takes long.
         worker_prefetch_multiplier=1,
         broker_connection_retry_on_startup=True,
-        broker_connection_max_retries=None,  # else a worker ends when the broker has been away for 50 minutes
+        broker_connection_max_retries=None,  # by default a worker ends after 50 minutes without its broker
         **celery_settings(settings),
     )
     return app
 
 
 class Sender:
-    """A connection to the broker, for one thread at a time. What fails on it is raised, and the next call makes a new
-    one."""
+    """A connection to the broker, for one thread at a time. A call that fails raises, and the next one connects
+    anew."""
 
     def __init__(self, settings: JobSettings) -> None:
         self._celery = celery_app(settings)
@@ -39,16 +39,16 @@ class Sender:
         self._connection: Any = None
 
     def waiting(self) -> int:
-        """How many messages no worker has fetched."""
+        """How many messages are in the queue that no worker has fetched."""
         try:
-            # Not `passive`: for Celery, an empty list in Redis is no queue.
+            # Not `passive`: that raises for an empty queue, if it is in Redis.
             return int(self._channel().queue_declare(self._queue.name, durable=True, auto_delete=False).message_count)
         except BaseException:
             self.close()
             raise
 
     def send(self, messages: Sequence[tuple[str, int]]) -> None:
-        """Of each, a job's id, and the seconds after which a process that still runs it is killed."""
+        """Each message is a job's id, and the seconds after which a process that still runs the job is killed."""
         try:
             producer = self._celery.amqp.Producer(self._channel())
             for job_id, seconds in messages:

@@ -1,4 +1,4 @@
-"""Dramatiq's broker on RabbitMQ. Its queues are durable and its messages persistent, as Dramatiq makes them."""
+"""Dramatiq's broker on RabbitMQ. Dramatiq itself makes its queues durable and its messages persistent."""
 
 from collections.abc import Sequence
 from types import SimpleNamespace
@@ -16,10 +16,10 @@ def worker_broker(settings: JobSettings, middleware: Sequence[Middleware]) -> Ra
 
 
 def sender_broker(settings: JobSettings) -> RabbitmqBroker:
-    """Has one connection, for one thread at a time, where Dramatiq would have one for each thread of a pool."""
+    """A broker with one connection, for one thread at a time. Dramatiq's own has one for each thread."""
     parameters = pika.URLParameters(str(settings.broker_url))
     parameters.socket_timeout = parameters.blocked_connection_timeout = ANSWER_SECONDS
-    # Nobody would answer RabbitMQ's heartbeats between two jobs. That its host has gone, the kernel finds out.
+    # No heartbeats, for nobody would answer them between two jobs. The kernel finds out when RabbitMQ's host is gone.
     parameters.heartbeat = 0
     parameters.tcp_options = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
     broker = RabbitmqBroker(middleware=[])
@@ -29,7 +29,7 @@ def sender_broker(settings: JobSettings) -> RabbitmqBroker:
 
 
 def tune(worker: Worker) -> None:
-    # Dramatiq fetches two for each thread: the second would wait here though another process has nothing to do.
+    # Dramatiq fetches two messages for each thread. The second would wait here though another process is idle.
     worker.queue_prefetch = worker.worker_threads
 
 

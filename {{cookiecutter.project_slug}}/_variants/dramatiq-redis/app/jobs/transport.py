@@ -23,8 +23,8 @@ def sender_broker(settings: JobSettings) -> RedisBroker:
 
 
 def tune(worker: Worker) -> None:
-    # While its threads are busy a worker asks Redis ever more rarely, down to this, in milliseconds: a thread that is
-    # done would wait for its next job for up to a second.
+    # In milliseconds. While its threads are busy, a worker asks Redis more and more rarely, but at least this often. By
+    # default, a thread that is done may wait for its next job for a second.
     worker.worker_timeout = 100
 
 

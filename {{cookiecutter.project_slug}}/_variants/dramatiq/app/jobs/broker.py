@@ -11,15 +11,15 @@ RUN_JOB = "run_job"
 
 
 class Sender:
-    """A connection to the broker, for one thread at a time. What fails on it is raised, and the next call makes a new
-    one."""
+    """A connection to the broker, for one thread at a time. A call that fails raises, and the next one connects
+    anew."""
 
     def __init__(self, settings: JobSettings) -> None:
         self._broker = sender_broker(settings)
         self._queue = settings.queue_name
 
     def waiting(self) -> int:
-        """How many messages no worker has fetched."""
+        """How many messages are in the queue that no worker has fetched."""
         try:
             return waiting(self._broker, self._queue)
         except BaseException:
@@ -27,7 +27,7 @@ class Sender:
             raise
 
     def send(self, messages: Sequence[tuple[str, int]]) -> None:
-        """Of each, a job's id, and the seconds after which a thread that still runs it is interrupted."""
+        """Each message is a job's id, and the seconds after which a thread that still runs the job is interrupted."""
         try:
             for job_id, seconds in messages:
                 options = {"time_limit": seconds * 1000}

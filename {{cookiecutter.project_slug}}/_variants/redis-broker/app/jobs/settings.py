@@ -1,4 +1,4 @@
-"""What jobs need."""
+"""The settings of jobs."""
 
 import re
 
@@ -10,8 +10,8 @@ from app.settings import PROJECT, EnvSettings
 class JobSettings(EnvSettings):
     job_max_attempts: int = Field(3, ge=1)
     job_timeout_seconds: float = Field(300, gt=0)
-    # A worker renews a lease five times in its time, and Redis may take a second to answer: hence 2 at least. Nobody
-    # looks at a lost job before its lease has run out: hence an hour at most.
+    # At least 2, because a worker renews the lease five times in that time, and Redis may take a second to answer. At
+    # most an hour, because nobody looks at a lost job before its lease has run out.
     job_lease_seconds: float = Field(15, ge=2, le=3600)
     job_retention_seconds: int = Field(86_400, gt=0)
 

@@ -1,4 +1,4 @@
-"""The connections of one process to Redis, and how long it waits for an answer."""
+"""One process's connections to Redis, and how long it waits for an answer."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -12,8 +12,8 @@ from redis.backoff import NoBackoff
 from app.errors import Unavailable
 from app.jobs.settings import JobSettings
 
-ANSWER_SECONDS = 2.0  # past it a request is refused: the caller can try again, a waiting one holds a connection
-CONNECTIONS = 8  # of a web process; what hands jobs over and looks at the queue has its own
+ANSWER_SECONDS = 2.0  # then a request is refused: to wait on would hold a connection, and the caller can try again
+CONNECTIONS = 8  # of a web process, besides those over which it hands jobs to the queue
 
 
 @asynccontextmanager
@@ -21,15 +21,15 @@ async def connect(settings: JobSettings) -> AsyncIterator[Redis]:
     pool = BlockingConnectionPool.from_url(
         str(settings.redis_url),
         decode_responses=True,
-        # Else redis-py looks up its own version in a file, for the process of each job anew, and sends it to Redis.
+        # Without this, each new process looks up redis-py's version in a file, and sends it to Redis.
         driver_info=None,
-        max_connections=CONNECTIONS,  # the default pool raises when it is exhausted, this one waits
+        max_connections=CONNECTIONS,  # when all are in use this pool waits, and the default one raises
         timeout=ANSWER_SECONDS,
-        # `answering` keeps the time. With a timeout of its own the client sends through `asyncio.wait_for`, which
-        # on Python 3.11 can swallow a cancellation (python/cpython#86296): the relay then outlives the shutdown.
+        # `answering` limits the time. With a timeout here, the client would send through `asyncio.wait_for`, which can
+        # swallow a cancellation on Python 3.11 (python/cpython#86296). The relay would then outlive the shutdown.
         socket_timeout=None,
         socket_connect_timeout=ANSWER_SECONDS,
-        # Once: a connection from before a restart of Redis is found dead on use.
+        # One retry: a connection from before a restart of Redis is found to be dead only when it is used.
         retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
     )
     async with Redis.from_pool(pool) as client:
@@ -38,6 +38,7 @@ async def connect(settings: JobSettings) -> AsyncIterator[Redis]:
 
 @asynccontextmanager
 async def answering() -> AsyncIterator[None]:
+    """Raises Unavailable when Redis fails, or has not answered after ANSWER_SECONDS."""
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
             yield

@@ -1,7 +1,9 @@
-"""Tells this process of news that others have written, over one connection for all who watch.
+"""Wakes those in this process who watch a job when it has news, whichever process has written it. All of them share one
+connection.
 
-What Redis publishes while nobody is subscribed is lost (145 of 400 events over a disconnect of a second, when we
-tried). So it only wakes: what is new is read from the job's list, and after each new subscription everybody looks.
+What Redis publishes while nobody is subscribed is lost: 145 of 400 events over a disconnect of a second, when we tried.
+So a message only says that there is news. What is new is read from the job's list, and after each new subscription
+everybody looks there.
 """
 
 import asyncio
@@ -14,8 +16,8 @@ from redis.asyncio import Redis
 
 from app.jobs.watchers import Watchers
 
-SILENCE_SECONDS = 30.0  # a connection can be dead without a sign: one that was silent for so long is replaced
-AGAIN_SECONDS = 1.0
+SILENCE_SECONDS = 30.0  # then a connection is replaced, for it may be dead without a sign
+RESUBSCRIBE_SECONDS = 1.0
 
 
 class News(Watchers):
@@ -35,7 +37,7 @@ class News(Watchers):
 
     @contextmanager
     def watch(self, job_id: str) -> Iterator[asyncio.Event]:
-        if self._listening is None:  # a worker never watches, and has no such connection
+        if self._listening is None:  # not earlier: a worker never watches, and needs no such connection
             self._listening = asyncio.create_task(self._listen())
         with super().watch(job_id) as news:
             yield news
@@ -44,7 +46,7 @@ class News(Watchers):
         while True:
             with suppress(redis.RedisError, OSError, TimeoutError):
                 await self._subscribed()
-            await asyncio.sleep(AGAIN_SECONDS)
+            await asyncio.sleep(RESUBSCRIBE_SECONDS)
 
     async def _subscribed(self) -> None:
         async with self._client.pubsub() as pubsub:

@@ -1,6 +1,8 @@
 """What only the store in Redis has: expiry, and a server that may not answer."""
 
 import asyncio
+import json
+import math
 import time
 from contextlib import ExitStack
 from functools import partial
@@ -8,13 +10,16 @@ from typing import Any
 
 import pytest
 from pydantic import RedisDsn
+from redis.asyncio import Connection
 
 from app.errors import NotFound, Unavailable
 from app.jobs import connection, news, relay
-from app.jobs.job import Job
+from app.jobs.definition import TASKS
+from app.jobs.job import Job, Progress
+from app.jobs.runner import run
 from app.jobs.settings import JobSettings
 from app.jobs.store import Store
-from tests.jobs.fakes import Broker, Jobs, Order, T
+from tests.jobs.fakes import Broker, Jobs, Order, T, dispatched_job
 
 
 def a_job(id: str = "j") -> Job:  # noqa: A002
@@ -22,8 +27,9 @@ def a_job(id: str = "j") -> Job:  # noqa: A002
 
 
 async def lifetimes(store: Store) -> dict[str, Any]:
-    keys = [key async for key in store.client.scan_iter(f"{store.prefix}:*")]
-    return {str(key).removeprefix(f"{store.prefix}:"): await store.client.ttl(key) for key in keys}
+    prefix = f"{store.settings.queue_name}:"
+    keys = [key async for key in store.client.scan_iter(f"{prefix}*")]
+    return {str(key).removeprefix(prefix): await store.client.ttl(key) for key in keys}
 
 
 async def test_a_job_that_has_not_ended_never_expires(store: Store) -> None:
@@ -50,9 +56,9 @@ async def test_a_job_that_runs_again_expires_no_more(store: Store) -> None:
 @pytest.mark.parametrize("junk", ['{"status": "of a later version"}', None])
 async def test_records_that_can_not_be_read_or_are_gone_hold_up_no_other_job(store: Store, junk: str | None) -> None:
     for number in range(relay.BATCH + 1):
-        await store.client.zadd(store.due_key, {f"junk-{number}": number})
+        await store.client.zadd(store.records.due_key, {f"junk-{number}": number})
         if junk:
-            await store.client.set(f"{store.prefix}:job:junk-{number}:record", junk)
+            await store.client.set(store.records.key(f"junk-{number}", "record"), junk)
     broker = Broker()
     jobs = Jobs(store, broker)
     async with jobs.relay.running():
@@ -68,10 +74,61 @@ async def test_a_job_that_is_accepted_while_another_process_misses_it_stays_due(
         await store.create(a_job(), "{}")  # between that process's look and what it concludes
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, "_read", missed)
+        patch.setattr(store.records, "read", missed)
         with pytest.raises(NotFound):
             await store.update("j", partial(Job.cancel, now=time.time()))
     assert await store.due(time.time(), 10) == ["j"]
+
+
+@pytest.mark.parametrize("due", [1764403200.1234567, 0.1 + 0.2, 1e-7, 253402300799.99997])
+async def test_a_time_is_kept_to_its_last_digit(store: Store, due: float) -> None:
+    await store.create(a_job().model_copy(update={"due": due}), "{}")
+    assert await store.client.zscore(store.records.due_key, "j") == due
+    assert await store.due(math.nextafter(due, 0), 10) == []
+    assert await store.due(due, 10) == ["j"]
+
+
+async def test_every_text_is_kept_as_it_is(store: Store) -> None:
+    """Else a record would never be found as it was written, and each change of it would look for ever."""
+    text = "".join(map(chr, range(0x3000))) + "\ud7ff\ue000\uffff\U0001f600\U0010ffff"
+    await store.create(a_job(), payload := json.dumps(text))
+    await store.client.set(store.records.key("j", "payload"), payload + text)
+    told = Progress(message=text)
+    job, found = await store.begin("j", lambda job: job.model_copy(update={"progress": told, "caller": text}))
+    assert found == payload + text
+    job = await store.update("j", lambda job: job.model_copy(update={"due": 1.0}), result=text, seen=job)
+    assert await store.get("j") == job
+    assert (job.due, job.caller, job.progress.message) == (1.0, text, text)
+    assert await store.result("j") == text
+    assert (await store.news("j", 1, 10))[1] == [job.event()]
+
+
+async def test_a_job_whose_payload_is_gone_is_not_found(store: Store) -> None:
+    """But its attempt counts: else the job would be looked at for ever."""
+    await store.create(dispatched_job("j"), "{}")
+    await store.client.delete(store.records.key("j", "payload"))
+    with pytest.raises(NotFound):
+        await store.begin("j", partial(Job.begin, holder="me", now=time.time(), lease=15, max_attempts=3))
+    assert (await store.get("j")).attempts == 1
+
+
+async def test_an_attempt_takes_three_round_trips(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job of milliseconds is hardly more than these."""
+    monkeypatch.setitem(TASKS, "t", T)
+    await store.create(dispatched_job("warm"), '{"what":"tea"}')
+    await store.create(dispatched_job("j"), '{"what":"tea"}')
+    await run(store, "warm", store.settings)
+
+    sent = []
+    send = Connection.send_packed_command
+
+    async def counted(connection: Connection, command: Any, *options: Any, **more: Any) -> None:
+        sent.append(command)
+        await send(connection, command, *options, **more)
+
+    monkeypatch.setattr(Connection, "send_packed_command", counted)
+    await run(store, "j", store.settings)
+    assert (len(sent), (await store.get("j")).status) == (3, "succeeded")
 
 
 async def test_a_server_that_is_away_is_unavailable() -> None:
@@ -128,7 +185,7 @@ async def test_all_who_watch_share_one_connection(store: Store) -> None:
 
 
 async def test_after_a_lost_connection_everybody_looks(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(news, "AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(news, "RESUBSCRIBE_SECONDS", 0.01)
     await store.create(a_job(), "{}")
     with store.watch("j") as event:
         for _ in range(3):
@@ -139,7 +196,7 @@ async def test_after_a_lost_connection_everybody_looks(store: Store, monkeypatch
 
 async def test_a_connection_that_is_silent_is_replaced(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(news, "SILENCE_SECONDS", 0.05)
-    monkeypatch.setattr(news, "AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(news, "RESUBSCRIBE_SECONDS", 0.01)
     with store.watch("j") as event:
         for _ in range(3):
             await asyncio.wait_for(event.wait(), 5)
@@ -151,30 +208,30 @@ async def test_who_was_forgotten_leaves_the_index_with_the_next_end(store: Store
     for name in ("first", "second"):
         await store.create(a_job(name), "{}")
     await store.update("first", partial(Job.cancel, now=time.time()))
-    while await store.client.exists(f"{store.prefix}:job:first:record"):
+    while await store.client.exists(store.records.key("first", "record")):
         await asyncio.sleep(0.05)
     await store.update("second", partial(Job.cancel, now=time.time()))
-    assert await store.client.zrange(f"{store.prefix}:jobs:cancelled", 0, -1) == ["second"]
+    assert await store.client.zrange(store.records.index("cancelled"), 0, -1) == ["second"]
     assert [job.id for job in await store.latest("cancelled", 10)] == ["second"]
 
 
 async def test_a_record_of_a_later_version_is_not_listed_and_no_obstacle(store: Store) -> None:
     await store.create(a_job("known"), "{}")
     await store.create(a_job("unknown"), "{}")
-    await store.client.set(f"{store.prefix}:job:unknown:record", '{"status": "of a later version"}')
+    await store.client.set(store.records.key("unknown", "record"), '{"status": "of a later version"}')
     assert [job.id for job in await store.latest(None, 10)] == ["known"]
 
 
 async def test_a_record_of_a_later_version_is_left_to_it(store: Store) -> None:
     await store.create(a_job(), "{}")
-    await store.client.set(f"{store.prefix}:job:j:record", '{"status": "of a later version"}')
+    await store.client.set(store.records.key("j", "record"), '{"status": "of a later version"}')
     with pytest.raises(NotFound):
         await store.update("j", partial(Job.cancel, now=1))
     assert await store.due(time.time(), 10) == []
     assert await store.due(time.time() + 60, 10) == ["j"]
     with pytest.raises(Unavailable, match="a later version"):
         await store.create(a_job(), "{}")
-    await store.client.zrem(store.due_key, "j")
+    await store.client.zrem(store.records.due_key, "j")
     with pytest.raises(NotFound):
         await store.update("j", partial(Job.cancel, now=1))
     assert await store.due(time.time() + 60, 10) == []
@@ -189,5 +246,5 @@ async def test_a_connection_from_before_a_restart_is_replaced(store: Store) -> N
 
 async def test_what_is_listed_has_that_status_now(store: Store) -> None:
     await store.create(a_job(), "{}")
-    await store.client.zadd(f"{store.prefix}:jobs:failed", {"j": 1})  # as when it changes between two looks
+    await store.client.zadd(store.records.index("failed"), {"j": 1})  # as when it changes between two looks
     assert await store.latest("failed", 10) == []

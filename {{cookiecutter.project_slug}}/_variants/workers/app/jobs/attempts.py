@@ -1,4 +1,4 @@
-"""Runs jobs in the threads of a worker, each of which calls a plain function and waits for its end."""
+"""Runs jobs in the threads of a worker. Each thread calls a plain function, and waits until it returns."""
 
 import asyncio
 import threading
@@ -18,17 +18,17 @@ class Opened(NamedTuple):
 
 
 class Attempts(threading.local):
-    """Each thread has an event loop and connections of its own: a job that blocks its event loop costs no other job its
-    lease."""
+    """Each thread has an event loop and connections of its own. So a job that blocks its event loop costs no other job
+    its lease."""
 
     def __init__(self, settings: JobSettings) -> None:
         self._settings = settings
-        self._opened: Opened | None = None  # with the first job, behind any fork: an event loop can't be shared
+        self._opened: Opened | None = None  # opened by the first job, after any fork: an event loop can't be shared
 
     def run(self, job_id: str) -> None:
         """Raises what the last attempt raised."""
         self._opened = self._opened or self._open()
-        # Of this job alone: threads that stopped jobs have left behind must not be missing to all that come later.
+        # For this job alone: a stopped job may leave threads behind, and later jobs must not have fewer for that.
         threads = ThreadPoolExecutor()
         self._opened.loop.set_default_executor(threads)
         try:
@@ -37,7 +37,7 @@ class Attempts(threading.local):
             threads.shutdown(wait=False, cancel_futures=True)
 
     def close(self) -> None:
-        """Of this thread."""
+        """Closes what this thread has opened."""
         if self._opened:
             self._opened.loop.run_until_complete(self._opened.stack.aclose())
             self._opened.loop.close()

@@ -1,4 +1,4 @@
-"""Which workers live. Each shows itself in Redis from time to time:
+"""Which workers are alive. Each of them shows itself in Redis from time to time:
 
 NAME:workers           a sorted set: the host and the process of each worker, and when it showed itself last
 """
@@ -21,7 +21,7 @@ from app.jobs.settings import JobSettings
 from app.jobs.store import Store
 
 SHOW_SECONDS = 5.0
-SILENT_SECONDS = 30.0  # a worker that was killed counts as alive for so long
+SILENT_SECONDS = 30.0  # for this time, a worker that was killed counts as alive
 BROKER_SECONDS = 5.0  # less than compose.yaml gives a worker's probe
 CHECK_SECONDS = 0.5  # less than the second that Kubernetes gives a probe
 
@@ -31,7 +31,7 @@ def _key(settings: JobSettings) -> str:
 
 
 class Presence:
-    """Of this process. A Redis that is away costs a worker nothing but this."""
+    """Shows that this process is alive. While Redis is away it is not shown, and works on."""
 
     def __init__(self, settings: JobSettings) -> None:
         self._key = _key(settings)
@@ -41,7 +41,7 @@ class Presence:
         self._shown = float("-inf")
 
     def show(self) -> None:
-        """Does nothing where it was shown of late."""
+        """Does nothing when the last call was less than SHOW_SECONDS ago."""
         if time.monotonic() - self._shown < SHOW_SECONDS:
             return
         self._shown = time.monotonic()
@@ -50,20 +50,20 @@ class Presence:
             self._redis.zremrangebyscore(self._key, "-inf", time.time() - SILENT_SECONDS)
 
     def end(self) -> None:
-        """It stops, and nobody has to wait for its silence."""
+        """Takes it off the list at once: nobody has to wait until it has been silent for long enough."""
         with self._redis, suppress(redis.RedisError):
             self._redis.zrem(self._key, self._name)
 
 
 async def live_workers(store: Store, settings: JobSettings, host: str | None = None) -> int:
-    """How many of that host, or of any, have shown themselves of late."""
+    """How many workers of that host, or of all hosts, have shown themselves in the last SILENT_SECONDS."""
     async with answering():
         names = await store.client.zrange(_key(settings), time.time() - SILENT_SECONDS, "+inf", byscore=True)
     return sum(host is None or str(name).rpartition(".")[0] == host for name in names)
 
 
 async def checks(store: Store, settings: JobSettings, broker: Callable[[], Awaitable[object]]) -> dict[str, str]:
-    """Of Redis, of the broker, which raises when it is away, and of the workers."""
+    """Whether Redis, the broker and a worker are `ok`, or why not. `broker` raises when the broker is away."""
     found = {"redis": "ok", "broker": "ok", "worker": "ok"}
     try:
         async with asyncio.timeout(CHECK_SECONDS):
@@ -82,7 +82,8 @@ async def checks(store: Store, settings: JobSettings, broker: Callable[[], Await
 
 
 async def health(settings: JobSettings) -> str | None:
-    """What is wrong with this host's workers. Nothing that a restart would cure, if Redis or the broker is away."""
+    """What is wrong with this host's workers, or None. It is None also when Redis or the broker is away, for a restart
+    of the workers would not cure that."""
     async with Store.open(settings) as store:
         try:
             if await live_workers(store, settings, socket.gethostname()):

@@ -37,15 +37,17 @@ async def test_who_is_silent_for_long_is_not_alive(
 
 async def test_it_writes_no_more_often_than_it_must(store: Store, this: Presence) -> None:
     this.show()
-    await store.client.delete(f"{store.prefix}:workers")
+    await store.client.delete(f"{store.settings.queue_name}:workers")
     this.show()
     assert await live_workers(store, store.settings) == 0
 
 
 async def test_who_was_killed_is_forgotten(store: Store, this: Presence) -> None:
-    await store.client.zadd(f"{store.prefix}:workers", {"gone.1": time.time() - 10 * presence.SILENT_SECONDS})
+    await store.client.zadd(
+        f"{store.settings.queue_name}:workers", {"gone.1": time.time() - 10 * presence.SILENT_SECONDS}
+    )
     this.show()
-    assert await store.client.zcard(f"{store.prefix}:workers") == 1
+    assert await store.client.zcard(f"{store.settings.queue_name}:workers") == 1
 
 
 async def test_health_is_that_of_this_host(store: Store, this: Presence) -> None:

@@ -1,0 +1,94 @@
+"""The lease of a job: whoever holds it runs the job, and must renew it in time or lose it."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import NoReturn, TypeVar
+from uuid import uuid4
+
+from app.errors import NotFound, Unavailable
+from app.jobs.definition import JobContext, limits
+from app.jobs.job import Job, JobError, NotYours, Progress
+from app.jobs.settings import JobSettings
+from app.jobs.store import Store
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+RENEWALS = 5  # in the time of a lease; a cancelled job is stopped at the next of them
+PROGRESS_SECONDS = 0.25  # between two writes of the progress, at least
+STORE_RETRY_SECONDS = 1.0
+
+
+class Lease:
+    """Each method raises NotYours when the lease is lost: it ran out, or the job was cancelled or forgotten."""
+
+    def __init__(self, store: Store, job: Job, holder: str, seconds: float) -> None:
+        self.job = job  # as this holder wrote it last
+        self._store = store
+        self._holder = holder
+        self._seconds = seconds
+
+    async def renew(self, context: JobContext) -> NoReturn:
+        """Renews the lease again and again, and writes the job's progress when there is a new one."""
+        began = renewed = time.monotonic()
+        every = self._seconds / RENEWALS
+        written = Progress()  # not the context's latest: the body may have made some before this begins
+        while True:
+            asleep = time.monotonic()
+            # The longer a job takes, the more rarely its progress is written: the list of its events stays short.
+            pause = min((asleep - began) / 1000, renewed + every - asleep)
+            await asyncio.sleep(max(PROGRESS_SECONDS, pause))
+            if (blocked := time.monotonic() - asleep) > 2 * every:
+                log.warning("job %s has blocked the event loop for %.1f s: use asyncio.to_thread", self.job.id, blocked)
+            latest = context.latest
+            if latest == written and time.monotonic() - renewed < every:
+                continue
+            renewal = partial(Job.renewed, holder=self._holder, now=time.time(), lease=self._seconds, progress=latest)
+            try:
+                await self._write(renewal)
+            except Unavailable:
+                log.warning("job %s: the store does not answer; the lease is not renewed for now", self.job.id)
+                continue
+            written, renewed = latest, time.monotonic()
+
+    async def succeed(self, progress: Progress, result: str) -> None:
+        await answered(lambda: self._write(lambda job: job.succeed(self._holder, time.time(), progress), result))
+
+    async def fail(self, progress: Progress, error: JobError, retry_in: float | None) -> None:
+        """`retry_in` is in seconds, or None when this was the last attempt."""
+        await answered(lambda: self._write(lambda job: job.fail(self._holder, time.time(), progress, error, retry_in)))
+
+    async def _write(self, change: Callable[[Job], Job], result: str | None = None) -> None:
+        try:
+            self.job = await self._store.update(self.job.id, change, result, seen=self.job)
+        except NotFound as error:
+            raise NotYours(self.job.id) from error
+
+
+async def take(store: Store, job_id: str, settings: JobSettings) -> tuple[Lease, str]:
+    """Begins an attempt at the job, and gives the lease and the job's payload. The attempt counts from now on. If
+    none was left, the job has ended instead.
+
+    Raises NotFound, and NotYours when the job is not to be run now.
+    """
+    holder = uuid4().hex
+
+    def begin(job: Job) -> Job:
+        return job.begin(holder, time.time(), settings.job_lease_seconds, limits(job.task, settings).max_attempts)
+
+    job, payload = await answered(lambda: store.begin(job_id, begin))
+    return Lease(store, job, holder, settings.job_lease_seconds), payload
+
+
+async def answered(call: Callable[[], Awaitable[T]]) -> T:
+    """Repeats the call until the store answers. What was done must not be lost or done again because the store was away
+    at that moment."""
+    while True:
+        try:
+            return await call()
+        except Unavailable:
+            log.warning("the store does not answer; trying again")
+            await asyncio.sleep(STORE_RETRY_SECONDS)
