@@ -56,6 +56,13 @@ def test_every_part_is_asked_for_and_every_part_that_is_asked_for_is_there(sourc
     assert there == asked | {"key", "next_steps", "products"}
 
 
+def test_no_document_holds_a_condition(sources: dict[str, bytes]) -> None:
+    """What differs between choices is in their parts, so a new choice edits no document."""
+    documents = {name: data for name, data in sources.items() if name.startswith(BASE) and name.endswith(".md")}
+    assert f"{BASE}/ARCHITECTURE.md" in documents
+    assert [name for name, data in documents.items() if re.search(rb"\{%-?\s*(if|for|set)\b", data)] == []
+
+
 def test_all_python_holds_one_template_expression(sources: dict[str, bytes]) -> None:
     """The slug, in app/settings.py: so that Python's tools run on the emitted code where it lies."""
     python = {name: data for name, data in sources.items() if name.startswith(BASE) and name.endswith(".py")}
