@@ -1,8 +1,8 @@
 """App: FastAPI, and how rooms join it.
 
-A room is a part of the service in a folder of its own, such as the chat. It adds its routes, the checks of what it
-needs, and what it opens while the server runs. That is the `lifespan` of a router: FastAPI enters it after the
-application's own, leaves it before, and puts what it yields into `request.state`.
+A room is a part of the service in a folder of its own, such as the chat. It adds its routes, and checks of the services
+that it needs. In the `lifespan` of a router it opens what it uses while the server runs. FastAPI enters that lifespan
+after the application's own, and leaves it before. It puts what the lifespan yields into `request.state`.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -15,18 +15,18 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.shutdown import Shutdown
 
 Check = Callable[[Request], Awaitable[dict[str, str]]]
-"""Tells of each service that a room needs whether it is `ok`, or why it is not. Never raises."""
+"""Says for each service that a room needs whether it is `ok`, or why it is not. Never raises."""
 
 
 class App(FastAPI):
-    """FastAPI with `outside` middleware, the first of which is the outermost.
+    """FastAPI, with `outside` middleware around FastAPI's own. The first is the outermost.
 
-    It stands outside of FastAPI's own, which answers a body that is too large and an exception that nobody has handled:
-    those answers too need the request id and the CORS headers.
+    FastAPI's own middleware answers a body that is too large, and an exception that nobody has handled. Those answers
+    need the request id and the CORS headers too.
     """
 
     shutdown: Shutdown
-    """Of the lifespan that runs now."""
+    """The one of the lifespan that runs now. Before the first lifespan there is none."""
 
     def __init__(self, *, outside: Sequence[Middleware], **options: Any) -> None:
         super().__init__(**options)
@@ -46,4 +46,4 @@ class App(FastAPI):
 
 
 Room = Callable[[App], None]
-"""Joins the application."""
+"""Gets the application once, and adds the room to it."""

@@ -18,16 +18,18 @@ REMEMBERED = 10_000  # event ids, the oldest forgotten first: about 2 MB
 
 
 class Background:
+    """Runs tasks, and remembers in this process which event ids are done."""
+
     def __init__(self, shutdown: Shutdown) -> None:
         self.shutdown = shutdown
         self._done: OrderedDict[str, None] = OrderedDict()
         self._running: dict[str, asyncio.Event] = {}
 
     async def run(self, function: Callable[..., Any], *args: Any, once: str | None = None, **kwargs: Any) -> None:
-        """Runs `function`, sync or async, and logs what it raises, so that the tasks after it run all the same.
+        """Runs `function`, sync or async. Logs what it raises, so that the tasks after it still run.
 
-        An event id given as `once` is skipped when it was done before; after a failure it is tried again. While the
-        same id runs, a second one waits for its outcome.
+        `once` is the id of an event. If it was done before, the function is skipped; if it failed, it is tried again.
+        While the same id runs, a second call waits for its outcome.
         """
         task = BackgroundTask(function, *args, **kwargs)
         if once is None:

@@ -1,4 +1,4 @@
-"""What the lifespan has opened for every room, by the names that routes use. What a room opens, it names itself."""
+"""What the application's lifespan opens for every room, by the names that routes use. A room names its own things."""
 
 from typing import Annotated, TypedDict, cast
 
@@ -11,6 +11,8 @@ from app.streams.response import StreamLimits
 
 
 class State(TypedDict):
+    """What the lifespan yields. FastAPI puts it into `request.state`."""
+
     settings: Settings
     shutdown: Shutdown
     stream_limits: StreamLimits
@@ -41,3 +43,4 @@ SettingsDep = Annotated[Settings, Depends(_settings)]
 ShutdownDep = Annotated[Shutdown, Depends(_shutdown)]
 BackgroundDep = Annotated[Background, Depends(_background)]
 CallerDep = Annotated[str, Depends(_caller)]
+"""Who calls: the same text for each request with the same key, and `anonymous` if no key is needed."""

@@ -1,4 +1,4 @@
-"""How errors look over HTTP: `{"detail": …}`, never with a word of what the client has sent."""
+"""How errors look over HTTP: `{"detail": …}`, without anything that the client has sent."""
 
 import logging
 from collections.abc import Sequence
@@ -16,6 +16,8 @@ log = logging.getLogger(__name__)
 
 
 def install(app: FastAPI) -> None:
+    """Makes the application answer every error in this form."""
+
     @app.exception_handler(AppError)
     async def render(request: Request, error: AppError) -> Response:
         return JSONResponse({"detail": str(error)}, error.status, error.headers)

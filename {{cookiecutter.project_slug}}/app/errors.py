@@ -1,4 +1,4 @@
-"""What may go wrong, as a tree of exceptions. How each looks over HTTP is said in `app/error_handlers.py`.
+"""What may go wrong, as a tree of exceptions. `app/error_handlers.py` says how each looks over HTTP.
 
 AppError
 ├── NotFound       404  no such thing
@@ -11,7 +11,7 @@ from typing import ClassVar
 
 
 class AppError(Exception):
-    """Its text is shown to the caller: it never holds what the caller has sent."""
+    """Its text is shown to the caller. It never holds what the caller has sent."""
 
     status: ClassVar[int]
     headers: ClassVar[Mapping[str, str]] = {}

@@ -1,4 +1,4 @@
-"""What readers think of an answer. The audit record is best effort: written after the response, lost in a crash."""
+"""What readers think of an answer. The audit record is best effort: it is written after the response."""
 
 import logging
 from typing import Annotated, Literal
@@ -31,7 +31,7 @@ async def give_feedback(
     caller: CallerDep,
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
 ) -> Accepted:
-    """Sent twice with the same `Idempotency-Key`, it is recorded once, as far as this process remembers."""
+    """Feedback with the same `Idempotency-Key` is recorded once, as long as this process remembers the key."""
     event_id = idempotency_key or uuid4().hex
     once = f"feedback:{caller}:{event_id}" if idempotency_key else None
     tasks.add_task(background.run, record, feedback, event_id, once=once)

@@ -27,8 +27,8 @@ async def health() -> Health:
 
 @router.get("/ready", responses={503: {"model": Readiness}})
 async def ready(request: Request, response: Response, shutdown: ShutdownDep, strict: bool = False) -> Readiness:
-    """503 while the server drains. What is degraded shows, and is 503 only with `strict=1`: the chat still
-    answers, so the balancer must keep this server."""
+    """503 while the server drains. `checks` shows what is degraded, which is a 503 only with `strict=1`: the chat still
+    answers, so a load balancer must keep this server."""
     checks: dict[str, str] = {}
     for check in cast(App, request.app).checks:
         checks |= await check(request)

@@ -1,7 +1,7 @@
 """Makes what the application logs visible on stderr, each line with the id of the request it belongs to.
 
-What is counted or searched for later is logged as fields: `log.info("usage", extra={"reason": "end"})` is the line
-`… usage reason=end`. A handler that writes JSON finds them as attributes of the record.
+Log what somebody will count or search for as fields: `log.info("usage", extra={"reason": "end"})` writes the line
+`… usage reason=end`. A handler that writes JSON finds fields as attributes of the record.
 """
 
 import logging
@@ -16,7 +16,7 @@ request_id: ContextVar[str] = ContextVar("request_id", default="-")
 
 
 def _complete(record: logging.LogRecord) -> bool:
-    """Adds what FORMAT needs. Fields are shown of the application's own records: a library's may hold anything."""
+    """Adds what FORMAT needs. Only the application's own records show fields: a library's may hold anything."""
     own = record.name == "app" or record.name.startswith("app.")
     fields = {name: value for name, value in vars(record).items() if own and name not in OF_EVERY_RECORD}
     record.request_id = request_id.get()
@@ -25,15 +25,15 @@ def _complete(record: logging.LogRecord) -> bool:
 
 
 def _word(value: object) -> str:
-    """One word; what holds spaces, quotes or line breaks in quotes, so that a record stays one line."""
+    """The value as one word. Text with spaces, quotes or line breaks is quoted, so that a record stays one line."""
     text = str(value)
     return text if re.fullmatch(r"[\w.:/+-]+", text) else repr(text)
 
 
 def set_up(level: str) -> None:
-    """uvicorn configures its own loggers only, so without this the application's would be lost below WARNING.
+    """Shows the application's records from `level` on, and those of libraries from WARNING on.
 
-    `level` is for the application's own; libraries show from WARNING on.
+    uvicorn configures only its own loggers: without this, the application's records below WARNING would be lost.
     """
     logging.getLogger("app").setLevel(level)
     root = logging.getLogger()

@@ -30,7 +30,10 @@ def all_rooms() -> list[Room]:
 
 
 def create_app(settings: Settings | None = None, rooms: Sequence[Room] | None = None) -> App:
-    """Without `settings` they are read from the environment; without `rooms`, all of them join."""
+    """Builds the application, of these settings and rooms.
+
+    By default the settings are those of the environment, and all rooms join. Raises SystemExit when a setting is wrong.
+    """
     settings = settings or Settings.read()
     logs.set_up(settings.log_level)
 
@@ -51,7 +54,7 @@ def create_app(settings: Settings | None = None, rooms: Sequence[Room] | None = 
         CORSMiddleware,
         allow_origins=settings.cors_origins,
         allow_methods=["GET", "POST", "DELETE"],
-        # Clients' libraries send headers of their own; without cookies, none of them lets a site in.
+        # Client libraries send headers of their own. There are no cookies, so no header lets in a site without the key.
         allow_headers=["*"],
         expose_headers=["Location", "X-Request-ID", "X-Stream-ID"],
     )

@@ -1,4 +1,4 @@
-"""What wraps every request. Pure ASGI: Starlette's `BaseHTTPMiddleware` stands between a stream and its client."""
+"""Middleware for every request. It is pure ASGI: `BaseHTTPMiddleware` would stand between a stream and its client."""
 
 import hashlib
 import re
@@ -13,13 +13,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.logs import request_id
 
 SAFE_REQUEST_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
-# The page's own files are open too: the tag that names one can't send a key. Each part of their paths begins with a
-# letter, so that none is `..`: here a path has been decoded, and nothing has resolved it yet.
+# The page's own files are open too, because the tag that loads one can't send a key. No part of their path begins with
+# a dot, so none is `..`: at this point a path is decoded, but not resolved.
 OPEN_PATHS = re.compile(r"/|/health|/ready|/web(/\w[\w.-]*)+", re.ASCII)
 
 
 class RequestId:
-    """Gives each request an id: the caller's `X-Request-ID` where it is harmless in a log line, else a new one."""
+    """Gives each request an id: the caller's `X-Request-ID` if it is harmless in a log line, else a new one."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -32,7 +32,7 @@ class RequestId:
         this = given if SAFE_REQUEST_ID.fullmatch(given) else uuid4().hex
         request_id.set(this)
 
-        def send_with_id(message: Message) -> Awaitable[None]:  # not a coroutine of its own, for each token passes it
+        def send_with_id(message: Message) -> Awaitable[None]:  # no coroutine of its own: each token passes it
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message)["X-Request-ID"] = this
             return send(message)
@@ -41,9 +41,10 @@ class RequestId:
 
 
 class BearerKey:
-    """Guards every path but the open ones, before a body is read. An empty key leaves all of them open.
+    """Guards every path except the open ones, before a body is read. With an empty key, all paths are open.
 
-    Puts the caller into the request's state: what a client may choose, such as an idempotency key, is scoped to it.
+    Puts the caller into the request's state. What a client chooses, such as an idempotency key, counts for that caller
+    alone.
     """
 
     def __init__(self, app: ASGIApp, key: str) -> None:

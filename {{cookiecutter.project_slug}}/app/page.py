@@ -16,9 +16,9 @@ POLICY = {
     "img-src": "'self'",
     "connect-src": "'self'",
     "base-uri": "'none'",
-    "form-action": "'none'",  # the forms are the scripts': none of them is ever sent by the browser itself
+    "form-action": "'none'",  # scripts handle the forms: the browser itself never sends one
     "frame-ancestors": "'none'",
-    "require-trusted-types-for": "'script'",  # where a text would become HTML, as in `innerHTML`, the browser throws
+    "require-trusted-types-for": "'script'",  # the browser throws where text would become HTML, as in `innerHTML`
 }
 HEADERS = {
     "Content-Security-Policy": "; ".join(map(" ".join, POLICY.items())),
@@ -26,7 +26,7 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",  # a browser asks whether a file has changed: a 304 if not
 }
-mimetypes.add_type("text/javascript", ".js")  # some Windows registries say text/plain, which `nosniff` forbids to run
+mimetypes.add_type("text/javascript", ".js")  # some Windows registries say text/plain: with `nosniff` it would not run
 
 
 class Web(StaticFiles):

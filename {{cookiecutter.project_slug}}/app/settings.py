@@ -1,6 +1,6 @@
 """The application's settings, typed, read once from the environment or `.env`.
 
-What only one room needs stands in its folder, as `app/chat/providers/settings.py` does.
+Settings that only one room needs are in its folder, such as `app/chat/providers/settings.py`.
 """
 
 import os
@@ -15,10 +15,10 @@ PROJECT = "{{ cookiecutter.project_slug }}"
 
 
 def _fits_a_header(key: SecretStr) -> SecretStr:
-    """Strips the line break in which a secret that is mounted as a file often ends.
+    """Strips white space: a secret that is mounted as a file often ends in a line break.
 
-    Refuses quotes, backslashes and what is no ASCII: `repr` writes these in another way, so that the providers could
-    not find such a key in the text of an error, and hide it there."""
+    Refuses quotes, backslashes and characters outside of ASCII. `repr` writes these in another way, so a provider could
+    not find the key in the text of an error, and hide it."""
     text = key.get_secret_value().strip()
     if "..." in text:
         raise ValueError("is an example still: put your key there")
@@ -31,11 +31,13 @@ Key = Annotated[SecretStr, AfterValidator(_fits_a_header)]
 
 
 class EnvSettings(BaseSettings):
+    """Settings that are read from the environment, or else from `.env`."""
+
     model_config = SettingsConfigDict(env_file=os.environ.get("ENV_FILE", ".env"), extra="ignore", allow_inf_nan=False)
 
     @classmethod
     def read(cls) -> Self:
-        """Raises SystemExit with one line for each setting that is wrong, by its name and never with its value."""
+        """Raises SystemExit if settings are wrong. Its text has a line for each, with its name and never its value."""
         try:
             return cls()
         except ValidationError as error:
@@ -48,7 +50,7 @@ class EnvSettings(BaseSettings):
 
 
 def misspelt() -> dict[str, str]:
-    """Of what stands in `.env` and is no setting, the one that may be meant. Others may have lines there too."""
+    """For each name in `.env` that is nearly a setting's, that setting. Other programs may have lines there too."""
     known = {name for part in EnvSettings.__subclasses__() for name in part.model_fields}
     unknown = DotEnvSettingsSource(EnvSettings).env_vars.keys() - known
     near = ((name, get_close_matches(name, known, n=1, cutoff=0.82)) for name in sorted(unknown))
@@ -80,7 +82,7 @@ class Settings(EnvSettings):
     @field_validator("cors_origins")
     @classmethod
     def _are_origins(cls, origins: list[str]) -> list[str]:
-        """What no browser sends would never match: a path, upper case, a pattern, a port that goes without saying."""
+        """Refuses what no browser sends, for it would never match: a path, upper case, a pattern, a default port."""
         for origin in origins:
             plain = re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/*?#@\sA-Z]+", origin)
             if origin != "*" and (not plain or re.fullmatch(r"http:.*:80|https:.*:443", origin)):

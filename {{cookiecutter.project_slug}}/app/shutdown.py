@@ -1,7 +1,7 @@
 """Learns of SIGTERM before the server waits for open requests, and ends what outlives the drain time.
 
-uvicorn tells an application that it is going down only after the last response has ended, so one open stream
-would hold it for ever. The signal handlers found at start-up are wrapped, not replaced: a second SIGINT still kills.
+uvicorn tells an application of the shutdown only after the last response has ended. So one open stream would hold it
+for ever. The signal handlers of uvicorn are wrapped, not replaced: a second SIGINT still kills.
 """
 
 import asyncio
@@ -18,10 +18,15 @@ from app.connections import Connections
 
 log = logging.getLogger(__name__)
 SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGBREAK") if hasattr(signal, name)]
-GRACE_SECONDS = 0.5  # beyond the drain time: for what an ended stream leaves to do, and for a client to take the rest
+GRACE_SECONDS = 0.5  # after the drain time: for what an ended stream still has to do, and for clients to take the rest
 
 
 class Shutdown:
+    """Whether the server is going down, and what must be ended then.
+
+    `draining` is true from the signal on, and `expired` when the drain time is over. The drain time is in seconds.
+    """
+
     def __init__(self, drain_seconds: float) -> None:
         self.drain_seconds = drain_seconds
         self.draining = False
@@ -31,7 +36,10 @@ class Shutdown:
 
     @contextmanager
     def at_limit(self, end: Callable[[], object]) -> Iterator[None]:
-        """Calls `end` when the drain time is over while the block still runs; GRACE_SECONDS later if it is over."""
+        """Calls `end` if the block still runs when the drain time is over.
+
+        A block that begins after the drain time has GRACE_SECONDS.
+        """
         entry = object()
         self._endings[entry] = end
         late = asyncio.get_running_loop().call_later(GRACE_SECONDS, end) if self.expired else None
@@ -43,7 +51,7 @@ class Shutdown:
                 late.cancel()
 
     async def limit(self, work: Coroutine[Any, Any, None], name: str) -> bool:
-        """Waits for `work`, which is cancelled at the limit; False when it was."""
+        """Waits for `work`, and raises what it raises. At the limit, cancels it, logs that, and returns False."""
         task = asyncio.create_task(work)
         with self.at_limit(task.cancel):
             try:
@@ -56,7 +64,7 @@ class Shutdown:
         return True
 
     def begin(self) -> None:
-        """Starts the drain time. Must be called on the event loop."""
+        """Starts the drain time, once. Must be called on the event loop."""
         if not self.draining:
             self.draining = True
             log.info("draining: what still runs in %g s is ended", self.drain_seconds)
@@ -74,7 +82,10 @@ class Shutdown:
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:
-        """Does nothing outside the main thread, where Python allows no signal handlers."""
+        """Begins the drain when a signal comes, and then calls the handler that was there before.
+
+        Outside the main thread it does nothing: Python allows no signal handlers there.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return

@@ -1,4 +1,4 @@
-"""How a route asks the model: `generation = generate(messages)`, and what it took is recorded after the response."""
+"""How a route asks the model: `generation = generate(messages)`. After the response, what it took is recorded."""
 
 from collections.abc import Callable, Sequence
 from typing import Annotated, TypedDict, cast
@@ -12,6 +12,8 @@ from app.dependencies import BackgroundDep, SettingsDep
 
 
 class State(TypedDict):
+    """What the room opens."""
+
     provider: Provider
 
 
@@ -28,7 +30,7 @@ def _generate(
 ) -> Generate:
     def generate(messages: Sequence[Message]) -> Generation:
         seconds, max_chars = settings.model_timeout_seconds, settings.max_answer_chars
-        # An answer that failed before its first word stays in a client's history, blank: models don't take it.
+        # If an answer failed before its first word, a client's history has it as blank text. Models refuse that.
         *before, last = messages
         spoken = [*(message for message in before if message.content.strip()), last]
         generation = Generation(provider, spoken, seconds=seconds, max_chars=max_chars)

@@ -12,21 +12,21 @@ from app.logs import request_id
 from app.streams.events import Done, Error, Event, Status, StreamFault, Token
 
 log = logging.getLogger(__name__)
-END = Finish()  # of a model that doesn't say how it finished
+END = Finish()  # for a model that doesn't say how it finished
 
 
 class Generation:
-    """One answer. Once its events have ended, `reason` and `usage` say how, and what it took.
+    """One answer. When its events have ended, `reason` says how it ended, and `usage` what it took.
 
-    `started` is when its events were first asked for, and `first_piece` when the model's first piece came: by
-    `time.monotonic`, in seconds; None until then.
+    `started` is when its events were first asked for. `first_piece` is when the model's first piece came. Both are in
+    seconds of `time.monotonic`, and None until then.
     """
 
     def __init__(self, provider: Provider, messages: Sequence[Message], *, seconds: float, max_chars: int) -> None:
-        """`seconds` is the time limit to the first piece and between pieces. Past `max_chars` it ends as `length`."""
+        """`seconds` limits the wait for each piece. Past `max_chars` the answer is cut, and ends as `length`."""
         self.id = token_hex(16)
         self.model = provider.model
-        self.reason = "cancelled"  # unless it gets to an end
+        self.reason = "cancelled"  # until it gets to an end
         self.usage: Mapping[str, int] = {}
         self.started: float | None = None
         self.first_piece: float | None = None
@@ -36,7 +36,7 @@ class Generation:
         self._chars_left = max_chars
 
     async def events(self) -> AsyncGenerator[Event, None]:
-        """`status`, then a `token` for each piece, and `done`; a StreamFault where the model fails."""
+        """Yields `status`, a `token` for each piece, and `done`. Raises StreamFault if the model fails."""
         self.started = monotonic()
         yield Status("thinking", self.id)
         answered = False

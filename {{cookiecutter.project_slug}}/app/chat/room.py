@@ -1,4 +1,4 @@
-"""The chat, as a room of the application: the model that answers, and the routes by which it is asked."""
+"""The chat, as a room of the application: the model that answers, and the routes that ask it."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
@@ -15,7 +15,7 @@ from app.chat.providers.settings import ProviderSettings
 
 
 def chat(provider: Provider | None = None) -> Room:
-    """Without a `provider`, the settings say which model answers."""
+    """`provider` is the model that answers. By default the settings say which it is."""
     open_model: Callable[[], AbstractAsyncContextManager[Provider]]
     open_model = (lambda: nullcontext(provider)) if provider else partial(open_provider, ProviderSettings.read())
 

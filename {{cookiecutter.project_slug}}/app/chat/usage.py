@@ -1,4 +1,4 @@
-"""Logs what each answer took. It is best effort, for it happens after the response.
+"""Logs what each answer took. It is best effort, because it happens after the response.
 
 A service that bills by tokens counts those of a cancelled answer too, but doesn't say how many they are.
 """

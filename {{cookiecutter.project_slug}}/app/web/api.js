@@ -1,15 +1,15 @@
 /** Talks to the server: requests, streams of events, and the key that goes along. Knows nothing of the page. */
-const memory = new Map(); // of what sessionStorage may refuse, being forbidden or full
+const memory = new Map(); // for texts that sessionStorage refuses, when it is forbidden or full
 export const attempt = (action) => { try { return action(); } catch { return null; } };
-/** Keeps a text until the tab is closed; gives whether it will outlive a reload. */
+/** Keeps a text until the tab is closed. Returns whether it will outlive a reload. */
 export const keep = (name, text) => memory.set(name, text) && attempt(() => !sessionStorage.setItem(name, text));
 export const recall = (name) => memory.get(name) ?? attempt(() => sessionStorage.getItem(name));
 
-/** What to tell of an error. A TypeError is what `fetch` and its streams throw when the connection fails. */
+/** What to show of an error. `fetch` and its streams throw a TypeError when the connection fails. */
 export const problemOf = ({ name, message, status, retryable, request_id }) => name === "TypeError"
   ? { message: "There is no connection to the server.", retryable: true } : { message, status, retryable, request_id };
 
-/** Gives the response to a GET or, with `json`, to a POST. Throws what `problemOf` understands. */
+/** Sends a GET or, with `json`, a POST, and returns the response. Throws what `problemOf` understands. */
 export async function call(path, json, { signal, ...headers } = {}) {
   const [method, body, key] = [json ? "POST" : "GET", json && JSON.stringify(json), recall("api-key")];
   Object.assign(headers, json && { "Content-Type": "application/json" }, key && { Authorization: `Bearer ${key}` });
@@ -24,16 +24,16 @@ export async function call(path, json, { signal, ...headers } = {}) {
   throw Object.assign(error, { status, retryable, request_id: response.headers.get("X-Request-ID") });
 }
 
-/** Gives the data of each event to the function of its name in `on`, up to `done`, the last of every stream of ours. */
+/** Calls `on[name](data)` for each event of a stream, up to `done`, its last. Throws when the stream is cut. */
 export async function follow({ body }, on) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   try {
     for (let rest = "", chunk = await reader.read(); !chunk.done; chunk = await reader.read()) {
-      const frames = (rest + chunk.value).split("\n\n"); // so our server ends each, and its data is one line
+      const frames = (rest + chunk.value).split("\n\n"); // our server ends each frame so, and its data is one line
       rest = frames.pop();
       for (const frame of frames) {
         const { event, data } = Object.fromEntries(frame.split("\n").map((line) => line.split(/: (.*)/)));
-        if (Object.hasOwn(on, event)) on[event](JSON.parse(data)); // else it is not for us, or a keep-alive
+        if (Object.hasOwn(on, event)) on[event](JSON.parse(data)); // else nobody asks for it, or it is a keep-alive
         if (event === "done") return;
       }
     }

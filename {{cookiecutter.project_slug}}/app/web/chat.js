@@ -1,7 +1,7 @@
 /** The conversation: what is asked, the answers while they are written, and what this tab remembers of both. */
 import { attempt, call, follow, keep, problemOf, recall } from "./api.js";
 import { add, page, showProblem } from "./page.js";
-const HISTORY_BYTES = 900_000; // with the longest question, still below 1 MiB: the server's default MAX_BODY_BYTES
+const HISTORY_BYTES = 900_000; // with the longest question less than 1 MiB, the server's default MAX_BODY_BYTES
 const CAUSES = { length: "it grew too long", timeout: "it took too long", shutdown: "the server shut down",
   refusal: "the model declined", stopped: "you stopped it", lost: "the connection was lost; what came is kept" };
 const LEFT = { message: "You left before the answer was complete.", retryable: true };
@@ -10,7 +10,7 @@ let running; // the AbortController of the answer that is being written
 const stop = (problem = null, reason = "stopped") => running?.abort([problem, reason]);
 const save = () => (page.unsaved.hidden = keep("conversation", JSON.stringify(conversation)));
 
-/** What is sent along: of the questions and answers that ended well, the latest that fit; notes how many do not. */
+/** What is sent along: the latest questions and answers that ended well, as many as fit. Notes how many do not. */
 function past(exchange) {
   let room = HISTORY_BYTES;
   const pairs = conversation.filter(({ answer, reason }) => answer && ["end", "length"].includes(reason))
@@ -67,7 +67,7 @@ function setRunning(controller) {
   page.send.hidden = page.log.ariaBusy = Boolean(running);
   page.stop.hidden = !running;
   if (free) page.question.focus();
-  page.news.textContent = ""; // a region of its own, for screen readers leave a busy log alone
+  page.news.textContent = ""; // a region of its own: screen readers don't read a busy log
   save();
 }
 
@@ -115,7 +115,7 @@ document.addEventListener("keydown", ({ key, isComposing, target }) => {
 addEventListener("pagehide", () => (stop(LEFT, null), save())); // a reload keeps what has come through
 
 for (const exchange of conversation) {
-  if (exchange.problem || !exchange.reason) exchange.problem = { ...exchange.problem ?? LEFT, status: 0 }; // no 401 now
+  if (exchange.problem || !exchange.reason) exchange.problem = { ...exchange.problem ?? LEFT, status: 0 }; // forget a 401
   const article = showQuestion(exchange);
   showAnswer(article, exchange);
   showEnd(article, exchange);

@@ -1,4 +1,4 @@
-/** The documents panel: each becomes a job, whose progress is shown while it runs, and then its result. */
+/** The documents panel: each document becomes a job. Its progress is shown while it runs, and then its result. */
 import { call, follow, problemOf } from "./api.js";
 import { add, page, showProblem } from "./page.js";
 
@@ -24,7 +24,7 @@ async function index({ title, text, file }, headers, card) {
 }
 
 page.upload.onsubmit = () => {
-  const headers = { "Idempotency-Key": crypto.getRandomValues(new Uint32Array(4)).join("-") }; // of each try: one job
+  const headers = { "Idempotency-Key": crypto.getRandomValues(new Uint32Array(4)).join("-") }; // a retry has the same
   const [title, text, file] = [page.title.value, page.text.value, page.file.files[0]];
   page.upload.reset();
   page.text.disabled = false;

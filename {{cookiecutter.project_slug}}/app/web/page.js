@@ -1,7 +1,7 @@
-/** What every part of the page uses: its elements, a word about a problem, and the API key. */
+/** What every part of the page uses: its elements, how a problem is shown, and the API key. */
 import { keep } from "./api.js";
 export const page = Object.fromEntries([...document.querySelectorAll("[id]")].map((element) => [element.id, element]));
-/** Whatever is shown goes through here: as text, never as HTML. */
+/** Everything that is shown goes through here: as text, never as HTML. */
 export const add = (parent, tag, className = "", textContent = "") =>
   parent.appendChild(Object.assign(document.createElement(tag), { className, textContent }));
 

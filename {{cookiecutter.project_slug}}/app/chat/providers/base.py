@@ -1,4 +1,4 @@
-"""What a model has to offer: messages in, the answer out, piece by piece."""
+"""What a model must offer: messages in, the answer out, piece by piece."""
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from app.streams.events import Event
 
 
 def _is_well_formed(text: str) -> str:
-    """JSON's escapes may bring half of a UTF-16 pair, which no UTF-8 can carry to a model."""
+    """Refuses half of a UTF-16 pair: JSON's escapes may bring one, but UTF-8 can't carry it to a model."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -28,17 +28,17 @@ class Message(BaseModel):
 
 @dataclass(frozen=True)
 class Finish:
-    """How an answer ended, where the model says so. `usage`: counts such as `{"output_tokens": 17}`."""
+    """How an answer ended, if the model says so. `usage` has counts, such as `{"output_tokens": 17}`."""
 
     reason: Literal["end", "length", "refusal"] = "end"
     usage: Mapping[str, int] = field(default_factory=dict)
 
 
 class ModelError(Exception):
-    """The model's service has failed, as it says itself: one line for the log, without secrets.
+    """The model's service says that it failed. The text is one line for the log, without secrets.
 
-    Not `retryable` is what would fail in the same way again, such as a wrong key. Any other exception that a provider
-    raises is logged with its traceback, and is retryable.
+    `retryable` is false if it would fail again in the same way, as with a wrong key. Any other exception that a
+    provider raises is logged with its traceback, and is retryable.
     """
 
     def __init__(self, text: str, retryable: bool = True) -> None:
@@ -53,10 +53,12 @@ class Provider(Protocol):
         ...
 
     def stream(self, messages: Sequence[Message]) -> AsyncGenerator[str | Event | Finish, None]:
-        """Yields the answer's text as it is made; a `Finish`, if there is one, comes last. An empty piece says that the
-        model is at work, thinking perhaps: the limit of its silence begins anew. An Event of the provider's own is
-        passed on as it is: of any kind but `Error` and `Done`.
+        """Yields the answer's text as it is made. A `Finish`, if there is one, comes last. Raises ModelError when the
+        model's service fails.
 
-        The generator is closed when nobody reads any more: what it holds open belongs in a `with` or a `finally`.
+        An empty piece says that the model is at work, perhaps thinking: the time limit of its silence begins anew. An
+        Event of the provider's own is passed on as it is. It may be of any kind except `Error` and `Done`.
+
+        The generator is closed when nobody reads any more. What it holds open belongs in a `with` or a `finally`.
         """
         ...

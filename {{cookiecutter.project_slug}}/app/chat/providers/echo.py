@@ -1,4 +1,4 @@
-"""Answers `You said: ` and the question, a word at a time, which it counts as a token: for tests and the first run."""
+"""A model for tests and the first run: it answers `You said: ` and the question, and counts each word as a token."""
 
 import asyncio
 import re
@@ -11,6 +11,7 @@ class Echo:
     model = "echo"
 
     def __init__(self, token_seconds: float) -> None:
+        """`token_seconds` is the pause before each word."""
         self.token_seconds = token_seconds
 
     async def stream(self, messages: Sequence[Message]) -> AsyncGenerator[str | Finish, None]:

@@ -1,18 +1,18 @@
 """The AI SDK's UI message stream, version 1: what `useChat` reads from `POST /api/chat`.
 
-How an answer ends, and what a chat makes of it. `[DONE]` says that the answer is whole:
+This is how an answer ends, and what a chat makes of it. `[DONE]` says that the answer is whole:
 
 | the answer | the stream ends with | the chat's `status` | its last message |
 |---|---|---|---|
 | is whole | `text-end`, `finish`, `[DONE]` | `ready` | has the `metadata` `{"reason": "end"}` |
-| is cut at a length limit, or the model refused | the same | `ready` | its reason is `length` or `refusal` |
+| was cut at a length limit, or the model refused | the same | `ready` | its reason is `length` or `refusal` |
 | failed, took too long, or the server went down | `error` | `error` | keeps its text, in the state `streaming` |
 | was stopped by the reader | nothing; the model is closed | `ready` | the same |
 | was cut with its connection | nothing | `error` | the same |
 
-There is no `abort`: a chat that is sent one is `ready`, and a part of an answer would pass for the whole. A chunk has
-no keys but those that `ai` 5.0.0 knows, which throws at any other; so the reason is in the metadata, and not in the
-`finishReason` that later versions have.
+There is no `abort`. A chat that gets one is `ready`, and a part of an answer would pass for the whole. A chunk has only
+keys that `ai` 5.0.0 knows, because that version throws at any other. So the reason is in the metadata, and not in the
+`finishReason` of later versions.
 """
 
 import json
@@ -31,7 +31,7 @@ _json = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class UIMessageEncoder:
-    """For one answer: one part of text, which begins with the first token."""
+    """Encodes one answer. It has one part of text, which begins with the first token."""
 
     def __init__(self) -> None:
         self._begun = False
@@ -81,8 +81,8 @@ async def ui_chat(chat: UIChat, generate: GenerateDep) -> EventStream:
 
 @router.get("/api/chat/{chat_id}/stream", status_code=204)
 async def resume_ui_chat(chat_id: str) -> Response:
-    """What `useChat` with `resume` asks when its page loads: there is never an answer to resume.
+    """`useChat` with `resume` asks this when its page loads. There is never an answer to resume.
 
-    `ai` 5.0.0 itself stays `submitted` then; 6 and 7 are `ready`.
+    `ai` 6 and 7 are `ready` then; 5.0.0 stays `submitted`.
     """
     return Response(status_code=204)

@@ -1,4 +1,4 @@
-"""By which routes the chat can be reached."""
+"""The routes by which clients reach the chat."""
 
 from app.application import App
 from app.chat import ai_sdk, routes

@@ -1,4 +1,4 @@
-"""What `useChat` sends to `POST /api/chat`, as far as it matters here; what else is in there is ignored."""
+"""What `useChat` sends to `POST /api/chat`, as far as it matters here. All else is ignored."""
 
 from typing import Literal
 
@@ -22,7 +22,7 @@ class Part(BaseModel):
 
 
 class UIMessage(BaseModel):
-    """Whoever has the page can't instruct the model: that is up to the settings."""
+    """No message has the role `system`: the settings instruct the model, and a reader can't."""
 
     role: Literal["user", "assistant"]
     parts: list[Part]

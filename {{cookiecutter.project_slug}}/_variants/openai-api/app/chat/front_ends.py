@@ -1,4 +1,4 @@
-"""By which routes the chat can be reached."""
+"""The routes by which clients reach the chat."""
 
 from starlette.middleware import Middleware
 
@@ -10,4 +10,5 @@ from app.chat.openai_errors import ErrorShape
 def install(app: App) -> None:
     app.include_router(routes.router)
     app.include_router(openai_api.router)
-    app.outside.insert(len(app.outside) - 1, Middleware(ErrorShape))  # what the innermost of them refuses has it too
+    # Outside of the innermost, BearerKey: its refusals need the shape too.
+    app.outside.insert(len(app.outside) - 1, Middleware(ErrorShape))

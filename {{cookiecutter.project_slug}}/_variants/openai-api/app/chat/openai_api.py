@@ -1,6 +1,6 @@
 """OpenAI's chat completions, for its SDKs and whatever else connects to an OpenAI-compatible server.
 
-There is one model, that of this service's settings. It answers whichever is asked for, and the answer has its name.
+There is one model, that of this service's settings. It answers whichever model is asked for, under its own name.
 """
 
 import time
@@ -24,7 +24,7 @@ from app.streams.response import EventStream
 
 router = APIRouter(prefix="/v1", tags=["chat"], responses={"4XX": {"model": ErrorBody}})
 STATUSES = {"model_error": 502, "server_shutdown": 503, "model_timeout": 504}
-NOBODY_WAITS = 499  # nginx's, so that it counts as no failure of ours
+NOBODY_WAITS = 499  # as in nginx: it counts as no failure of ours
 
 
 def _docs() -> dict[int | str, dict[str, Any]]:
@@ -57,7 +57,7 @@ async def create_completion(
     except ClientLeft:
         return Response(status_code=NOBODY_WAITS)
     except StreamFault as fault:
-        headers["X-Should-Retry"] = str(fault.error.retryable).lower()  # the SDKs go by it
+        headers["X-Should-Retry"] = str(fault.error.retryable).lower()  # the SDKs obey this
         body = server_error(fault.error.message, fault.error.code)
         return JSONResponse(body.model_dump(), STATUSES[fault.error.code], headers)
     return JSONResponse(completion(generation, created, text), headers=headers)

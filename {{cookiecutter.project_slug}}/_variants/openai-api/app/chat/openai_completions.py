@@ -1,8 +1,8 @@
 """OpenAI's two forms of an answer: a completion, and the chunks of one.
 
-`[DONE]` says that the answer is whole. A stream that fails, takes too long, or lives when the server goes down ends in
-`data: {"error": …}` instead, at which the SDKs raise an `APIError`; one that was cut ends in nothing, and they raise
-what their connection does.
+`[DONE]` says that the answer is whole. A stream ends in `data: {"error": …}` instead if it fails, takes too long, or is
+still open when the server goes down. The SDKs then raise an `APIError`. A stream that was cut ends in nothing, and the
+SDKs raise the error of their connection.
 """
 
 import json
@@ -19,13 +19,13 @@ FINISH_REASONS = {"end": "stop", "length": "length", "refusal": "content_filter"
 
 
 def usage_of(generation: Generation) -> dict[str, int]:
-    """0 where the provider says nothing, for clients add these up."""
+    """0 if the provider says nothing, because clients add these up."""
     given, made = (generation.usage.get(name, 0) for name in ("input_tokens", "output_tokens"))
     return {"prompt_tokens": given, "completion_tokens": made, "total_tokens": given + made}
 
 
 def completion(generation: Generation, created: int, text: str) -> dict[str, Any]:
-    """`created`: in seconds since 1970."""
+    """The whole answer, `text`. `created` is in seconds since 1970."""
     choice = {
         "index": 0,
         "message": {"role": "assistant", "content": text, "refusal": None},
@@ -36,13 +36,13 @@ def completion(generation: Generation, created: int, text: str) -> dict[str, Any
 
 
 class ChunkEncoder:
-    """For one answer. With `include_usage`, a chunk without choices is the last, as `stream_options` asks for."""
+    """Encodes one answer. With `include_usage`, the last chunk has the usage and no choices, as OpenAI's has."""
 
     def __init__(self, generation: Generation, created: int, include_usage: bool = False) -> None:
         self._generation = generation
         self._usage = {"usage": None} if include_usage else {}
         self._head = _head(generation, created, "chat.completion.chunk")
-        # What stands before and behind a token's text: most chunks are of this kind.
+        # What is before and behind a token's text. It is made once, because most chunks are tokens.
         self._before, self._behind = self._chunk({"content": ""}).rsplit(b'""', 1)
         self._failed = False
 

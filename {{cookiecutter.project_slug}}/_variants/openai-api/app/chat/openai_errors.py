@@ -25,9 +25,9 @@ def server_error(message: str, code: str) -> ErrorBody:
 
 
 class ErrorShape:
-    """Turns the application's own `{"detail": …}` into it, whoever answers: a route, the framework, other middleware.
+    """Turns the application's own `{"detail": …}` into this, whoever answers: a route, the framework, other middleware.
 
-    What a request must not look like is a 400 to these clients, where FastAPI says 422.
+    For these clients a malformed request is a 400, where FastAPI says 422.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -40,7 +40,7 @@ class ErrorShape:
             return
         held: list[Message] = []
 
-        def send_unless_error(message: Message) -> Awaitable[None]:  # no coroutine of its own, for each token passes it
+        def send_unless_error(message: Message) -> Awaitable[None]:  # no coroutine of its own: each token passes it
             return hold(message) if held or message.get("status", 200) >= 400 else send(message)
 
         async def hold(message: Message) -> None:
@@ -76,7 +76,7 @@ def _error(status: int, detail: Any) -> ErrorDetail:
     if not isinstance(detail, list):
         return ErrorDetail(message=str(detail), type=kind, code="invalid_api_key" if status == 401 else None)
     first = detail[0]  # of the fields that are wrong
-    # Without the "body" before it; of what is no JSON, that is a place in the text and not a name.
+    # Without the "body" before it. If the body is no JSON, this is a place in its text, and not a name.
     param = None if first["type"] == "json_invalid" else _name(first["loc"][1:]) or None
     message = first["msg"].removeprefix("Value error, ")
     return ErrorDetail(message=f"{param}: {message}" if param else message, type=kind, param=param)

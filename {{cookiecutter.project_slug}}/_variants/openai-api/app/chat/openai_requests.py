@@ -1,8 +1,9 @@
 """What clients send to `POST /v1/chat/completions`, as far as it matters here.
 
-What would change the answer's shape, and can't be had, is refused by name. Everything else is ignored: the model, the
-limits and the sampling (`model`, `max_completion_tokens`, `temperature`, `stop`, …) are up to this service's settings.
-So are `tools`, for a model may always answer without them: Open WebUI offers a dozen in every request.
+A field is refused by name if it asks for a shape of the answer that is not possible here. All other fields are ignored.
+This service's settings choose the model, the limits and the sampling (`model`, `max_completion_tokens`, `temperature`,
+`stop`, …). `tools` are ignored too, because a model may always answer without them: Open WebUI offers a dozen in every
+request.
 """
 
 from typing import Any, Literal
@@ -19,7 +20,7 @@ class ChatMessage(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _may_be_about_a_tool(cls, message: Any) -> Any:
-        """In a chat that another model began, a message by which it called a tool has no content."""
+        """Another model may have begun the chat. Its message that called a tool has no content."""
         if isinstance(message, dict) and message.get("role") in ("assistant", "tool", "function"):
             return {**message, "content": message.get("content") or ""}
         return message
@@ -27,7 +28,7 @@ class ChatMessage(BaseModel):
     @field_validator("content", mode="before")
     @classmethod
     def _join(cls, content: Any) -> Any:
-        """A list of parts is taken too, of which each must be text."""
+        """Takes a list of parts too. Each must be text."""
         if not isinstance(content, list):
             return content
         texts = []
@@ -39,7 +40,7 @@ class ChatMessage(BaseModel):
         return "".join(texts)
 
     def for_the_model(self) -> Message | None:
-        """None for the result of a tool, for the model here has called none."""
+        """None for the result of a tool, because the model here has called none."""
         if self.role in ("tool", "function"):
             return None
         return Message(role="system" if self.role == "developer" else self.role, content=self.content)

@@ -18,13 +18,14 @@ CLEANUP_SECONDS = 5.0
 
 
 class ClientLeft(Exception):
-    pass
+    """Nobody waits for the answer any more."""
 
 
 async def whole_answer(generation: Generation, receive: Receive, shutdown: Shutdown) -> str:
-    """The answer's text. Raises StreamFault where the model fails, or is cancelled as the drain time is over.
+    """Waits for the answer, and returns its text.
 
-    Raises ClientLeft when nobody waits for it any more: the server cancels no handler, so this listens itself.
+    Raises StreamFault if the model fails, or if the drain time is over. Raises ClientLeft if the client has left: the
+    server cancels no handler, so this function listens itself.
     """
     reading, leaving = asyncio.create_task(_text(generation)), asyncio.create_task(_left(receive))
     limit: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -45,12 +46,12 @@ async def whole_answer(generation: Generation, receive: Receive, shutdown: Shutd
     finally:
         leaving.cancel()
         reading.cancel()
-        with anyio.CancelScope(shield=True):  # so that the model is closed, whoever has cancelled this
+        with anyio.CancelScope(shield=True):  # the model must be closed, even if this is cancelled
             await asyncio.wait({reading}, timeout=CLEANUP_SECONDS)
         if not reading.done():
             log.error("a model has not closed in %g s", CLEANUP_SECONDS)
         elif not reading.cancelled():
-            reading.exception()  # asyncio complains where nobody has looked
+            reading.exception()  # asyncio complains of an exception that nobody has seen
 
 
 async def _text(generation: Generation) -> str:
@@ -60,7 +61,8 @@ async def _text(generation: Generation) -> str:
             if isinstance(event, Token):
                 texts.append(event.text)
             await asyncio.sleep(0)  # a model that never waits would starve everybody else
-    # Two pieces may hold the halves of a UTF-16 pair, which are one character here; what is left of one is replaced.
+    # Two pieces may hold the halves of a UTF-16 pair. Together they are one character. A half without the other is
+    # replaced.
     return "".join(texts).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 

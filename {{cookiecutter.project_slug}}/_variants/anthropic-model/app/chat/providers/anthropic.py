@@ -18,7 +18,7 @@ REASONS: dict[str, Literal["length", "refusal"]] = {
 
 
 class Anthropic:
-    """Rate limits, 5xx and lost connections are tried again by the SDK, until the service has begun to answer."""
+    """The SDK tries again after rate limits, 5xx and lost connections, until the service has begun to answer."""
 
     def __init__(self, settings: ProviderSettings) -> None:
         self.model = settings.model_name
@@ -32,7 +32,7 @@ class Anthropic:
         )
         self._system = settings.system_prompt
         self._max_tokens = settings.model_max_tokens
-        # Not among the SDK's parameters since its version 1, as newer models take none; others still do.
+        # Since version 1 the SDK has no such parameter, because newer models take none. Others still do.
         temperature = settings.model_temperature
         self._extra = None if temperature is None else {"temperature": temperature}
 
@@ -44,7 +44,7 @@ class Anthropic:
 
     async def stream(self, messages: Sequence[Message]) -> AsyncGenerator[str | Finish, None]:
         reason, usage = None, {}
-        # Any: their type is a union of one for each role.
+        # Any: their type is a union, with one member for each role.
         turns: list[Any] = [message.model_dump() for message in messages if message.role != "system"]
         system = [self._system, *(message.content for message in messages if message.role == "system")]
         try:
@@ -66,7 +66,7 @@ class Anthropic:
                         case "message_delta":
                             reason = event.delta.stop_reason or reason
                             usage["output_tokens"] = event.usage.output_tokens
-        except (APIError, httpx2.HTTPError) as error:  # the latter where the connection is lost amid the answer
+        except (APIError, httpx2.HTTPError) as error:  # httpx2's if the connection is lost amid the answer
             raise failure(error, self._key) from None
         if reason is None:
             raise ModelError("the answer broke off: it ended without a stop_reason")

@@ -25,7 +25,7 @@ class ProviderSettings(EnvSettings):
     @field_validator("anthropic_base_url")
     @classmethod
     def _takes_a_path(cls, url: HttpUrl) -> HttpUrl:
-        """The SDK writes the path of each request behind it."""
+        """The SDK adds the path of each request to it."""
         if url.username or url.password or url.query is not None or url.fragment is not None:
             raise ValueError("must be as short as http://127.0.0.1:4000, without a user, ? or #")
         return url

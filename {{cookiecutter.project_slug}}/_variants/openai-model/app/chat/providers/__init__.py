@@ -14,7 +14,7 @@ async def open_provider(settings: ProviderSettings) -> AsyncIterator[Provider]:
         case "echo":
             yield Echo(settings.echo_token_seconds)
         case "openai":
-            # Not above: its SDK takes most of a second to import, and who has chosen echo has no use for it.
+            # Imported here, not above: its SDK takes most of a second, and echo does not need it.
             from app.chat.providers.openai import OpenAI
 
             async with OpenAI(settings) as provider:

@@ -13,7 +13,7 @@ REASONS: dict[str, Literal["length", "refusal"]] = {"length": "length", "content
 
 
 class OpenAI:
-    """Rate limits, 5xx and lost connections are tried again by the SDK, until the service has begun to answer."""
+    """The SDK tries again after rate limits, 5xx and lost connections, until the service has begun to answer."""
 
     def __init__(self, settings: ProviderSettings) -> None:
         self.model = settings.model_name
@@ -41,7 +41,7 @@ class OpenAI:
 
     async def stream(self, messages: Sequence[Message]) -> AsyncGenerator[str | Finish, None]:
         reason, usage, refused = None, {}, False
-        # Any: their type is a union of one for each role.
+        # Any: their type is a union, with one member for each role.
         turns: list[Any] = [message.model_dump() for message in [*self._system, *messages]]
         try:
             answer = await self._client.chat.completions.create(
@@ -53,16 +53,16 @@ class OpenAI:
             )
             async with answer as chunks:
                 async for chunk in chunks:
-                    if chunk.usage:  # it comes behind the last choice
+                    if chunk.usage:  # it comes after the last choice
                         usage = {
                             "input_tokens": chunk.usage.prompt_tokens or 0,
                             "output_tokens": chunk.usage.completion_tokens or 0,
                         }
-                    for choice in chunk.choices or ():  # some servers leave out what is empty, or send a null
+                    for choice in chunk.choices or ():  # some servers leave an empty list out, or send a null
                         reason = choice.finish_reason or reason
                         if delta := choice.delta:
                             refused = refused or bool(delta.refusal)
-                            yield delta.content or delta.refusal or ""  # reasoning comes in other fields
+                            yield delta.content or delta.refusal or ""  # reasoning is in other fields
         except APIError as error:
             raise failure(error, self._key) from None
         if reason is None:
