@@ -1,6 +1,8 @@
 """What all tests share: one copy of the template and one render of each variant, for the whole run."""
 
 import os
+import shutil
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +16,7 @@ from rendering import (
     choices,
     combinations,
     exclusive,
+    grouped,
     named,
     snapshot,
     two_or_slow,
@@ -23,6 +26,9 @@ from rendering import (
 pytest_plugins = ["needs", "rabbitmq"]
 # The hooks are modules to the tests.
 sys.path.insert(0, str(ROOT / "hooks"))
+# A run in the background of a shell ignores Ctrl-C, and what it starts would inherit that: some of it is ended by one.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
@@ -48,11 +54,35 @@ def render(shared: Path, template: Path) -> Callable[..., Project]:
         answers = {**combinations()[0], **chosen}
         output_dir = shared / f"render-{named(answers)}"
         with exclusive(output_dir.with_suffix(".lock")):
-            if output_dir.exists():
-                return Project(output_dir / "my-chat", answers)
-            return bake(output_dir, answers, template)
+            if not output_dir.exists():
+                project = bake(output_dir, answers, template)
+                output_dir.with_suffix(".said").write_text(project.said, "utf-8")
+                untouched = emitted_to(shared, answers)
+                with exclusive(untouched.with_suffix(".lock")):
+                    if not untouched.exists():
+                        shutil.copytree(output_dir, untouched)
+            said = output_dir.with_suffix(".said").read_text("utf-8")
+            return Project(output_dir / "my-chat", answers, said)
 
     return render
+
+
+@pytest.fixture(scope="session")
+def emitted(shared: Path, template: Path) -> Callable[[Answers], Project]:
+    """A render of these answers that no tool has run in."""
+
+    def emitted(answers: Answers) -> Project:
+        output_dir = emitted_to(shared, answers)
+        with exclusive(output_dir.with_suffix(".lock")):
+            if output_dir.exists():
+                return Project(output_dir / "my-chat", answers)
+            return bake(output_dir, answers, template, env={"UV_OFFLINE": "1"})
+
+    return emitted
+
+
+def emitted_to(shared: Path, answers: Answers) -> Path:
+    return shared / f"emitted-{named(answers)}"
 
 
 @pytest.fixture(scope="session", params=two_or_slow(choices("queue_backend")))
@@ -61,7 +91,7 @@ def queue(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(scope="session", params=varied(), ids=named)
+@pytest.fixture(scope="session", params=grouped(varied()), ids=named)
 def variant(request: pytest.FixtureRequest) -> Answers:
     """Each queue, with a model and a front end that change from one to the next."""
     answers: Answers = request.param

@@ -74,9 +74,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     slow = [item for item in items if item.get_closest_marker("slow")]
     patient = [item for item in slow if item.path.name in PATIENT]
     others = [item for item in slow if item not in patient]
-    items[:] = spread([item for item in items if item not in slow])
+    items[:] = longest_first([item for item in items if item not in slow])
     if config.getoption("--slow"):
-        items += spread(others) + patient
+        items += longest_first(others) + patient
     if slow and not config.getoption("--slow"):
         config.hook.pytest_deselected(items=slow)
         config.stash[SLOW_LEFT_OUT] = len(slow)
@@ -86,19 +86,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 raise pytest.UsageError(f"{item.nodeid} needs {name!r}, and only {', '.join(NEEDS)} are known.")
 
 
-def spread(items: list[pytest.Item]) -> list[pytest.Item]:
-    """The same items, with those that take a minute each where each process of the run begins with some of them.
-
-    pytest-xdist gives each process a stretch of them at first, a quarter of its share: with one left for the end, the
-    others would wait for that.
-    """
-    long = [item for item in items if item.path.name == "test_suites.py"]
-    rest = [item for item in items if item not in long]
-    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    stretch = len(items) // (4 * processes)
-    for number, item in enumerate(long):
-        rest.insert(number % processes * stretch + number // processes, item)
-    return rest
+def longest_first(items: list[pytest.Item]) -> list[pytest.Item]:
+    """What takes a minute in one process, before what can fill the end of the run in all of them: each suite of a
+    render, and each group of tests that stay together to share a server or a browser."""
+    suites = [item for item in items if item.path.name == "test_suites.py"]
+    grouped = [item for item in items if item.get_closest_marker("xdist_group")]
+    return [*suites, *grouped, *(item for item in items if item not in suites and item not in grouped)]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -1,9 +1,11 @@
 """Renders the template as a user would, for the tests that look at or run what comes out."""
 
+import importlib.util
 import itertools
 import json
 import os
 import shutil
+import struct
 import subprocess
 import sys
 import time
@@ -77,6 +79,11 @@ def two_or_slow(several: Sequence[Any]) -> list[Any]:
     return [*several[:2], *(pytest.param(each, marks=pytest.mark.slow) for each in several[2:])]
 
 
+def grouped(several: Sequence[Answers]) -> list[Any]:
+    """Parameters: those tests of each that run stay in one process, and share what it has started."""
+    return [pytest.param(answers, marks=pytest.mark.xdist_group(named(answers))) for answers in several]
+
+
 def _with_slow(several: list[Answers]) -> list[Any]:
     slow = [pytest.param(answers, marks=pytest.mark.slow) for answers in several if answers not in varied()]
     return [*varied(), *slow]
@@ -119,15 +126,21 @@ def exclusive(lock: Path, seconds: float = 300) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Project:
-    """A rendered project."""
+    """A rendered project, and what was said when it was."""
 
     path: Path
     answers: Mapping[str, str]
+    said: str = ""
 
     def files(self) -> list[str]:
         """What the template emitted, sorted; not what tools made later."""
         found = (path.relative_to(self.path) for path in self.path.rglob("*") if not path.is_dir())
         return sorted(path.as_posix() for path in found if MADE_BY_TOOLS.isdisjoint(path.parts))
+
+    @property
+    def python(self) -> str:
+        """Its own interpreter."""
+        return str(self.path / ".venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
 
     def read(self, path: str) -> str:
         return (self.path / path).read_text("utf-8")
@@ -146,7 +159,39 @@ class Project:
         with exclusive(self.path.with_suffix(".lock")):
             if not synced.exists():
                 self.run("uv", "sync", "--locked")
+                self._compile(self.path.parents[1] / "bytecode")
                 synced.touch()
+
+    def _compile(self, pool: Path) -> None:
+        """Compile what it has installed, but for what another project has brought to the pool: the first process of
+        each project would else take several times as long to start, or several processes at once."""
+        with exclusive(pool.with_suffix(".lock")):
+            (installed,) = (self.path / ".venv").glob("[Ll]ib/**/site-packages")
+            for compiled in pool.rglob("*.pyc"):
+                target = installed / compiled.relative_to(pool)
+                source = target.parents[1] / f"{target.name.partition('.')[0]}.py"
+                if source.is_file() and _is_of(compiled, source):
+                    target.parent.mkdir(exist_ok=True)
+                    os.link(compiled, target)
+            self.run(self.python, "-m", "compileall", "-q", "-x", r"[\\/]mypyc?[\\/]", str(installed), check=False)
+            for compiled in installed.rglob("*.pyc"):
+                kept = pool / compiled.relative_to(installed)
+                if compiled.stat().st_nlink == 1 and not kept.exists():
+                    kept.parent.mkdir(parents=True, exist_ok=True)
+                    os.link(compiled, kept)
+
+
+def _is_of(compiled: Path, source: Path) -> bool:
+    """Whether it is this source's bytecode, as Python itself would see it: by the time and the size that it notes."""
+    with compiled.open("rb") as file:
+        magic, flags, seconds, size = struct.unpack("<4sIII", file.read(16))
+    found = source.stat()
+    return (magic, flags, seconds, size) == (
+        importlib.util.MAGIC_NUMBER,
+        0,
+        int(found.st_mtime) & 0xFFFFFFFF,
+        found.st_size & 0xFFFFFFFF,
+    )
 
 
 def run(
@@ -206,4 +251,4 @@ def bake(
     done = cookiecutter(output_dir, answers or {}, template, typed=typed, env=env)
     assert done.returncode == 0, done.stdout + done.stderr
     (path,) = output_dir.iterdir()
-    return Project(path, answers or {})
+    return Project(path, answers or {}, done.stdout)

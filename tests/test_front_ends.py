@@ -22,7 +22,7 @@ from playwright.sync_api import sync_playwright
 from rendering import Project, environment, exclusive, run
 from running import Server, posix_only, python_of, request, running, services
 
-pytestmark = posix_only
+pytestmark = [posix_only, pytest.mark.xdist_group("front-ends")]
 CLIENTS = Path(__file__).parent / "clients"
 SYSTEM_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")  # Debian's
 # The first that has this dialect, and the newest two: each under a name of its own.

@@ -7,12 +7,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import post_gen_project
 import pre_gen_project
 import pytest
-from rendering import QUESTIONS, Answers, asked, bake, choices, cookiecutter, environment
+from rendering import QUESTIONS, Answers, Project, asked, bake, choices, cookiecutter, environment
 from variants import OVERLAYS, VARIANTS, folders
 
 GOOD = {
@@ -134,32 +135,32 @@ def test_a_later_overlay_wins_and_no_overlay_remains(tmp_path: Path) -> None:
     assert not (tmp_path / "_variants").exists()
 
 
-def test_a_render_is_locked_and_says_what_to_do_next(variant: Answers, template: Path, tmp_path: Path) -> None:
+def test_a_render_is_locked_and_says_what_to_do_next(variant: Answers, render: Callable[..., Project]) -> None:
     """What was made, the commands, a key where the model wants one, and the address; no overlays and no git left."""
-    done = cookiecutter(tmp_path, variant, template, env={"PWD": "elsewhere"})
-    assert done.returncode == 0, done.stderr
-    said = done.stdout.splitlines()
+    project = render(**variant)
+    said = project.said.splitlines()
     model = variant["model_provider"]
     assert (
         said[0] == f"Made my-chat: queue {variant['queue_backend']}, model {model}, front end {variant['front_end']}."
     )
     assert [line.split("#")[0].strip() for line in said if line.startswith("  ")] == [
-        f"cd {shlex.quote(str(tmp_path / 'my-chat'))}",
+        f"cd {shlex.quote(str(project.path))}",
         "uv sync",
         *([f"echo {model.upper()}_API_KEY=sk-... >> .env"] if model != "echo" else []),
         "make dev",
     ]
     if model != "echo":
-        assert "# to begin without a key: echo MODEL_PROVIDER=echo >> .env" in done.stdout
-        assert f"#{model.upper()}_API_KEY=\n" in (tmp_path / "my-chat" / ".env.example").read_text("utf-8")
-    assert ("needs a RabbitMQ" in done.stdout) == ("rabbitmq" in variant["queue_backend"])
-    plain = re.search(r"without make: (.*)", done.stdout)
-    assert plain, done.stdout
-    assert f"`{plain[1]}`" in (tmp_path / "my-chat" / "README.md").read_text("utf-8")
+        assert "# to begin without a key: echo MODEL_PROVIDER=echo >> .env" in project.said
+        assert f"#{model.upper()}_API_KEY=\n" in project.read(".env.example")
+    assert ("needs a RabbitMQ" in project.said) == ("rabbitmq" in variant["queue_backend"])
+    plain = re.search(r"without make: (.*)", project.said)
+    assert plain, project.said
+    assert f"`{plain[1]}`" in project.read("README.md")
     assert said[-1].endswith("http://127.0.0.1:8000")
-    assert (tmp_path / "my-chat" / "uv.lock").exists(), done.stdout
-    assert not (tmp_path / "my-chat" / "_variants").exists()
-    assert not (tmp_path / "my-chat" / ".git").exists()
+    assert "No uv.lock yet" not in project.said
+    assert (project.path / "uv.lock").exists()
+    assert not (project.path / "_variants").exists()
+    assert not (project.path / ".git").exists()
 
 
 def test_the_project_is_called_by_its_name_where_the_shell_stands_beside_it(template: Path, tmp_path: Path) -> None:

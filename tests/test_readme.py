@@ -58,8 +58,17 @@ def without_names(path: str) -> str:
     return re.sub(r"\{\w+\}", "{}", path)
 
 
+ROUTES: dict[Path, set[str]] = {}
+
+
 def routes(project: Project) -> set[str]:
     """Such as `GET /jobs/{}`: what the application says it serves."""
+    if project.path not in ROUTES:
+        ROUTES[project.path] = _routes(project)
+    return ROUTES[project.path]
+
+
+def _routes(project: Project) -> set[str]:
     told = "import json; from app.main import app; print(json.dumps(app.openapi()['paths']))"
     paths = json.loads(project.run("uv", "run", "python", "-c", told, env={"MODEL_PROVIDER": "echo"}).stdout)
     return {f"{method.upper()} {without_names(path)}" for path, methods in paths.items() for method in methods}

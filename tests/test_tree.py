@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
-from rendering import Answers, Project, bake, choices, combinations, every_or_slow, exclusive, named
+from rendering import Answers, Project, choices, combinations, every_or_slow, named
 from variants import OVERLAYS, brought, chosen, folders, part
 
 BASE = "{{cookiecutter.project_slug}}"
@@ -46,20 +46,6 @@ def answers(request: pytest.FixtureRequest) -> Answers:
     """Every choice with every other."""
     answers: Answers = request.param
     return answers
-
-
-@pytest.fixture(scope="session")
-def emitted(shared: Path, template: Path) -> Callable[[Answers], Project]:
-    """A render of these answers that no tool has run in."""
-
-    def emitted(answers: Answers) -> Project:
-        output_dir = shared / f"emitted-{named(answers)}"
-        with exclusive(output_dir.with_suffix(".lock")):
-            if output_dir.exists():
-                return Project(output_dir / "my-chat", answers)
-            return bake(output_dir, answers, template, env={"UV_OFFLINE": "1"})
-
-    return emitted
 
 
 def listed(files: dict[str, str]) -> set[str]:
