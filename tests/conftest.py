@@ -13,13 +13,11 @@ from rendering import (
     Answers,
     Project,
     bake,
-    choices,
     combinations,
     exclusive,
     grouped,
     named,
     snapshot,
-    two_or_slow,
     varied,
 )
 
@@ -83,12 +81,6 @@ def emitted(shared: Path, template: Path) -> Callable[[Answers], Project]:
 
 def emitted_to(shared: Path, answers: Answers) -> Path:
     return shared / f"emitted-{named(answers)}"
-
-
-@pytest.fixture(scope="session", params=two_or_slow(choices("queue_backend")))
-def queue(request: pytest.FixtureRequest) -> str:
-    """Each queue that can be chosen."""
-    return str(request.param)
 
 
 @pytest.fixture(scope="session", params=grouped(varied()), ids=named)

@@ -28,21 +28,26 @@ import httpx_sse
 import pika  # type: ignore[import-untyped]
 from needs import NEEDS
 from redis import Redis
-from rendering import Project, environment
+from rendering import Project, environment, exclusive
 from running import Process, Server, python_of, request, running
 
 ADDED = Path(__file__).parent / "crash"
 TICK_SECONDS = 0.02
+REQUEST_TICK_SECONDS = 0.32
+PATIENCE_SECONDS = 180.0  # before what is waited for is taken for lost: some times what a busy machine needs
 LEASE_SECONDS = 3.0  # a fifth of the default, and of the time that an orphan waits
 AHEAD = 20
 
 
-def until(holds: Callable[[], bool], seconds: float, what: str) -> None:
-    """Wait until it holds."""
-    deadline = time.monotonic() + seconds
+def until(
+    holds: Callable[[], bool], what: str, seconds: float = PATIENCE_SECONDS, longest: float = TICK_SECONDS
+) -> None:
+    """Wait until it holds, and look less and less often: `longest`, where a look is work for others too."""
+    deadline, pause_seconds = time.monotonic() + seconds, TICK_SECONDS
     while not holds():
         assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
-        time.sleep(TICK_SECONDS)
+        time.sleep(pause_seconds)
+        pause_seconds = min(2 * pause_seconds, longest)
 
 
 def show(who: str, process: Process) -> None:
@@ -88,9 +93,9 @@ class Journal:
         self._go_on()
         return self._jobs[what]
 
-    def wait(self, what: str, jobs: int = 1, seconds: float = 60) -> list[Entry]:
+    def wait(self, what: str, jobs: int = 1) -> list[Entry]:
         """Wait until so many jobs have written it."""
-        until(lambda: len(self.jobs(what)) >= jobs, seconds, f"{what!r} of {jobs} jobs in the journal")
+        until(lambda: len(self.jobs(what)) >= jobs, f"{what!r} of {jobs} jobs in the journal")
         return self.all(what)
 
     def _go_on(self) -> None:
@@ -170,9 +175,9 @@ class Workers:
                     posted.result()
                 return len(journal.jobs("begin")) >= enough
 
-            until(begun, 120, f"{enough} jobs have begun")
+            until(begun, f"{enough} jobs have begun")
             pause(chance.uniform(0, 0.15))
-            until(lambda: bool(self.busy(journal, in_a_job)), 60, "there is a worker to be killed")
+            until(lambda: bool(self.busy(journal, in_a_job)), "there is a worker to be killed")
             self.kill(chance.choice(self.busy(journal, in_a_job) or self.busy(journal)))
 
     def busy(self, journal: Journal, in_a_job: bool = False) -> list[Process]:
@@ -324,7 +329,7 @@ class Web(Server):
         """Give the id of a job that was accepted. Where the store has not answered in time, as on a machine that has
         much else to do, this tries again as a client is told to: with the same key, so that it stays one job."""
         headers = {"Idempotency-Key": key or uuid4().hex}
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             response = self.client.post(f"/tasks/{task}", json=probe, headers=headers)
             if response.status_code == 202:
@@ -350,7 +355,7 @@ class Web(Server):
         is handed to them more than once, which costs them time."""
         ids = []
         for number in range(count):
-            until(lambda: number < len(journal.jobs("begin")) + AHEAD, 120, "the workers go on")  # noqa: B023
+            until(lambda: number < len(journal.jobs("begin")) + AHEAD, "the workers go on")  # noqa: B023
             ids.append(self.add(task, number=number, **probe))
         return ids
 
@@ -372,33 +377,44 @@ class Web(Server):
         record: dict[str, Any] = response.json()
         return record
 
-    def wait(self, job_id: str, status: str, seconds: float = 60) -> dict[str, Any]:
-        until(lambda: self.job(job_id)["status"] == status, seconds, f"the job {job_id} is {status}")
+    def wait(self, job_id: str, status: str, seconds: float = PATIENCE_SECONDS) -> dict[str, Any]:
+        what = f"the job {job_id} is {status}"
+        until(lambda: self.job(job_id)["status"] == status, what, seconds, REQUEST_TICK_SECONDS)
         return self.job(job_id)
 
-    def all_succeed(self, ids: Sequence[str], seconds: float) -> None:
+    def all_succeed(self, ids: Sequence[str]) -> None:
         """Wait until each of them has: `Nothing is lost`."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + PATIENCE_SECONDS
         for job_id in ids:
             self.wait(job_id, "succeeded", max(0.0, deadline - time.monotonic()))
+
+
+def with_tasks(project: Project) -> Path:
+    """A copy of the project with the tasks of these tests: one for all of the run, so that it is compiled once."""
+    copy = project.path.parent.with_name(f"crash-{project.answers['queue_backend']}")
+    with exclusive(copy.with_suffix(".lock")):
+        if not copy.exists():
+            for name in project.files():
+                (copy / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(project.path / name, copy / name)
+            for name in ("tasks.py", "routes.py"):
+                with (copy / "app" / "jobs" / name).open("a", encoding="utf-8") as file:
+                    file.write((ADDED / name).read_text("utf-8"))
+            for name in ("stuck.py", "hour.py"):
+                shutil.copy(ADDED / name, copy)
+    return copy
 
 
 class Service:
     """A copy of a rendered project with the tasks of these tests, a journal, and a queue of its own."""
 
     def __init__(self, project: Project, folder: Path, env: Mapping[str, str]) -> None:
-        self.path = folder / "copy"
+        self.path = with_tasks(project)
+        self.folder = folder
         self.variant = project.answers["queue_backend"]
-        for name in project.files():
-            (self.path / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(project.path / name, self.path / name)
-        for name in ("tasks.py", "routes.py"):
-            with (self.path / "app" / "jobs" / name).open("a", encoding="utf-8") as file:
-                file.write((ADDED / name).read_text("utf-8"))
-        shutil.copy(ADDED / "stuck.py", self.path)
         self.journal = Journal(folder / "journal")
         # Not the same for two queues: on one RabbitMQ, each library would find the other's, which it can't use.
-        self.queue = f"crash.{self.variant}.{folder.name}"
+        self.queue = f"crash.{self.variant}.{folder.name}.{uuid4().hex[:8]}"
         self.env = {**env, "JOURNAL": str(self.journal.path), "QUEUE_NAME": self.queue}
         self.lease(LEASE_SECONDS)
         self.python = python_of(project)

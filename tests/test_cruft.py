@@ -42,6 +42,7 @@ def edit(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new), "utf-8", newline="\n")
 
 
+@pytest.mark.parametrize("queue", ["none", "rq"])  # without an overlay that changes, and with one
 def test_an_update_of_the_template_reaches_a_project_that_was_changed(
     queue: str, template: Path, tmp_path: Path, command: Command
 ) -> None:

@@ -13,7 +13,17 @@ from typing import Any
 
 import pytest
 from needs import NEEDS
-from playwright.sync_api import Browser, ConsoleMessage, Error, Page, Request, Route, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    ConsoleMessage,
+    Error,
+    Page,
+    Request,
+    Route,
+    ViewportSize,
+    expect,
+    sync_playwright,
+)
 from rendering import Project
 from running import START_SECONDS, Server, posix_only, python_of, request, running, services
 
@@ -33,6 +43,7 @@ HOSTILE = {
 }
 Serve = Callable[..., AbstractContextManager[Server]]
 NOTICE = "Not complete: "
+SIZE: ViewportSize = {"width": 1280, "height": 720}
 expect.set_options(timeout=PAGE_SECONDS * 1000)
 
 
@@ -63,6 +74,8 @@ class Chat:
         self.page.remove_listener("pageerror", self._fail)
         self.page.remove_listener("request", self._note)
         self.page.unroute_all()
+        self.page.emulate_media(color_scheme="null")
+        self.page.set_viewport_size(SIZE)
         for other in self.page.context.pages:
             if other is not self.page:
                 other.close()
@@ -197,7 +210,7 @@ def server(shared_server: Server) -> Server:
 @pytest.fixture(scope="module")
 def page(browser: Browser) -> Iterator[Page]:
     """The tab that tests have one after the other, for a new one takes the browser most of a second."""
-    with browser.new_context() as context:
+    with browser.new_context(viewport=SIZE) as context:
         context.set_default_timeout(PAGE_SECONDS * 1000)
         yield context.new_page()
 
@@ -205,13 +218,13 @@ def page(browser: Browser) -> Iterator[Page]:
 @pytest.fixture
 def tab(browser: Browser, page: Page) -> Iterator[Callable[..., Chat]]:
     """`tab(server)` opens the page in a tab that remembers nothing of others; with a script that runs before its own,
-    or with options, in a new one. No test may leave a complaint."""
+    in a new one. No test may leave a complaint."""
     chats: list[Chat] = []
     with ExitStack() as stack:
 
-        def tab(server: Server, script: str = "", **options: Any) -> Chat:
-            if script or options:
-                context = stack.enter_context(browser.new_context(**options))
+        def tab(server: Server, script: str = "") -> Chat:
+            if script:
+                context = stack.enter_context(browser.new_context())
                 context.set_default_timeout(PAGE_SECONDS * 1000)
                 context.add_init_script(script)
                 chats.append(Chat(context.new_page(), server))
@@ -661,7 +674,9 @@ def test_a_reader_who_has_scrolled_up_is_left_there(chat: Chat) -> None:
 def busy(request: pytest.FixtureRequest, tab: Callable[..., Chat], server: Server) -> Chat:
     """A page that shows all it has at once: in each colour scheme on a phone, and with its panels side by side."""
     scheme, width = request.param
-    chat: Chat = tab(server, color_scheme=scheme, viewport={"width": width, "height": 640})
+    chat = tab(server)
+    chat.page.emulate_media(color_scheme=scheme)
+    chat.page.set_viewport_size({"width": width, "height": 640})
     return chat
 
 

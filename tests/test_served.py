@@ -56,8 +56,8 @@ def test_the_first_token_is_read_before_the_last_is_made(project: Project, env: 
 
     A server that is told to stop then never makes the last one, and says so.
     """
-    assert len(WORDS) * 0.1 > START_SECONDS
-    with serving(project, env, ECHO_TOKEN_SECONDS="0.1", HEARTBEAT_SECONDS="600", DRAIN_SECONDS="0") as server:
+    assert len(WORDS) * 0.2 > START_SECONDS
+    with serving(project, env, ECHO_TOKEN_SECONDS="0.2", HEARTBEAT_SECONDS="600", DRAIN_SECONDS="0") as server:
         stream = events(server.request("POST", "/chat/stream", QUESTION))
         assert next(stream)[0] == "status"
         assert next(stream) == ("token", {"text": "You"})

@@ -4,10 +4,11 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rabbitmq import shared_url
-from rendering import MADE_BY_TOOLS, Answers, Project, named, pairwise, pairwise_or_slow, run, varied
+from rendering import MADE_BY_TOOLS, Answers, Project, named, pairwise, run, varied
 from running import posix_only, python_of, recipe, settings_of
 from subjects import subjects
 
@@ -15,14 +16,25 @@ WHOLE = 2  # renders of which every test runs
 
 
 def in_order() -> list[Answers]:
-    """The pairwise set, in which a render leaves to those before it what is the same there: the two that run whole, the
-    others that always run, and those that run where slow tests do."""
+    """The pairwise set, in which a render leaves to those before it what is the same there: the two that run whole, one
+    of each other queue, and the rest."""
     first, *others, last = varied()
     return [first, last, *others, *(answers for answers in pairwise() if answers not in varied())]
 
 
+def parameters() -> list[Any]:
+    """In that order, those always of which a word of the queue's name is new: each library and each broker is one. The
+    others run where slow tests do."""
+    found, seen = [], set[str]()
+    for answers in in_order():
+        words = set(answers["queue_backend"].split("-"))
+        found.append(pytest.param(answers, marks=[] if words - seen else pytest.mark.slow))
+        seen |= words
+    return found
+
+
 @posix_only
-@pytest.mark.parametrize("answers", pairwise_or_slow(), ids=named)
+@pytest.mark.parametrize("answers", parameters(), ids=named)
 def test_a_renders_own_tests_pass_and_none_is_left_out(answers: Answers, render: Callable[..., Project]) -> None:
     """`make test` in a new project: all passed, nothing skipped, no service needed but what the project embeds, and a
     RabbitMQ where it has chosen one.

@@ -78,9 +78,9 @@ async def test_tokens_made_before_a_fault_are_kept_and_it_is_named(
     fault: object, code: str, reason: str, before: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     request_id.set("r-1")
-    seen = []
+    seen, patience = [], 0.2 if reason == "timeout" else 60
     with pytest.raises(StreamFault) as raised:
-        async for event in (generation := generation_of(*before, fault, seconds=0.02)).events():
+        async for event in (generation := generation_of(*before, fault, seconds=patience)).events():
             seen.append(event)
     assert seen == [Status("thinking", generation.id), *map(Token, before)]
     assert generation.reason == reason
@@ -91,8 +91,8 @@ async def test_tokens_made_before_a_fault_are_kept_and_it_is_named(
 
 
 async def test_a_model_that_shows_signs_of_life_has_time() -> None:
-    thinking = [step for _ in range(3) for step in (0.15, "")]
-    generation = generation_of(*thinking, "a", seconds=0.4)
+    thinking = [step for _ in range(12) for step in (0.05, "")]
+    generation = generation_of(*thinking, "a", seconds=0.5)
     assert [event async for event in generation.events()][1:] == [Token("a"), Done("end")]
 
 
