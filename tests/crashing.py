@@ -165,7 +165,7 @@ class Workers:
         posted: Future[list[str]] | None = None,
     ) -> None:
         """Kill whole trees at random moments, spread over the time in which so many jobs begin. Those are `posted`
-        meanwhile: when that fails, this raises why."""
+        meanwhile: when that fails, this raises why. The last kills find nobody if the workers are faster."""
         chance = random.Random(seed)
         for number in range(1, kills + 1):
             enough = number * jobs // (kills + 1)
@@ -177,8 +177,14 @@ class Workers:
 
             until(begun, f"{enough} jobs have begun")
             pause(chance.uniform(0, 0.15))
-            until(lambda: bool(self.busy(journal, in_a_job)), "there is a worker to be killed")
-            self.kill(chance.choice(self.busy(journal, in_a_job) or self.busy(journal)))
+            until(
+                lambda: bool(self.busy(journal, in_a_job)) or len(journal.jobs("end")) == jobs,
+                "there is a worker to be killed",
+            )
+            if not (busy := self.busy(journal, in_a_job) or self.busy(journal)):
+                break
+            self.kill(chance.choice(busy))
+        assert len(self.killed) > kills / 2
 
     def busy(self, journal: Journal, in_a_job: bool = False) -> list[Process]:
         """Those that have begun a job, or that are in the middle of one."""
@@ -338,25 +344,25 @@ class Web(Server):
             assert time.monotonic() < deadline, response.text
             pause(float(response.headers["Retry-After"]))
 
-    def add_many(self, task: str, count: int, *, twice: bool = False, **probe: Any) -> list[str]:
-        """`twice`, a second message for each job is right beside the first: another worker has it at the same time."""
+    def add_twice(self, task: str, **probe: Any) -> str:
+        """With a second message right beside the first: another worker has it at the same time."""
+        job_id = self.add(task, **probe)
+        assert self.client.post("/messages", json=[job_id]).status_code == 202
+        return job_id
 
-        def add(number: int) -> str:
-            job_id = self.add(task, number=number, **probe)
-            if twice:
-                assert self.client.post("/messages", json=[job_id]).status_code == 202
-            return job_id
-
+    def add_many(self, task: str, count: int, **probe: Any) -> list[str]:
         with ThreadPoolExecutor(4) as posting:
-            return list(posting.map(add, range(count)))
+            return list(posting.map(lambda number: self.add(task, number=number, **probe), range(count)))
 
-    def add_as_they_begin(self, task: str, count: int, journal: Journal, **probe: Any) -> list[str]:
+    def add_as_they_begin(
+        self, task: str, count: int, journal: Journal, *, twice: bool = False, **probe: Any
+    ) -> list[str]:
         """Never far ahead of the workers: a job that runs again waits behind all others, and one that waits for long
         is handed to them more than once, which costs them time."""
         ids = []
         for number in range(count):
             until(lambda: number < len(journal.jobs("begin")) + AHEAD, "the workers go on")  # noqa: B023
-            ids.append(self.add(task, number=number, **probe))
+            ids.append((self.add_twice if twice else self.add)(task, number=number, **probe))
         return ids
 
     def events(self, job_id: str, last_id: int = 0) -> Generator[Event, None, None]:

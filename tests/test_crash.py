@@ -182,9 +182,14 @@ def test_jobs_outlive_their_workers(service: Service, seed: int) -> None:
 def test_what_is_delivered_twice_has_one_effect(service: Service, seed: int, redis: Redis) -> None:
     """Also when workers die: one in Redis, one at a provider that is given the job's key, and one success."""
     numbers, kills = list(range(120)), 10
-    with Provider() as provider, service.web() as web, service.workers(2, supervised=True) as workers:
-        ids = web.add_many("affect", len(numbers), twice=True, seconds=0.02, url=provider.url)
-        workers.kill_some(service.journal, kills, jobs=len(numbers), seed=seed)
+    with ExitStack() as stack:
+        provider, web = stack.enter_context(Provider()), stack.enter_context(service.web())
+        workers = stack.enter_context(service.workers(2, supervised=True))
+        posting = stack.enter_context(ThreadPoolExecutor(1))
+        probe = {"seconds": 0.02, "url": provider.url}
+        posted = posting.submit(web.add_as_they_begin, "affect", len(numbers), service.journal, twice=True, **probe)
+        workers.kill_some(service.journal, kills, jobs=len(numbers), seed=seed, posted=posted)
+        ids = posted.result()
         web.all_succeed(ids)
         assert sorted(map(int, redis.lrange(f"{service.queue}:effects", 0, -1))) == numbers
         assert sorted(provider.effects.values()) == numbers
