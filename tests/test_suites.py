@@ -13,6 +13,13 @@ from running import posix_only, python_of, recipe, settings_of
 from subjects import subjects
 
 WHOLE = 2  # renders of which every test runs
+# Whatever the worker is, these are about scripts/dev.py, which is the same bytes with each queue: how it is told to
+# stop, and what it does about a web server that does not start.
+OF_THE_SCRIPT = [
+    "tests/test_dev.py::test_web_and_worker_stop_before_valkey_and_nothing_is_left[sigterm]",
+    "tests/test_dev.py::test_when_one_process_ends_all_do",
+    "tests/test_dev.py::test_a_wrong_setting_stops_the_start_with_its_name",
+]
 
 
 def in_order() -> list[Answers]:
@@ -35,29 +42,34 @@ def parameters() -> list[Any]:
 
 @posix_only
 @pytest.mark.parametrize("answers", parameters(), ids=named)
-def test_a_renders_own_tests_pass_and_none_is_left_out(answers: Answers, render: Callable[..., Project]) -> None:
+def test_a_renders_own_tests_pass_and_none_is_left_out(
+    answers: Answers, render: Callable[..., Project], pytestconfig: pytest.Config
+) -> None:
     """`make test` in a new project: all passed, nothing skipped, no service needed but what the project embeds, and a
     RabbitMQ where it has chosen one.
 
-    Two renders run whole, one of them with a queue. Of each other one, those files run whose subject is not byte for
-    byte that of a file in a render before it.
+    One render runs whole, and one with a queue where slow tests run. Of each other one, those files run whose subject
+    is not byte for byte that of a file in a render before it; of what is scripts/dev.py's own, one runs with each.
     """
     project = render(**answers)
     project.sync()
     ((*command,),) = recipe(project, "test")
     assert f"| `{' '.join(command)}` |" in project.read("README.md")
     number = in_order().index(answers)
-    if number >= WHOLE:
+    if number >= (WHOLE if pytestconfig.getoption("--slow") else 1):
         earlier = [render(**before) for before in in_order()[:number]]
         shown = {subject for before in earlier for subject in subjects(before).values()}
         differing = [test for test, subject in subjects(project).items() if subject not in shown]
         assert differing, "the same was rendered before"
         command += sorted(differing)
+    if number >= WHOLE:
+        command += [f"--deselect={name}" for name in OF_THE_SCRIPT]
     env = {"TEST_REDIS_URL": ""}
     if "BROKER_URL" in settings_of(project):
         env["TEST_BROKER_URL"] = shared_url()
     done = project.run(*command, env=env)
-    assert re.fullmatch(r"\d+ passed in .*", done.stdout.splitlines()[-1]), done.stdout
+    deselected = f", {len(OF_THE_SCRIPT)} deselected" if number >= WHOLE and "tests/test_dev.py" in command else ""
+    assert re.fullmatch(rf"\d+ passed{deselected} in .*", done.stdout.splitlines()[-1]), done.stdout
 
 
 @pytest.mark.parametrize(
