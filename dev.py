@@ -199,8 +199,11 @@ def copy_template(target: Path) -> None:
             shutil.copy2(path, copy)
 
 
-def render(step: str, output: Path, queue: str, env: dict[str, str]) -> Path:
-    """Render the default answers with this queue, in an environment that holds nothing but cookiecutter."""
+def render(step: str, output: Path, queue: str, env: dict[str, str], *others: str) -> Path:
+    """Render the default answers with this queue, and others such as `model_provider=openai`.
+
+    It takes an environment that holds nothing but cookiecutter.
+    """
     pinned = re.search(r'"(cookiecutter==[^"]+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     assert pinned, "pyproject.toml pins cookiecutter"
     with tempfile.TemporaryDirectory() as scratch:
@@ -210,7 +213,7 @@ def render(step: str, output: Path, queue: str, env: dict[str, str]) -> Path:
         Path(scratch, "config.yaml").write_text(json.dumps(config), encoding="utf-8")
         command = [env["UV"], "tool", "run", "--from", pinned[1], "cookiecutter", f"{scratch}/template", "--no-input"]
         command += ["--config-file", f"{scratch}/config.yaml", "--output-dir", str(output)]
-        answers = ["project_slug=my-chat", f"queue_backend={queue}"]
+        answers = ["project_slug=my-chat", f"queue_backend={queue}", *others]
         advice = "check the network if a download failed, else the template"
         run(f"{step} rendering the project", [*command, *answers], env, advice, Path(scratch))
     return output / "my-chat"

@@ -227,9 +227,9 @@ def end_with_standard_input() -> None:
     os._exit(0)
 
 
-def main(contestant: str) -> None:
+def serve(app: ASGIApp) -> None:
+    """On a port that it prints, until standard input ends."""
     threading.Thread(target=end_with_standard_input, daemon=True).start()
-    app = CONTESTANTS[contestant]()
     config = uvicorn.Config(app, port=0, loop="uvloop", http="httptools", access_log=False, log_level="warning")
     listener = config.bind_socket()
     print(listener.getsockname()[1], flush=True)
@@ -237,4 +237,4 @@ def main(contestant: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    serve(CONTESTANTS[sys.argv[1]]())

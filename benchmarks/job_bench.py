@@ -12,7 +12,6 @@ import sys
 import tempfile
 import threading
 import time
-import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -27,13 +26,12 @@ import pika  # type: ignore[import-untyped]
 import redis
 import sessions
 from measuring import TroubleError, environment, line_of, started
+from projects import made, python_of, troubles
 
 HERE = Path(__file__).resolve().parent
-sys.path += [str(HERE.parent), str(HERE.parent / "tests")]
+sys.path.append(str(HERE.parent / "tests"))
 from needs import NEEDS  # noqa: E402
 from rabbitmq import FOLDER, GREETING, rabbitmq_server, shared_url  # noqa: E402 - of its own, as the tests have one
-
-import dev  # noqa: E402 - it renders a project as its own demo does
 
 TASKS = """
 from bare_jobs import HOLD_SECONDS, note
@@ -425,32 +423,11 @@ def post_at_once(label: str, port: int, number: int) -> list[float]:
     return seconds
 
 
-@contextmanager
-def troubles(kind: type[Exception]) -> Iterator[None]:
-    """What another part of the repo says went wrong, as this one says it."""
-    try:
-        yield
-    except kind as error:
-        raise TroubleError(str(error)) from error
-
-
-def made(queue: Queue, folder: Path) -> Path:
-    """The queue's project in this folder, with the benchmark's tasks: made there unless there is one."""
-    project = folder / queue.answer / "my-chat"
-    project.parent.mkdir(parents=True, exist_ok=True)
-    with contextlib.redirect_stdout(sys.stderr), troubles(dev.TroubleError):
-        env = dev.environment(dev.find_uv("[benchmark]"))
-        template = tomllib.loads((HERE.parent / "pyproject.toml").read_text("utf-8"))
-        env["UV_EXCLUDE_NEWER"] = template["tool"]["uv"]["exclude-newer"]
-        if not project.exists():
-            dev.render("[benchmark]", project.parent, queue.answer, env)
-        tasks = project / "app" / "jobs" / "tasks.py"
-        if TASKS not in (text := tasks.read_text("utf-8")):
-            tasks.write_text(text + TASKS, "utf-8")
-        advice = "check the network if a download failed"
-        sync = [env["UV"], "sync", "--quiet", "--locked"]
-        dev.run("[benchmark] installing its dependencies", sync, env, advice, project)
-    return project
+def add_tasks(project: Path) -> None:
+    """The benchmark's, unless it has them."""
+    tasks = project / "app" / "jobs" / "tasks.py"
+    if TASKS not in (text := tasks.read_text("utf-8")):
+        tasks.write_text(text + TASKS, "utf-8")
 
 
 @contextmanager
@@ -496,8 +473,8 @@ def rabbitmq_version(url: str) -> str:
 
 @contextmanager
 def bench_of(queue: Queue, folder: Path, rabbitmq_url: str) -> Iterator[Bench]:
-    project = made(queue, folder)
-    python = dev.programs(project / ".venv") / "python"
+    project = made(folder / queue.answer, queue.answer, change=add_tasks)
+    python = python_of(project)
     with (
         redis_server(python, project) as url,
         redis.Redis.from_url(url) as server,

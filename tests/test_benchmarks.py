@@ -12,7 +12,10 @@ import pytest
 from rendering import ROOT, Project, choices, environment
 from running import posix_only
 
-MEASURE = ("streaming.py", "jobs.py")
+DRAWN = ("streaming.py", "jobs.py")
+MEASURE = (*DRAWN, "route.py")
+BY_HAND = {"streaming_response", "sse_starlette", "fastapi_sse"}
+MODELS = ("openai", "anthropic")
 CONTESTANTS = {"raw", "bare", "streaming_response", "fastapi_sse", "sse_starlette", "ours"}
 SITUATIONS = {"sigterm", "finally", "never-suspends", "raises", "silence"}
 METRICS = {"cpu", "growth", "idle", "first-event"}
@@ -137,6 +140,34 @@ def test_the_jobs_benchmark_measures_every_contestant_by_every_metric(
     }
 
 
+@pytest.mark.slow
+@posix_only
+@pytest.mark.parametrize("model", MODELS)
+def test_the_whole_route_is_measured_for_every_contestant(
+    model: str, render: Callable[..., Project], tmp_path: Path
+) -> None:
+    """From a model's service to the reader: a positive figure of each kind for each contestant in each round."""
+    copied(render(model_provider=model), tmp_path / model / "my-chat")
+    done = benchmark("route.py", "--quick", "--json", "--provider", model, "--projects", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    (report,) = json.loads(done.stdout)
+    assert report["provider"] == model
+    assert {"Python", model, "fastapi", "sse-starlette", "uvicorn"} <= report["machine"]["versions"].keys()
+    assert [figure["metric"] for figure in report["figures"]] == ["idle", "cpu", "cpu", "cpu"]
+    for figure in report["figures"]:
+        assert figure["values"].keys() == figure["rounds"].keys() == BY_HAND | OURS_ALONE, figure
+        assert all(len(values) == report["sizes"]["rounds"] == 1 for values in figure["rounds"].values()), figure
+        assert all(value > 0 for value in figure["values"].values()), figure
+        assert figure["ratios"]["streaming_response"] == 1, figure
+        assert figure["ratios"]["ours"] > 0, figure
+
+
+@pytest.mark.parametrize("model", choices("model_provider"))
+def test_each_model_that_can_be_chosen_is_measured(model: str) -> None:
+    """But for that which no service stands behind."""
+    assert (model in MODELS) == (model != "echo")
+
+
 @pytest.mark.parametrize("queue", choices("queue_backend"))
 def test_each_queue_that_can_be_chosen_is_measured(queue: str) -> None:
     """But for that which needs no other process, and so has no costs of one."""
@@ -148,7 +179,7 @@ def test_each_queue_that_can_be_chosen_is_measured(queue: str) -> None:
     ("program", "options", "message"),
     [
         *((program, ["--rounds", "0"], "must be a whole number from 1 to 100, not '0'") for program in MEASURE),
-        *((program, ["--plot", "nowhere/figures.png"], "must be a .png file in a folder that") for program in MEASURE),
+        *((program, ["--plot", "nowhere/figures.png"], "must be a .png file in a folder that") for program in DRAWN),
         *((program, ["--only", "speed"], "invalid choice: 'speed'") for program in (*MEASURE, "behaviour.py")),
     ],
 )

@@ -12,7 +12,7 @@ from typing import Any
 class Answer:
     """`pieces` of its body go out one by one; an event among them is waited for, as a first one by the headers too."""
 
-    pieces: Iterable[str | asyncio.Event] = ()
+    pieces: Iterable[str | bytes | asyncio.Event] = ()
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=lambda: {"Content-Type": "text/event-stream"})
     whole: bool = True  # else the connection is lost behind the last piece
@@ -68,7 +68,8 @@ class Upstream:
                 self.waiting.set()
                 await piece.wait()
             else:
-                writer.write(f"{out}{len(piece.encode()):x}\r\n{piece}\r\n".encode())
+                body = piece.encode() if isinstance(piece, str) else piece
+                writer.write(b"%s%x\r\n%s\r\n" % (out.encode(), len(body), body))
                 await writer.drain()
                 out = ""
         if answer.whole:

@@ -26,7 +26,7 @@ def said(kind: str, **fields: Any) -> str:
     return f"event: {kind}\ndata: {json.dumps({'type': kind, **fields})}\n\n"
 
 
-def text(piece: str) -> str:
+def text(piece: Any) -> str:
     return said("content_block_delta", index=0, delta={"type": "text_delta", "text": piece})
 
 
@@ -135,6 +135,110 @@ async def test_what_it_thinks_is_no_part_of_the_answer_but_a_sign_of_life() -> N
         assert [piece async for piece in provider.stream(QUESTION)][:-1] == ["", "Hi"]
 
 
+async def test_what_some_servers_leave_out_is_no_fault() -> None:
+    """An event of a kind that is not known is none of ours."""
+    spare = [
+        said("message_start"),
+        said("message_start", message=None),
+        said("content_block_delta"),
+        said("content_block_delta", delta=[]),
+        said("content_block_delta", delta={"type": "text_delta"}),
+        said("message_delta", delta=None),
+        said("something_new", delta="lo"),
+        "event: message_delta\ndata: null\n\n",
+        "event: message_delta\ndata: {}\n\n",
+    ]
+    async with asked(Answer([*spare, text("Hi"), ended("end_turn"), STOP])) as (provider, _):
+        assert await answer_of(provider) == ["Hi", Finish("end", {"output_tokens": 2})]
+
+
+@pytest.mark.parametrize(
+    ("usage", "counts"),
+    [
+        (None, {}),
+        ("much", {}),
+        ([USAGE], {}),
+        ({"input_tokens": None, "output_tokens": "2"}, {"input_tokens": 0, "output_tokens": 0}),
+    ],
+    ids=["null", "a text", "a list", "no numbers"],
+)
+async def test_usage_is_never_the_price_of_an_answer(usage: Any, counts: dict[str, int]) -> None:
+    start = said("message_start", message={**MESSAGE, "usage": usage})
+    end = said("message_delta", delta={"stop_reason": "end_turn"}, usage=usage)
+    async with asked(Answer([start, text("Hi"), end, STOP])) as (provider, _):
+        assert await answer_of(provider) == ["Hi", Finish("end", counts)]
+
+
+async def test_an_answer_without_usage_is_one() -> None:
+    start, end = said("message_start", message={"id": "m"}), said("message_delta", delta={"stop_reason": "end_turn"})
+    async with asked(Answer([start, text("Hi"), end, STOP])) as (provider, _):
+        assert await answer_of(provider) == ["Hi", Finish("end")]
+
+
+async def test_of_a_list_of_parts_the_texts_are_the_answer_and_thoughts_a_sign_of_life() -> None:
+    thought = {"type": "thinking", "thinking": "Hm."}
+    parts = [thought, {"type": "text", "text": "Hel"}, {"text": "lo"}]
+    async with asked(Answer([START, text([thought]), text(parts), ended("end_turn"), STOP])) as (provider, _):
+        assert [piece async for piece in provider.stream(QUESTION)][:-1] == ["", "Hello"]
+
+
+@pytest.mark.parametrize("reason", [7, {"type": "end_turn"}, ["end_turn"]], ids=["a number", "an object", "a list"])
+async def test_a_reason_that_is_no_text_is_an_end(reason: Any) -> None:
+    end = said("message_delta", delta={"stop_reason": reason})
+    async with asked(Answer([text("Hi"), end, STOP])) as (provider, _):
+        assert await answer_of(provider) == ["Hi", Finish("end")]
+
+
+def sent(data: str) -> str:
+    return f"event: content_block_delta\ndata: {data}\n\n"
+
+
+UNREADABLE = {
+    "a number as the text": (text(1.50), "text is of the type float"),
+    "zero as the text": (text(0), "text is of the type int"),
+    "an object as the text": (text({"text": "lo"}), "text is of the type dict"),
+    "a number in a part": (text([{"type": "text", "text": 7}]), "text is of the type int"),
+    "a text as a part": (text(["lo"]), "a part of text is of the type str"),
+    "a text as the delta": (said("content_block_delta", delta="lo"), "delta is of the type str"),
+    "a text as the last delta": (said("message_delta", delta="lo"), "delta is of the type str"),
+    "a text as the message": (said("message_start", message="lo"), "message is of the type str"),
+    "a text as an event": (sent('"lo"'), "an event is of the type str"),
+    "half an event": (sent('{"type": "content_block_delta", "delta": {"text": "lo"'), "JSONDecodeError: "),
+    "no end to its depth": (sent("[" * 100_000), "RecursionError: "),
+    "no UTF-8": (sent('"-"').encode().replace(b"-", b"\xff"), "UnicodeDecodeError: "),
+}
+
+
+@pytest.mark.parametrize(("odd", "says"), UNREADABLE.values(), ids=UNREADABLE)
+async def test_what_may_be_a_piece_of_the_answer_and_cannot_be_read_is_an_error(odd: str | bytes, says: str) -> None:
+    """Its one line says where, and shows nothing of the answer."""
+    pieces = []
+    async with asked(Answer([START, text("Hel"), odd, ended("end_turn"), STOP])) as (provider, service):
+        with pytest.raises(ModelError, match=f"^the answer can't be read: {says}") as raised:
+            async for piece in provider.stream(QUESTION):
+                pieces.append(piece)
+    assert pieces == ["Hel"]
+    assert raised.value.retryable
+    assert "\n" not in str(raised.value)
+    assert "lo" not in str(raised.value).split()
+    assert len(service.requests) == 1
+
+
+async def test_an_answer_that_cannot_be_read_ends_as_a_model_error_and_the_log_says_why(
+    settings: Settings, build: Callable[[Settings, Provider], FastAPI], caplog: pytest.LogCaptureFixture
+) -> None:
+    async with asked(Answer([START, text("Hel"), text(7), STOP])) as (provider, _):
+        app = build(settings, provider)
+        async with (
+            app.router.lifespan_context(app) as state,
+            exchange(app, "/chat/stream", body={"question": "Hi"}, **state) as stream,  # type: ignore[arg-type]
+        ):
+            _, token, error, done = parse(await stream.rest())
+    assert (token.data["text"], error.data["code"], done.data["reason"]) == ("Hel", "model_error", "error")
+    assert "the model failed: the answer can't be read: text is of the type int" in caplog.text
+    assert "Traceback" not in caplog.text
+
+
 @pytest.mark.parametrize("problem", [LIMITED, BROKEN], ids=["rate limit", "5xx"])
 async def test_a_service_that_recovers_before_the_first_token_is_asked_again(problem: Answer) -> None:
     async with asked(problem, problem, HELLO) as (provider, service):
@@ -170,6 +274,22 @@ async def test_what_breaks_after_the_first_token_is_an_error_and_is_not_tried_ag
     assert pieces == ["Hel"]
     assert raised.value.retryable
     assert len(service.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (said("error", error={"type": "overloaded_error", "message": f"busy, {KEY}"}), r"'busy, \*\*\*'"),
+        (said("error", error=7), "'error': 7"),
+        ("event: error\ndata: busy\n\n", "busy"),
+    ],
+    ids=["a message", "a number", "no JSON"],
+)
+async def test_an_error_amid_the_answer_is_said_as_the_sdk_says_it(error: str, says: str) -> None:
+    async with asked(Answer([START, text("Hel"), error])) as (provider, _):
+        with pytest.raises(ModelError, match=rf"^\w+Error: .*{says}") as raised:
+            await answer_of(provider)
+    assert raised.value.retryable
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422])

@@ -3,11 +3,12 @@
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Literal, Self
 
-from openai import APIError, AsyncOpenAI, Timeout
+from openai import APIError, AsyncOpenAI, AsyncStream, Timeout
 
 from app.chat.providers.base import Finish, Message, ModelError
 from app.chat.providers.failure import failure
 from app.chat.providers.settings import ProviderSettings
+from app.chat.providers.shapes import count, fields, items, text, usage_of
 
 REASONS: dict[str, Literal["length", "refusal"]] = {"length": "length", "content_filter": "refusal"}
 
@@ -40,31 +41,42 @@ class OpenAI:
         await self._client.close()
 
     async def stream(self, messages: Sequence[Message]) -> AsyncGenerator[str | Finish, None]:
-        reason, usage, refused = None, {}, False
-        # Any: their type is a union, with one member for each role.
-        turns: list[Any] = [message.model_dump() for message in [*self._system, *messages]]
+        reason, usage, refused = "", {}, False
+        body = {
+            "model": self.model,
+            "messages": [message.model_dump() for message in [*self._system, *messages]],
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            **self._options,
+        }
         try:
-            answer = await self._client.chat.completions.create(
-                model=self.model,
-                messages=turns,
-                stream=True,
-                stream_options={"include_usage": True},
-                **self._options,
+            # Not `chat.completions.create`: the objects that it builds of each chunk take most of the CPU time that a
+            # token needs, and a few of their fields are read. This is its own way to the service, with its retries,
+            # errors and decoder; but a chunk is JSON as it came.
+            answer = await self._client.post(
+                "/chat/completions", cast_to=object, body=body, stream=True, stream_cls=AsyncStream[object]
             )
             async with answer as chunks:
-                async for chunk in chunks:
-                    if chunk.usage:  # it comes after the last choice
+                async for each in chunks:
+                    chunk = fields(each, "a chunk")
+                    if counted := usage_of(chunk):  # behind the last choice; some servers send it with each
                         usage = {
-                            "input_tokens": chunk.usage.prompt_tokens or 0,
-                            "output_tokens": chunk.usage.completion_tokens or 0,
+                            "input_tokens": count(counted, "prompt_tokens"),
+                            "output_tokens": count(counted, "completion_tokens"),
                         }
-                    for choice in chunk.choices or ():  # some servers leave an empty list out, or send a null
-                        reason = choice.finish_reason or reason
-                        if delta := choice.delta:
-                            refused = refused or bool(delta.refusal)
-                            yield delta.content or delta.refusal or ""  # reasoning is in other fields
+                    for one in items(chunk.get("choices"), "choices"):
+                        choice = fields(one, "a choice")
+                        # It has ended, whatever else this may be.
+                        reason = str(choice.get("finish_reason") or reason)
+                        delta = fields(choice.get("delta"), "delta")
+                        refusal = text(delta.get("refusal"), "refusal")
+                        refused = refused or refusal != ""
+                        # Reasoning comes in other fields, or, from Mistral, as parts of a list beside those of text.
+                        yield text(delta.get("content"), "content") or refusal
         except APIError as error:
             raise failure(error, self._key) from None
-        if reason is None:
+        except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or nested without end
+            raise ModelError(f"the answer can't be read: {type(error).__name__}: {error}") from None
+        if not reason:
             raise ModelError("the answer broke off: it ended without a finish_reason")
         yield Finish("refusal" if refused else REASONS.get(reason, "end"), usage)

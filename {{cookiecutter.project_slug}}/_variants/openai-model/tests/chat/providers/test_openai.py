@@ -22,13 +22,17 @@ QUESTION = [Message(role="user", content="Hi")]
 NOTICED_SECONDS = 0.5
 
 
-def chunk(text: str | None = None, finish: str | None = None, **fields: Any) -> str:
+def data(value: Any) -> str:
+    return f"data: {json.dumps(value)}\n\n"
+
+
+def chunk(text: Any = None, finish: str | None = None, **fields: Any) -> str:
     choice = {"index": 0, "delta": {"content": text, **fields}, "finish_reason": finish}
-    return f"data: {json.dumps({'id': 'c', 'object': 'chat.completion.chunk', 'choices': [choice]})}\n\n"
+    return data({"id": "c", "object": "chat.completion.chunk", "choices": [choice]})
 
 
 COUNTS = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
-USAGE = f"data: {json.dumps({'choices': [], 'usage': COUNTS})}\n\n"
+USAGE = data({"choices": [], "usage": COUNTS})
 END = "data: [DONE]\n\n"
 HELLO = Answer([chunk("Hel"), chunk("lo"), chunk(finish="stop"), USAGE, END])
 LIMITED = Answer.problem(429, {"error": {"message": "slow down"}}, **{"Retry-After-Ms": "1"})
@@ -104,11 +108,90 @@ async def test_how_it_finished_is_said_in_our_words(said: str, reason: str) -> N
 
 
 async def test_what_some_servers_leave_out_is_no_fault() -> None:
-    choice = {"index": 0, "delta": None, "finish_reason": "stop"}
-    spare = [f"data: {json.dumps(each)}\n\n" for each in ({"choices": None}, {}, {"choices": [choice]})]
-    partial = f"data: {json.dumps({'choices': [], 'usage': {'completion_tokens': 4}})}\n\n"
-    async with asked(Answer([chunk("Hi"), *spare, partial, END])) as (provider, _):
-        assert await answer_of(provider) == ["Hi", Finish("end", {"input_tokens": 0, "output_tokens": 4})]
+    choices: list[Any] = [None, {"delta": None}, {"delta": []}, {"index": 0, "delta": {}, "finish_reason": "stop"}]
+    spare: list[Any] = [None, {}, {"choices": None}, {"choices": {}}, {"choices": choices}]
+    async with asked(Answer([chunk("Hi"), *map(data, spare), END])) as (provider, _):
+        assert await answer_of(provider) == ["Hi", Finish("end")]
+
+
+@pytest.mark.parametrize(
+    ("usage", "counts"),
+    [
+        (None, {}),
+        ("much", {}),
+        ([COUNTS], {}),
+        ({"completion_tokens": 4}, {"input_tokens": 0, "output_tokens": 4}),
+        ({"prompt_tokens": None, "completion_tokens": "4"}, {"input_tokens": 0, "output_tokens": 0}),
+        (COUNTS, {"input_tokens": 3, "output_tokens": 2}),
+    ],
+    ids=["null", "a text", "a list", "a part of it", "no numbers", "beside a choice"],
+)
+async def test_usage_is_never_the_price_of_an_answer(usage: Any, counts: dict[str, int]) -> None:
+    last = data({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], "usage": usage})
+    async with asked(Answer([chunk("Hi"), last, data({"choices": [], "usage": None}), END])) as (provider, _):
+        assert await answer_of(provider) == ["Hi", Finish("end", counts)]
+
+
+async def test_of_a_list_of_parts_the_texts_are_the_answer_and_thoughts_a_sign_of_life() -> None:
+    """As Mistral's models that think have it."""
+    thought = {"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]}
+    parts = [thought, {"type": "text", "text": "Hel"}, {"type": "reference", "reference_ids": [1]}, {"text": "lo"}]
+    answer = Answer([chunk([thought]), chunk(parts), chunk([]), chunk(finish="stop"), END])
+    async with asked(answer) as (provider, _):
+        assert [piece async for piece in provider.stream(QUESTION)] == ["", "Hello", "", "", Finish("end")]
+
+
+@pytest.mark.parametrize("said", [7, {"type": "stop"}, ["stop"]], ids=["a number", "an object", "a list"])
+async def test_a_reason_that_is_no_text_is_an_end(said: Any) -> None:
+    async with asked(Answer([chunk("Hi"), chunk(finish=said), END])) as (provider, _):
+        assert await answer_of(provider) == ["Hi", Finish("end")]
+
+
+UNREADABLE = {
+    "a number as the text": (chunk(1.50), "content is of the type float"),
+    "zero as the text": (chunk(0), "content is of the type int"),
+    "an object as the text": (chunk({"text": "lo"}), "content is of the type dict"),
+    "a number as the refusal": (chunk(refusal=7), "refusal is of the type int"),
+    "a number in a part": (chunk([{"type": "text", "text": 7}]), "content is of the type int"),
+    "a text as a part": (chunk(["lo"]), "a part of content is of the type str"),
+    "a text as the delta": (data({"choices": [{"delta": "lo"}]}), "delta is of the type str"),
+    "a text as a choice": (data({"choices": ["lo"]}), "a choice is of the type str"),
+    "an object as the choices": (data({"choices": {"delta": "lo"}}), "choices is of the type dict"),
+    "a text as a chunk": (data("lo"), "a chunk is of the type str"),
+    "half a chunk": (chunk("lo")[:-9] + "\n\n", "JSONDecodeError: "),
+    "no end to its depth": (f"data: {'[' * 100_000}\n\n", "RecursionError: "),
+    "no UTF-8": (b'data: {"choices": [{"delta": {"content": "\xff"}}]}\n\n', "UnicodeDecodeError: "),
+}
+
+
+@pytest.mark.parametrize(("odd", "says"), UNREADABLE.values(), ids=UNREADABLE)
+async def test_what_may_be_a_piece_of_the_answer_and_cannot_be_read_is_an_error(odd: str | bytes, says: str) -> None:
+    """Its one line says where, and shows nothing of the answer."""
+    pieces = []
+    async with asked(Answer([chunk("Hel"), odd, chunk(finish="stop"), END])) as (provider, service):
+        with pytest.raises(ModelError, match=f"^the answer can't be read: {says}") as raised:
+            async for piece in provider.stream(QUESTION):
+                pieces.append(piece)
+    assert pieces == ["Hel"]
+    assert raised.value.retryable
+    assert "\n" not in str(raised.value)
+    assert "lo" not in str(raised.value).split()
+    assert len(service.requests) == 1
+
+
+async def test_an_answer_that_cannot_be_read_ends_as_a_model_error_and_the_log_says_why(
+    settings: Settings, build: Callable[[Settings, Provider], FastAPI], caplog: pytest.LogCaptureFixture
+) -> None:
+    async with asked(Answer([chunk("Hel"), chunk(7), END])) as (provider, _):
+        app = build(settings, provider)
+        async with (
+            app.router.lifespan_context(app) as state,
+            exchange(app, "/chat/stream", body={"question": "Hi"}, **state) as stream,  # type: ignore[arg-type]
+        ):
+            _, token, error, done = parse(await stream.rest())
+    assert (token.data["text"], error.data["code"], done.data["reason"]) == ("Hel", "model_error", "error")
+    assert "the model failed: the answer can't be read: content is of the type int" in caplog.text
+    assert "Traceback" not in caplog.text
 
 
 async def test_a_refusal_is_text_and_a_reason() -> None:
@@ -141,7 +224,7 @@ async def test_it_is_asked_again_so_often_and_no_more(problem: Answer) -> None:
 @pytest.mark.parametrize(
     "broken",
     [
-        Answer([chunk("Hel"), 'data: {"error": {"message": "out of memory"}}\n\n']),
+        Answer([chunk("Hel"), data({"error": {"message": "out of memory"}})]),
         Answer([chunk("Hel")], whole=False),
         Answer([chunk("Hel")]),
         Answer([chunk("Hel"), END]),
@@ -157,6 +240,22 @@ async def test_what_breaks_after_the_first_token_is_an_error_and_is_not_tried_ag
     assert pieces == ["Hel"]
     assert raised.value.retryable
     assert len(service.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        ({"message": f"no such\nkey: {KEY}"}, r"no such key: \*\*\*"),
+        ({"message": 7}, "An error occurred during streaming"),
+        ("out of memory", "An error occurred during streaming"),
+    ],
+    ids=["a message", "a number", "a text"],
+)
+async def test_an_error_amid_the_answer_is_said_as_the_sdk_says_it(error: Any, says: str) -> None:
+    async with asked(Answer([chunk("Hel"), data({"error": error, "choices": []})])) as (provider, _):
+        with pytest.raises(ModelError, match=f"^APIError: {says}") as raised:
+            await answer_of(provider)
+    assert raised.value.retryable
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
