@@ -41,6 +41,8 @@ class App(FastAPI):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
+            if not hasattr(self, "shutdown"):
+                raise RuntimeError("the lifespan has not begun: in a test, use `with TestClient(app) as client`")
             self.shutdown.connections.note(scope, send)
         await super().__call__(scope, receive, send)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from starlette.background import BackgroundTask
 
+from app.contain import contained
 from app.shutdown import Shutdown
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ class Background:
                 return await self.shutdown.limit(task(), f"background task {name}")
             # A thread can't be stopped, and Python's own exit waits for it.
             with self.shutdown.at_limit(lambda: log.error("background task %s can't be interrupted", name)):
-                await task()
+                await contained(task())
         except Exception:
             log.exception("background task %s failed", name)
             return False

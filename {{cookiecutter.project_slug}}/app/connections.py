@@ -1,38 +1,59 @@
-"""The one place that leans on uvicorn: connections that can be cut.
+"""The one place that leans on uvicorn: connections that can be cut, and the news that the server stops.
 
-ASGI has no message that cuts a connection. To close one is to wait for its client, even for one that takes nothing.
-uvicorn's `send` is a method of an object. We use two of its attributes:
+ASGI has no message that cuts a connection. To close one is to wait for its client, even for one that takes nothing. It
+has no message either that says "the server stops" before the last response has ended. uvicorn's `send` is a method of
+an object, of which we use:
 - `transport`, an asyncio.Transport, whose `abort` cuts the connection;
-- `more_body`, which is true while the client has not sent all of its request.
+- `more_body`, which is true while the client has not sent all of its request;
+- `on_response`, a method of the connection, whose `server_state.connections` are told to `shutdown()` when the server
+  stops, with or without a signal. uvicorn waits until that set is empty, and counts it for `--limit-concurrency`.
 
-Under another server, or inside of something that wraps `send`, there is nothing to cut. The log says so once.
+Under another server, or inside of something that wraps `send`, none of it works, and the log says so once.
 """
 
 import logging
+import socket
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 from weakref import WeakSet
 
 from starlette.types import Scope, Send
 
 log = logging.getLogger(__name__)
+UNSENT_BYTES = 64 * 1024
 
 
 class Connections:
-    """The open connections of one server."""
+    """The open connections of one server. It stands among them itself, to be told when the server stops."""
 
-    def __init__(self) -> None:
+    def __init__(self, stops: Callable[[], object]) -> None:
+        """Calls `stops` when the server stops."""
+        self._stops = stops
         self._open: WeakSet[Any] = WeakSet()  # not of transports: uvloop's allow no weak references
+        self._among: set[Any] | None = None
         self._warned = False
 
     def note(self, scope: Scope, send: Send) -> None:
         """Notes the connection of a request, and puts its transport into the request's state."""
         connection = getattr(send, "__self__", None)
-        if transport := getattr(connection, "transport", None):
-            scope["state"]["transport"] = transport
+        try:
+            scope["state"]["transport"] = transport = connection.transport  # type: ignore[union-attr]
             self._open.add(connection)
-        elif not self._warned:
-            self._warned = True
-            log.warning("this server is not uvicorn: a client that takes nothing can't be cut off")
+            if self._among is None:
+                self._among = connection.on_response.__self__.server_state.connections  # type: ignore[union-attr]
+                self._among.add(self)
+            _limit_unsent(transport)
+        except AttributeError:
+            if not self._warned:
+                self._warned = True
+                log.warning("this server is not uvicorn as we know it: streams may outlive it, and stalled clients too")
+
+    def shutdown(self) -> None:
+        """What uvicorn calls."""
+        if self._among is not None:
+            self._among.discard(self)
+        self._stops()
 
     def cut_stalled(self) -> None:
         """Cuts each connection whose client does not take what was written, does not send all of its request, or does
@@ -41,3 +62,12 @@ class Connections:
             transport, sends = connection.transport, getattr(connection, "more_body", False)
             if sends or transport.get_write_buffer_size() or transport.is_closing():
                 transport.abort()
+
+
+def _limit_unsent(transport: Any) -> None:
+    """Has the kernel take little more than it has sent, where it can. Else it takes megabytes at a time, and a client
+    that is slow looks like one that takes nothing."""
+    option, sock = getattr(socket, "TCP_NOTSENT_LOWAT", None), transport.get_extra_info("socket")
+    if option is not None and sock is not None:
+        with suppress(OSError):  # no TCP
+            sock.setsockopt(socket.IPPROTO_TCP, option, UNSENT_BYTES)

@@ -9,6 +9,7 @@ from uuid import uuid4
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocketClose
 
 from app.logs import request_id
 
@@ -52,14 +53,14 @@ class BearerKey:
         self.key = key.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
+        if scope["type"] != "lifespan":
             scope["state"]["caller"] = "anonymous"
             path = scope["path"].removeprefix(scope.get("root_path", ""))
             if self.key and not OPEN_PATHS.fullmatch(path):
                 scheme, _, given = Headers(scope=scope).get("authorization", "").partition(" ")
                 if scheme.lower() != "bearer" or not secrets.compare_digest(given.strip().encode("latin-1"), self.key):
                     refusal = JSONResponse({"detail": "a valid API key is needed"}, 401, {"WWW-Authenticate": "Bearer"})
-                    await refusal(scope, receive, send)
+                    await (WebSocketClose() if scope["type"] == "websocket" else refusal)(scope, receive, send)
                     return
                 scope["state"]["caller"] = hashlib.sha256(self.key).hexdigest()[:16]
         await self.app(scope, receive, send)

@@ -15,9 +15,11 @@ from types import FrameType
 from typing import Any
 
 from app.connections import Connections
+from app.contain import contained
 
 log = logging.getLogger(__name__)
 SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGBREAK") if hasattr(signal, name)]
+CLEANUP_SECONDS = 5.0
 GRACE_SECONDS = 0.5  # after the drain time: for what an ended stream still has to do, and for clients to take the rest
 
 
@@ -31,7 +33,7 @@ class Shutdown:
         self.drain_seconds = drain_seconds
         self.draining = False
         self.expired = False
-        self.connections = Connections()
+        self.connections = Connections(self.begin)
         self._endings: dict[object, Callable[[], object]] = {}
 
     @contextmanager
@@ -51,17 +53,28 @@ class Shutdown:
                 late.cancel()
 
     async def limit(self, work: Coroutine[Any, Any, None], name: str) -> bool:
-        """Waits for `work`, and raises what it raises. At the limit, cancels it, logs that, and returns False."""
-        task = asyncio.create_task(work)
-        with self.at_limit(task.cancel):
-            try:
-                await task
-            except asyncio.CancelledError:
-                if not (self.expired and task.cancelled()):
-                    raise
-                log.error("%s cancelled: the drain time is over", name)
-                return False
-        return True
+        """Waits for `work`, and raises what it raises. At the limit, cancels it, logs that, and returns False. What has
+        not ended CLEANUP_SECONDS later is left behind."""
+        expired: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        task = asyncio.create_task(contained(work))
+        try:
+            with self.at_limit(expired.cancel):
+                await asyncio.wait({task, expired}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.wait({task}, timeout=CLEANUP_SECONDS)
+        if task.done():
+            work.close()  # it may not have begun
+        if not expired.done():
+            await task
+            return True
+        log.error("%s cancelled: the drain time is over", name)
+        if not task.done():
+            log.error("%s has not ended in %g s: it is left behind", name, CLEANUP_SECONDS)
+        elif not task.cancelled() and (failure := task.exception()):
+            raise failure
+        return False
 
     def begin(self) -> None:
         """Starts the drain time, once. Must be called on the event loop."""

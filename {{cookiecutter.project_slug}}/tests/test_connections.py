@@ -1,4 +1,5 @@
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -34,6 +35,9 @@ class Cycle:
     def __init__(self, transport: Transport, more_body: bool = False) -> None:
         self.transport = transport
         self.more_body = more_body
+        self.server_state = SimpleNamespace(connections=set())
+
+    def on_response(self) -> None: ...
 
     async def send(self, message: Message) -> None: ...
 
@@ -44,7 +48,7 @@ def request() -> Scope:
 
 def test_a_requests_transport_is_put_into_its_state() -> None:
     scope, cycle = request(), Cycle(Transport())
-    Connections().note(scope, cycle.send)
+    Connections(lambda: None).note(scope, cycle.send)
     assert scope["state"] == {"transport": cycle.transport}
 
 
@@ -54,7 +58,7 @@ def test_a_requests_transport_is_put_into_its_state() -> None:
 )
 def test_a_client_that_stalls_is_cut_off_and_others_are_not(state: dict[str, Any], cut: bool) -> None:
     more_body = state.pop("more_body", False)
-    connections, cycle = Connections(), Cycle(Transport(**state), more_body)
+    connections, cycle = Connections(lambda: None), Cycle(Transport(**state), more_body)
     connections.note(request(), cycle.send)
     connections.cut_stalled()
     assert cycle.transport.aborted.is_set() == cut
@@ -63,7 +67,7 @@ def test_a_client_that_stalls_is_cut_off_and_others_are_not(state: dict[str, Any
 def test_another_server_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
     async def send(message: Message) -> None: ...
 
-    connections, scope = Connections(), request()
+    connections, scope = Connections(lambda: None), request()
     for _ in range(2):
         connections.note(scope, send)
     assert scope["state"] == {}
@@ -76,3 +80,13 @@ async def test_they_are_cut_when_the_drain_time_and_some_is_over(monkeypatch: py
     shutdown.connections.note(request(), cycle.send)
     shutdown.begin()
     await asyncio.wait_for(cycle.transport.aborted.wait(), 5)
+
+
+def test_a_server_that_stops_says_so_and_has_nobody_to_wait_for() -> None:
+    stopped: list[str] = []
+    connections, cycle = Connections(lambda: stopped.append("once")), Cycle(Transport())
+    connections.note(request(), cycle.send)
+    (told,) = cycle.server_state.connections
+    told.shutdown()
+    connections.note(request(), cycle.send)  # of a connection that was open already
+    assert (stopped, cycle.server_state.connections) == (["once"], set())

@@ -43,3 +43,10 @@ def test_a_misspelt_setting_is_warned_of(
 def test_an_open_server_warns(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
     assert client.get("/health").status_code == 200
     assert any("API_KEY is empty" in record.message for record in caplog.get_records("setup"))
+
+
+def test_a_client_without_a_lifespan_is_told_what_it_needs(
+    build: Callable[[Settings, Provider], FastAPI], settings: Settings, provider: ScriptedProvider
+) -> None:
+    with pytest.raises(RuntimeError, match="the lifespan has not begun"):
+        TestClient(build(settings, provider)).get("/health")

@@ -5,6 +5,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
+from starlette.websockets import WebSocketDisconnect
 
 from app.chat.providers.base import Provider
 from app.settings import Settings
@@ -31,6 +32,11 @@ def client(guarded: FastAPI) -> Iterator[TestClient]:
 def test_without_the_key_everything_is_closed(client: TestClient, path: str, headers: dict[str, str]) -> None:
     response = client.get(path, headers=headers)
     assert (response.status_code, response.headers["www-authenticate"]) == (401, "Bearer")
+
+
+def test_a_websocket_of_yours_is_closed_too(guarded: FastAPI) -> None:
+    with TestClient(guarded) as client, pytest.raises(WebSocketDisconnect), client.websocket_connect("/ws"):
+        pass
 
 
 @pytest.mark.parametrize("path", ["/", "/web/page.css", "/health", "/ready"])

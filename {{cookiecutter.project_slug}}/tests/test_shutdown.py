@@ -68,3 +68,34 @@ async def test_work_is_limited_to_the_drain_time_and_says_when_it_was_cut(caplog
     assert not await asyncio.wait_for(shutdown.limit(asyncio.sleep(60), "long work"), 5)
     assert "long work cancelled" in caplog.text
     assert "short work" not in caplog.text
+
+
+async def test_work_that_does_not_end_when_it_is_cancelled_is_left_behind(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.shutdown.CLEANUP_SECONDS", 0.02)
+    shutdown = Shutdown(0)
+
+    async def hangs() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(60)
+
+    shutdown.begin()
+    assert not await asyncio.wait_for(shutdown.limit(hangs(), "work that hangs"), 5)
+    assert "work that hangs has not ended in 0.02 s: it is left behind" in caplog.text
+
+
+async def test_what_work_raises_when_it_is_cancelled_is_raised() -> None:
+    shutdown = Shutdown(0)
+
+    async def fails() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            raise OSError("its cleanup")
+
+    shutdown.begin()
+    with pytest.raises(OSError, match="its cleanup"):
+        await asyncio.wait_for(shutdown.limit(fails(), "work that fails"), 5)

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import to_json
 
+from app.contain import contained
 from app.errors import NotFound
 from app.jobs import tasks  # noqa: F401 - they register themselves
 from app.jobs.definition import TASKS, JobContext, limits
@@ -118,10 +119,7 @@ class Attempt:
             payload = task.payload.model_validate_json(self._payload)
         except ValidationError as error:
             raise Refused(f"The payload is not a {task.payload.__name__} of this version of the service.") from error
-        try:
-            return await task(self._context, payload)
-        except SystemExit as error:  # it would end the event loop, and all that runs on it
-            raise RuntimeError("the body called sys.exit()") from error
+        return await contained(task(self._context, payload))
 
 
 def _shown(error: Exception, request_id: str) -> JobError:

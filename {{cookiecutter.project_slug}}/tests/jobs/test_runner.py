@@ -286,15 +286,20 @@ async def test_a_cleanup_that_takes_its_time_is_awaited(
     assert cleaned_up
 
 
-async def test_a_body_that_calls_exit_ends_its_attempt_and_nothing_else(
-    store: Store, job_settings: JobSettings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("raised", [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), asyncio.CancelledError()])
+async def test_a_body_that_raises_what_is_no_exception_ends_its_attempt_and_nothing_else(
+    raised: BaseException,
+    store: Store,
+    job_settings: JobSettings,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    await accepted(store, Scripted(SystemExit(3)), monkeypatch)
+    await accepted(store, Scripted(raised), monkeypatch)
     await run(store, "j", job_settings)
     job = await store.get("j")
     assert job.error is not None
     assert (job.status, job.error.code) == ("retrying", "job_failed")
-    assert "the body called sys.exit()" in caplog.text
+    assert f"{type(raised).__name__} is no way to fail here" in caplog.text
 
 
 async def test_progress_that_is_no_utf_8_is_shown_as_well_as_it_can_be(

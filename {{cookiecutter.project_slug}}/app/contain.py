@@ -1,0 +1,24 @@
+"""What others have written may raise what is no Exception: `sys.exit()`, or a panic of a library in Rust."""
+
+import asyncio
+from collections.abc import Awaitable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+async def contained(work: Awaitable[T]) -> T:
+    """Raises RuntimeError in place of what is no Exception. With SystemExit or KeyboardInterrupt asyncio would end the
+    event loop, and so the server. Others would pass by every `except Exception`."""
+    try:
+        return await work
+    except BaseException as error:
+        if isinstance(error, Exception) or was_cancelled(error):
+            raise
+        raise RuntimeError(f"{type(error).__name__} is no way to fail here") from error
+
+
+def was_cancelled(error: BaseException) -> bool:
+    """Whether somebody has cancelled the task that is running. Code may raise a CancelledError of its own, too."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
