@@ -134,7 +134,8 @@ async def wave(server: Server, rounds: int) -> tuple[set[bytes], int]:
 
 def events(body: bytes) -> list[tuple[str, str, Any]]:
     response = httpx.Response(200, headers={"Content-Type": "text/event-stream"}, content=body)
-    return [(event.id, event.event, event.json()) for event in httpx_sse.EventSource(response).iter_sse()]
+    found = httpx_sse.EventSource(response).iter_sse()
+    return [(event.id, event.event, event.json()) for event in found if event.data]  # a keep-alive has none
 
 
 @pytest.mark.slow
@@ -157,6 +158,35 @@ def test_thousands_of_streams_at_once_are_all_served_and_leave_nothing_behind(se
         blocks.append(ask(server, "/usage")["blocks"])
     assert memory[-1] < memory[0] * MORE, memory
     assert blocks[-1] - blocks[0] < STREAMS, blocks  # not one for every second stream of the later waves
+
+
+@pytest.mark.slow
+def test_thousands_of_silent_readers_are_all_told_when_the_server_stops(descriptors: None) -> None:
+    """Each of them has had a keep-alive. The server is gone within the drain time and 5 s, or on a busy machine as long
+    as it took them to come."""
+    drain = 0.5
+    with serving_base("streaming_app:app", HEARTBEAT_SECONDS="1", DRAIN_SECONDS=str(drain)) as server:
+
+        async def stopped() -> tuple[Crowd, float, float]:
+            crowd, began = Crowd(server.port, "/rounds?count=1"), time.monotonic()
+            while (count := len(crowd.readers)) < STREAMS:
+                await crowd.join(min(AT_ONCE, STREAMS - count))
+                await crowd.until(lambda: crowd.frames >= len(crowd.readers))
+            opening = time.monotonic() - began
+            for reader in crowd.readers:
+                await crowd.until(lambda: b"keep-alive" in reader.received)  # noqa: B023
+            began = time.monotonic()
+            gone = asyncio.create_task(asyncio.to_thread(server.process.stop, seconds=60))
+            await crowd.until(lambda: crowd.ended == STREAMS)
+            await gone
+            return crowd, opening, time.monotonic() - began
+
+        crowd, opening, took = asyncio.run(stopped())
+        for reader in crowd.readers:
+            *_, error, done = events(reader.body())
+            assert (error[2]["code"], done[1:]) == ("server_shutdown", ("done", {"reason": "shutdown"}))
+        print(f"{STREAMS} came within {opening:.1f} s, and were told within {took:.1f} s")
+        assert took < drain + max(5.0, opening)
 
 
 def stalled(server: Server, name: str) -> socket.socket:

@@ -13,13 +13,13 @@ COMMON = {
     "": "ARCHITECTURE.md Dockerfile Makefile Procfile README.md compose.yaml pyproject.toml",
     "./": ".dockerignore .env.example .gitattributes .gitignore",
     ".github/workflows/": "ci.yml",
-    "app/": "__init__.py application.py background.py connections.py dependencies.py "
-    "error_handlers.py errors.py feedback.py health.py logs.py main.py middleware.py page.py settings.py shutdown.py",
+    "app/": "__init__.py application.py background.py connections.py contain.py dependencies.py error_handlers.py "
+    "errors.py feedback.py health.py logs.py main.py middleware.py page.py settings.py shutdown.py",
     "app/chat/": "__init__.py dependencies.py front_ends.py generation.py room.py routes.py usage.py",
     "app/chat/providers/": "__init__.py base.py echo.py settings.py",
     "app/jobs/": "__init__.py backend.py definition.py dependencies.py events.py job.py lease.py queue.py relay.py "
     "room.py routes.py runner.py settings.py store.py tasks.py watchers.py",
-    "app/streams/": "__init__.py docs.py events.py response.py wire.py",
+    "app/streams/": "__init__.py client.py docs.py events.py heartbeat.py log.py response.py source.py",
     "app/web/": "api.js chat.js documents.js icon.svg index.html page.css page.js",
     "tests/": "__init__.py apps.py asgi.py conftest.py providers.py server.py sse.py test_background.py "
     "test_connections.py test_errors.py test_feedback.py test_health.py test_logs.py test_main.py test_middleware.py "
@@ -29,8 +29,8 @@ COMMON = {
     "tests/jobs/": "__init__.py backing.py conftest.py fakes.py test_backend.py test_definition.py test_events.py "
     "test_job.py test_queue.py test_relay.py test_routes.py test_runner.py test_settings.py test_store.py "
     "test_tasks.py",
-    "tests/streams/": "__init__.py dialects.py test_events.py test_faults.py test_in_fastapi.py test_response.py "
-    "test_wire.py",
+    "tests/streams/": "__init__.py dialects.py test_events.py test_faults.py test_heartbeat.py test_in_fastapi.py "
+    "test_log.py test_readers.py test_response.py test_source.py",
 }
 # Of the common files, those that one durable queue may have different from another. What any of them adds lies in
 # app/jobs/, tests/jobs/, and where a worker and its tests are.

@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
+import sys
 from collections.abc import AsyncGenerator
 
-from fastapi import BackgroundTasks
+from fastapi import BackgroundTasks, Request
 
 from app.chat.generation import Generation
 from app.chat.room import chat
@@ -27,6 +28,17 @@ class Talkative(ScriptedProvider):
             log.info("the model is closed")
 
 
+class Thinking(ScriptedProvider):
+    async def stream(self, messages):  # type: ignore[no-untyped-def]
+        while True:
+            yield ""
+
+
+def stream_of(provider: ScriptedProvider) -> EventStream:
+    generation = Generation(provider, [], seconds=5, max_chars=9)
+    return EventStream(generation.events(), time_left=generation.time_left)
+
+
 app = create_app(rooms=[chat(Talkative("a", 60.0))])
 echo = create_app(rooms=[chat()])
 
@@ -44,38 +56,69 @@ def long_task(tasks: BackgroundTasks, background: BackgroundDep) -> None:
 
 @app.post("/failing-stream")
 async def failing_stream() -> EventStream:
-    failing = ScriptedProvider("a", RuntimeError("a model, on purpose"))
-    return EventStream(Generation(failing, [], seconds=5, max_chars=9).events())
+    return stream_of(ScriptedProvider("a", RuntimeError("a model, on purpose")))
 
 
 @app.post("/busy-stream")
 async def busy_stream() -> EventStream:
-    return EventStream(busy(None))
+    return EventStream(busy())
 
 
 @app.post("/large-stream")
-async def large_stream() -> EventStream:
-    """Ends as soon as the server has taken it, which is long before a client that takes nothing has it."""
-    return EventStream(busy(1))
+async def large_stream(request: Request) -> EventStream:
+    """Ends when the server has taken what a client that takes nothing has not."""
+
+    async def events() -> AsyncGenerator[Event, None]:
+        while not request.state.transport.get_write_buffer_size():
+            yield Token("word " * 1000)
+            await asyncio.sleep(0)
+        log.info("a large stream is made")
+        log.info("the model is closed")
+
+    return EventStream(events())
+
+
+@app.post("/exiting-stream")
+async def exiting_stream(tasks: BackgroundTasks, background: BackgroundDep) -> EventStream:
+    tasks.add_task(background.run, sys.exit, 3)
+    tasks.add_task(background.run, exits)
+    tasks.add_task(background.run, log.info, "the task after them ran")
+    return stream_of(ScriptedProvider("a", SystemExit(3)))
+
+
+@app.post("/thinking-stream")
+async def thinking_stream() -> EventStream:
+    """Its model is at work for ever, and never waits."""
+    return stream_of(Thinking())
+
+
+@app.post("/event")
+async def one_event(size: int) -> EventStream:
+    async def events() -> AsyncGenerator[Event, None]:
+        yield Token("x" * size)
+
+    return EventStream(events())
 
 
 @app.post("/stream-with-a-task")
 async def stream_with_a_task(tasks: BackgroundTasks, background: BackgroundDep) -> EventStream:
     tasks.add_task(background.run, brief)
-    return EventStream(busy(None))
+    return EventStream(busy())
 
 
-async def busy(tokens: int | None) -> AsyncGenerator[Event, None]:
+async def busy() -> AsyncGenerator[Event, None]:
     """Never waits."""
     yield Status("thinking", "s")
     try:
-        while tokens is None or tokens:
-            yield Token("word " * (1000 if tokens is None else 1_000_000))
-            tokens = tokens and tokens - 1
-        log.info("a large stream is made")
+        while True:
+            yield Token("word " * 1000)
     finally:
         await asyncio.sleep(0.01)
         log.info("the model is closed")
+
+
+async def exits() -> None:
+    sys.exit(3)
 
 
 async def broken() -> None:

@@ -51,6 +51,9 @@ class Exchange:
         self.aborted = True
         self.gone.set()
 
+    def get_extra_info(self, name: str) -> None:
+        """The same. There is no socket."""
+
     async def message(self) -> Message:
         return await asyncio.wait_for(self._sent.get(), WAIT_SECONDS)
 

@@ -61,14 +61,15 @@ class Server:
         self.request("GET", path).read()
         return time.monotonic() - began
 
-    def deaf(self, path: str, announced: int = 0, request_id: str = "-") -> socket.socket:
-        """A client that takes nothing of what it asks for, and sends no body though it has announced so many bytes."""
+    def deaf(self, path: str, announced: int = 0, request_id: str = "-", body: str = "") -> socket.socket:
+        """A client that takes nothing of what it asks for. It sends `body`, or nothing though it has announced so many
+        bytes."""
         client = socket.socket()
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.settimeout(START_SECONDS)
         client.connect(("127.0.0.1", self.port))
-        headers = f"Host: localhost\r\nContent-Length: {announced}\r\nX-Request-ID: {request_id}"
-        client.sendall(f"POST {path} HTTP/1.1\r\n{headers}\r\n\r\n".encode())
+        headers = f"Host: localhost\r\nContent-Length: {announced or len(body)}\r\nX-Request-ID: {request_id}"
+        client.sendall(f"POST {path} HTTP/1.1\r\nContent-Type: application/json\r\n{headers}\r\n\r\n{body}".encode())
         self._clients.append(client)
         return client
 

@@ -2,9 +2,13 @@
 
 import json
 import signal
+import socket
+import struct
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from http.client import HTTPResponse
 
 import pytest
@@ -99,6 +103,61 @@ def test_a_model_that_never_waits_and_a_client_that_has_left_hold_up_nobody(serv
     response.close()
     assert min(server.seconds("/health") for _ in range(TRIES)) < max(0.1, 20 * idle)
     server.logged("[trace-12] the model is closed")
+
+
+def test_what_is_no_exception_ends_neither_the_server_nor_other_work(server: Server) -> None:
+    """`sys.exit()` in a model, and in background tasks of both kinds."""
+    *_, error, done = events(lines(server.request("POST", "/exiting-stream", headers={"X-Request-ID": "trace-13"})))
+    assert (error.data["code"], done.data) == ("model_error", {"reason": "error"})
+    server.logged("[trace-13] the model failed")
+    server.logged("[trace-13] background task exit failed")
+    server.logged("[trace-13] background task exits failed")
+    server.logged("[trace-13] the task after them ran")
+    assert server.request("GET", "/health").status == 200
+
+
+def test_a_slow_reader_of_a_large_event_is_not_taken_for_one_that_takes_nothing(serve: Serve) -> None:
+    """It needs many times as long as a client may take nothing."""
+    server = serve("tests.apps:app", SEND_TIMEOUT_SECONDS="0.5")
+    reader = server.deaf("/event?size=4000000")
+    received = 0
+    while piece := reader.recv(100_000):
+        received += len(piece)
+        time.sleep(len(piece) / 1_000_000)
+        end = piece[-5:]
+    assert (received > 4_000_000, end) == (True, b"0\r\n\r\n")
+
+
+def test_a_client_that_resets_behind_a_second_request_is_found_out_by_a_keep_alive(server: Server) -> None:
+    """uvicorn stops reading when that is there, and so does not see the reset."""
+    client = server.deaf("/chat/stream", request_id="trace-14", body=QUESTION)
+    while b"event: token" not in client.recv(4096):
+        pass
+    client.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+    server.logged("[trace-14] the model is closed")
+
+
+def test_a_model_that_thinks_for_ever_and_never_waits_holds_up_nobody(serve: Serve) -> None:
+    server = serve("tests.apps:app", DRAIN_SECONDS=str(DRAIN_SECONDS))
+    idle = min(server.seconds("/health") for _ in range(TRIES))
+    stream = ask(server, "/thinking-stream")
+    assert min(server.seconds("/health") for _ in range(TRIES)) < max(0.1, 20 * idle)
+    server.process.terminate()
+    assert [event.name for event in stream] == ["error", "done"]
+    server.process.wait(15)
+
+
+def test_a_server_that_stops_without_a_signal_drains(serve: Serve) -> None:
+    """As one that recycles its processes: nobody else would tell the stream, and the server waits for it."""
+    server = serve("tests.apps:app", "--limit-max-requests", "3", DRAIN_SECONDS=str(DRAIN_SECONDS))
+    stream = ask(server)
+    while server.process.poll() is None and "draining" not in server.log:
+        with suppress(OSError):
+            server.request("GET", "/health").close()
+    assert [event.data.get("reason") for event in stream][-1] == "shutdown"
+    server.process.wait(15)
 
 
 class Stopped:

@@ -8,6 +8,7 @@ from secrets import token_hex
 from time import monotonic
 
 from app.chat.providers.base import Finish, Message, ModelError, Provider
+from app.contain import contained
 from app.logs import request_id
 from app.streams.events import Done, Error, Event, Status, StreamFault, Token
 
@@ -34,6 +35,16 @@ class Generation:
         self._messages = messages
         self._seconds = seconds
         self._chars_left = max_chars
+        self._asked: float | None = None  # when its next piece was asked for
+
+    def time_left(self) -> float:
+        """Seconds until the model has said nothing for too long. Raises StreamFault when it has."""
+        left = self._seconds - (0.0 if self._asked is None else monotonic() - self._asked)
+        if left > 0:
+            return left
+        log.error("the model has said nothing for %g s", self._seconds)
+        self.reason = "timeout"
+        raise StreamFault(self._error("model_timeout", "The model took too long to answer."), self.reason)
 
     async def events(self) -> AsyncGenerator[Event, None]:
         """Yields `status`, a `token` for each piece, and `done`. Raises StreamFault if the model fails."""
@@ -42,9 +53,9 @@ class Generation:
         answered = False
         async with aclosing(self._provider.stream(self._messages)) as pieces:
             while True:
+                self._asked = monotonic()
                 try:
-                    async with asyncio.timeout(self._seconds) as limit:
-                        piece = await anext(pieces, END)
+                    piece = await contained(anext(pieces, END))
                     if not isinstance(piece, str | Finish | Event):
                         raise TypeError(f"a provider yields str, Event or Finish, not {type(piece).__name__}")
                     if isinstance(piece, Done | Error):
@@ -52,32 +63,35 @@ class Generation:
                     if piece is END and not answered:
                         raise ValueError("the model has ended without a word")
                 except Exception as error:
-                    raise self._fault(error, late=limit.expired()) from error
+                    raise self._fault(error) from error
+                self._asked = None  # the wait for a reader is not the model's
                 if isinstance(piece, Finish):
                     self.reason, self.usage = piece.reason, piece.usage
-                    break
+                    yield Done(self.reason)  # before the model is closed: however that goes, the answer is whole
+                    return
                 self.first_piece = self.first_piece or monotonic()
                 if isinstance(piece, Event):
                     yield piece
-                    continue
-                if text := piece[: self._chars_left]:
-                    answered = True
-                    yield Token(text)
-                if len(piece) > self._chars_left:
-                    self.reason = "length"
-                    break
-                self._chars_left -= len(piece)
-        yield Done(self.reason)
+                elif not piece:
+                    await asyncio.sleep(0)  # a model that is thinking, and never waits, must not hold up the process
+                else:
+                    if text := piece[: self._chars_left]:
+                        answered = True
+                        yield Token(text)
+                    if len(piece) > self._chars_left:
+                        self.reason = "length"
+                        yield Done(self.reason)
+                        return
+                    self._chars_left -= len(piece)
 
-    def _fault(self, error: Exception, late: bool) -> StreamFault:
-        code, message, retryable = "model_error", "The model could not answer.", True
+    def _fault(self, error: Exception) -> StreamFault:
         self.reason = "error"
-        if late:
-            log.error("the model has said nothing for %g s", self._seconds)
-            self.reason, code, message = "timeout", "model_timeout", "The model took too long to answer."
-        elif isinstance(error, ModelError):
+        if isinstance(error, ModelError):
             log.error("the model failed: %s", error)
-            retryable = error.retryable
         else:
             log.error("the model failed", exc_info=error)
-        return StreamFault(Error(code, message, retryable, request_id.get()), self.reason)
+        retryable = error.retryable if isinstance(error, ModelError) else True
+        return StreamFault(self._error("model_error", "The model could not answer.", retryable), self.reason)
+
+    def _error(self, code: str, message: str, retryable: bool = True) -> Error:
+        return Error(code, message, retryable, request_id.get())

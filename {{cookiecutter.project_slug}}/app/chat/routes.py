@@ -55,4 +55,4 @@ async def stream(text: str, last_event_id: Annotated[str | None, Header()] = Non
 async def chat(ask: Ask, generate: GenerateDep) -> EventStream:
     """Streams the answer: `status`, then `token` by `token`, an `error` if there is one, and one `done`."""
     generation = generate([*ask.history, Message(role="user", content=ask.question)])
-    return EventStream(generation.events(), headers={"X-Stream-ID": generation.id})
+    return EventStream(generation.events(), time_left=generation.time_left, headers={"X-Stream-ID": generation.id})

@@ -1,7 +1,7 @@
 """A job as a stream of events, for those who follow it."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -23,32 +23,41 @@ class JobChanged(Event):
     progress: dict[str, Any]
 
 
-async def follow(store: Store, job_id: str, after: int = 0) -> AsyncGenerator[Event, None]:
-    """The job's events as they happen, without the first `after`, and `done` when the job has ended."""
-    with store.watch(job_id) as news:
-        while True:
-            news.clear()  # before the look, so that what happens during it leads to another look
-            wait = None
-            try:
-                job, events = await store.news(job_id, after, AT_ONCE)
-            except Unavailable:  # the store may come back, and the stream is kept alive meanwhile
-                wait = LOOK_AGAIN_SECONDS
-            else:
-                for event in events:
-                    after += 1
-                    yield JobChanged(event["state"], event["progress"])  # a later version may write more
-                if len(events) == AT_ONCE:
-                    continue
-                if job.ended:
-                    yield Done(DONE_REASONS[job.status])
-                    return
-            with suppress(TimeoutError):
-                async with asyncio.timeout(wait):
+class JobLog:
+    """A job's events as a log, for one reader. The last is a `done`, when the job has ended."""
+
+    def __init__(self, store: Store, job_id: str) -> None:
+        self._store = store
+        self._job_id = job_id
+        self._end: int | None = None  # the place of the `done`
+
+    async def after(self, place: int, seconds: float) -> Sequence[Event] | None:
+        if place == self._end:
+            return None
+        with self._store.watch(self._job_id) as news, suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not (ready := await self._ready(place)):
                     await news.wait()
+                    news.clear()
+                return ready
+        return []
+
+    async def _ready(self, place: int) -> list[Event]:
+        while True:
+            try:
+                job, events = await self._store.news(self._job_id, place, AT_ONCE)
+                break
+            except Unavailable:  # the store may come back, and the stream is kept alive meanwhile
+                await asyncio.sleep(LOOK_AGAIN_SECONDS)
+        ready: list[Event] = [JobChanged(event["state"], event["progress"]) for event in events]
+        if job.ended and len(events) < AT_ONCE:
+            ready.append(Done(DONE_REASONS[job.status]))
+            self._end = place + len(ready)
+        return ready
 
 
 async def resume(store: Store, job_id: str, last_id: int) -> int | None:
-    """The `after` with which `follow` continues behind the event `last_id`. It is None when that was the job's `done`,
+    """The place from which a follower goes on behind the event `last_id`. It is None when that was the job's `done`,
     and 0 when the job has had no such event."""
     job, events = await store.news(job_id, max(0, last_id - 1), 1)
     if last_id == 0 or events:

@@ -7,7 +7,7 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
@@ -17,11 +17,10 @@ from pydantic import ValidationError
 
 from app.errors import Conflict, Unavailable
 from app.jobs.definition import P, Task
-from app.jobs.events import follow, resume
+from app.jobs.events import JobLog, resume
 from app.jobs.job import Job, JobStatus
 from app.jobs.store import Store
 from app.logs import request_id
-from app.streams.events import Event
 
 DEADLINE_SECONDS = 2.0  # past it a request is refused, and can be tried again
 
@@ -62,7 +61,7 @@ class JobQueue:
                 raise Conflict("this Idempotency-Key was used with another body")
             if stored.status == "failed":
                 try:
-                    stored = await self._store.update(job.id, lambda job: job.again(now))
+                    stored = await self._store.update(job.id, lambda failed: failed.again(job.due or now))
                 except Conflict:  # another request with this key was faster
                     stored = await self._store.get(job.id)
         self._wake.set()
@@ -106,9 +105,9 @@ class JobQueue:
         """
         return await resume(self._store, job_id, last_id)
 
-    def follow(self, job_id: str, after: int = 0) -> AsyncGenerator[Event, None]:
-        """The job's events from the one behind the first `after`, as they happen, and `done` when it has ended."""
-        return follow(self._store, job_id, after)
+    def log(self, job_id: str) -> JobLog:
+        """The job's events as they happen, and `done` when it has ended."""
+        return JobLog(self._store, job_id)
 
 
 @asynccontextmanager

@@ -26,7 +26,7 @@ def jobs(settings: JobSettings | None = None) -> Room:
         async with Store.open(settings) as store, open_backend(settings, store, app.shutdown, wake) as backend:
             async with Relay(store, backend, wake, settings.job_lease_seconds).running():
                 yield State(jobs=JobQueue(store, wake), backend=backend)
-            app.shutdown.begin()  # for a server that ends without a signal: running jobs have the drain time
+            app.shutdown.begin()  # for a server that ends without a signal: what still runs has the drain time
 
     def join(app: App) -> None:
         app.include_router(APIRouter(lifespan=lifespan))

@@ -73,7 +73,7 @@ async def follow_job(job_id: str, jobs: JobsDep, last_event_id: Annotated[int, H
     after = await jobs.resume(job_id, last_event_id)
     if after is None:
         return Response(status_code=204)
-    return EventStream(jobs.follow(job_id, after), first_id=after + 1)
+    return EventStream(jobs.log(job_id), after=after)
 
 
 @router.delete("/jobs/{job_id}", status_code=202)

@@ -1,20 +1,10 @@
-"""EventStream: sends a source of events as Server-Sent Events and ends them with exactly one `done`.
-
-ARCHITECTURE.md has the table of who can end a stream, and what then happens. Must stay as it is:
-- the source is cancelled by `task.cancel()`, once: an `await` in the `finally` that this brings it to runs to its end,
-  where a cancel scope would cancel each one again. The wait for that is shielded, for the response itself may stand in
-  such a scope: that of a middleware, say;
-- after its `Done` a source is read on, not closed: it may be in the middle of its own cleanup;
-- one watch per stream looks after silence and stalls: a timer per event would cost as much as the event;
-- a stream that can't end properly cuts its connection, or a reader would take a part for the whole.
-"""
+"""EventStream: a log to one client. ARCHITECTURE.md has the table of who can end a stream, and what then happens."""
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from time import monotonic
-from typing import Any
 
 import anyio
 from starlette.responses import JSONResponse, Response
@@ -22,11 +12,12 @@ from starlette.types import Receive, Scope, Send
 
 from app.logs import request_id
 from app.shutdown import Shutdown
-from app.streams.events import Done, Encoder, Error, Event, StreamFault, encode
-from app.streams.wire import Wire
+from app.streams.client import Client
+from app.streams.events import Done, Encoder, Error, Event, KeepAlive, encode
+from app.streams.log import Log
+from app.streams.source import Last, TimeLeft, internal_error, log_of
 
 log = logging.getLogger(__name__)
-CLEANUP_SECONDS = 5.0
 FAREWELL_SECONDS = 0.4  # beyond the drain time: for a piece that is on its way, and for the last words
 
 
@@ -43,17 +34,23 @@ class EventStream(Response):
 
     def __init__(
         self,
-        events: AsyncIterator[Event],
+        events: Log | AsyncIterator[Event],
         encoder: Encoder = encode,
         *,
         status_code: int = 200,  # FastAPI reads the default from this signature for its docs
-        first_id: int = 1,
+        after: int = 0,
+        time_left: TimeLeft | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        """`first_id` is the place of the first of `events`, for a source that continues after a reconnect."""
+        """Sends the events of a log but the first `after`, or those of an iterator. The stream closes an iterator when
+        it ends, or when `time_left` raises. An `encoder` that has a state is for one stream.
+
+        The application's lifespan puts what this needs into the request's state: Shutdown and StreamLimits.
+        """
         self.events = events
         self.encoder = encoder
-        self.first_id = first_id
+        self.after = after
+        self.time_left = time_left
         self.status_code = status_code
         self.background = None  # FastAPI puts injected BackgroundTasks here
         # nginx would hold a response that it compresses back until its buffer is full.
@@ -67,89 +64,59 @@ class EventStream(Response):
                 await refusal(scope, receive, send)
             else:
                 await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-                await self._stream(Wire(send, self.encoder, self.first_id), receive, scope["state"])
+                client = Client(receive, send, scope["state"].get("transport"))
+                await self._serve(client, shutdown, scope["state"]["stream_limits"])
         finally:
             if self.background is not None:
                 with anyio.CancelScope(shield=True):
                     await shutdown.limit(self.background(), "the background tasks of a stream")
 
-    async def _stream(self, wire: Wire, receive: Receive, state: Mapping[str, Any]) -> None:
-        shutdown: Shutdown = state["shutdown"]
-        limit: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        writing, leaving = asyncio.create_task(self._write(wire)), asyncio.create_task(_left(receive))
+    async def _serve(self, client: Client, shutdown: Shutdown, limits: StreamLimits) -> None:
+        """Whatever ends it: the source is closed first, then the client is told. One that can't be told is cut off."""
+        last: Last = ()  # what the connection itself says; without ids, for it is not of the log
         try:
-            try:
-                with shutdown.at_limit(limit.cancel):
-                    await _watch(wire, {writing, leaving, limit}, state["stream_limits"])
-                if limit.done() and wire.sending:
-                    wire.closing = True
-                    ends = {writing, leaving}
-                    await asyncio.wait(ends, timeout=FAREWELL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                wire.close(writing)
-                with anyio.CancelScope(shield=True):
-                    await asyncio.wait({writing}, timeout=CLEANUP_SECONDS)
-                if not writing.done():
-                    log.error("a source of events has not closed in %g s", CLEANUP_SECONDS)
-                    writing.cancel()  # it may have swallowed the first
-            if writing.done() and not writing.cancelled():
-                writing.result()
-            if writing.cancelled() and limit.done() and not wire.torn and not leaving.done():
-                with anyio.move_on_after(FAREWELL_SECONDS):
-                    error = Error("server_shutdown", "The server is restarting.", True, request_id.get())
-                    await wire.end(error, Done("shutdown"), numbered=False)
-            if not (wire.ended or leaving.done() or state.get("transport")):
-                raise ConnectionError("a stream that can't be ended properly")  # all that another server may understand
+            async with log_of(self.events, self.time_left) as events:
+                last = await self._send_until_an_end(client, events, shutdown, limits)
         finally:
-            if not wire.ended and not leaving.done() and (transport := state.get("transport")):
-                transport.abort()
-                with anyio.CancelScope(shield=True):
-                    await asyncio.wait({leaving}, timeout=FAREWELL_SECONDS)  # uvicorn complains unless it knows
-            leaving.cancel()
-            if wire.beating:
-                wire.beating.cancel()
+            # Whoever cancels the response, a middleware say, may cancel each `await` of it.
+            with anyio.CancelScope(shield=True):
+                if last and not client.sending and not client.leaving.done():
+                    with suppress(Exception), anyio.move_on_after(FAREWELL_SECONDS):
+                        await client.put(b"".join(self.encoder(event, None) for event in last), more=False)
+                await client.close()
 
-    async def _write(self, wire: Wire) -> None:
-        last: tuple[Event, ...] = (Done(),)
+    async def _send_until_an_end(self, client: Client, events: Log, shutdown: Shutdown, limits: StreamLimits) -> Last:
+        """That of the log, the client or the drain time, or a failure. Returns what the connection has to say of it."""
+        expired: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        writing = asyncio.create_task(self._write(client, events, limits.heartbeat, expired))
         try:
+            with shutdown.at_limit(expired.cancel):
+                await client.watch({writing, client.leaving, expired}, limits.send_timeout)
+            if expired.done() and client.sending:  # what is on its way may get out
+                ends = {writing, client.leaving}
+                await asyncio.wait(ends, timeout=FAREWELL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            writing.cancel()
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait({writing})
+        if not writing.cancelled() and (failure := writing.exception()):
+            if not (client.sending and isinstance(failure, OSError)):  # which may say that the client has left
+                log.error("stream failed", exc_info=failure)
+            return internal_error()
+        if expired.done():
+            return Error("server_shutdown", "The server is restarting.", True, request_id.get()), Done("shutdown")
+        return ()
+
+    async def _write(self, client: Client, events: Log, heartbeat: float, expired: "asyncio.Future[None]") -> None:
+        place, ended = self.after, False
+        while not ended and not expired.done() and (batch := await events.after(place, heartbeat)) is not None:
+            frames = [] if batch else [self.encoder(KeepAlive(), None)]
             try:
-                await wire.carry(self.events)
-                if wire.done:
-                    async with asyncio.timeout(CLEANUP_SECONDS):
-                        async for _ in self.events:
-                            await asyncio.sleep(0)
-            finally:
-                if isinstance(self.events, AsyncGenerator):
-                    await self.events.aclose()
-        except StreamFault as fault:
-            last = (fault.error, Done(fault.reason))
-        except (Exception, asyncio.CancelledError) as error:
-            task = asyncio.current_task()
-            if isinstance(error, asyncio.CancelledError) and (wire.closing or (task and task.cancelling())):
-                raise
-            log.exception("stream failed")
-            last = (Error("internal_error", "Something went wrong on our side.", True, request_id.get()), Done("error"))
-        if wire.closing:
-            raise asyncio.CancelledError
-        await wire.end(*last)
-
-
-async def _watch(wire: Wire, tasks: "set[asyncio.Future[None]]", limits: StreamLimits) -> None:
-    """Fills silence until one of `tasks` has ended, or the client has taken nothing for too long."""
-    soonest = wait = min(limits.heartbeat, limits.send_timeout)
-    while not (await asyncio.wait(tasks, timeout=wait, return_when=asyncio.FIRST_COMPLETED))[0]:
-        if wire.torn:
-            return
-        quiet = monotonic() - wire.since
-        if wire.sending and quiet >= limits.send_timeout:
-            log.warning("the client has taken nothing for %g s", limits.send_timeout)
-            return
-        if not wire.sending and quiet >= limits.heartbeat:
-            wire.beat(limits.heartbeat)
-            quiet = 0.0
-        wait = min((limits.send_timeout if wire.sending else limits.heartbeat) - quiet, soonest)
-
-
-async def _left(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+                for event in batch:
+                    frames.append(self.encoder(event, place + 1))
+                    place += 1
+                    ended = isinstance(event, Done)
+            finally:  # what comes before an event that can't be encoded arrives
+                await client.put(b"".join(frames), more=not ended)
+        if not expired.done():
+            await client.put(b"", more=False)

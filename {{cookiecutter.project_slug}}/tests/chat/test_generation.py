@@ -1,6 +1,6 @@
 import asyncio
 import logging
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 
 import pytest
@@ -9,6 +9,8 @@ from app.chat.generation import Generation
 from app.chat.providers.base import Finish, Message, ModelError
 from app.logs import request_id
 from app.streams.events import Done, Error, Event, Status, StreamFault, Token
+from app.streams.log import MemoryLog
+from app.streams.source import run
 from tests.providers import ScriptedProvider
 
 QUESTION = [Message(role="user", content="?")]
@@ -16,6 +18,13 @@ QUESTION = [Message(role="user", content="?")]
 
 def generation_of(*script: object, seconds: float = 5, max_chars: int = 100) -> Generation:
     return Generation(ScriptedProvider(*script), QUESTION, seconds=seconds, max_chars=max_chars)
+
+
+async def ran(generation: Generation) -> list[Event]:
+    """All of its events, as a log gets them."""
+    log = MemoryLog()
+    await run(generation.events(), log, asyncio.get_running_loop().create_future(), generation.time_left)
+    return list(await log.after(0, 0) or [])
 
 
 async def events_of(*script: object, max_chars: int = 100) -> list[Event]:
@@ -70,6 +79,10 @@ async def test_an_answer_that_reaches_the_limit_exactly_is_whole() -> None:
         (RuntimeError("the secret"), "model_error", "error"),
         (17, "model_error", "error"),
         (TimeoutError("its own"), "model_error", "error"),
+        (SystemExit(3), "model_error", "error"),
+        (KeyboardInterrupt(), "model_error", "error"),
+        (GeneratorExit(), "model_error", "error"),
+        (asyncio.CancelledError(), "model_error", "error"),
         (5.0, "model_timeout", "timeout"),
     ],
 )
@@ -78,22 +91,70 @@ async def test_tokens_made_before_a_fault_are_kept_and_it_is_named(
     fault: object, code: str, reason: str, before: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     request_id.set("r-1")
-    seen, patience = [], 0.2 if reason == "timeout" else 60
-    with pytest.raises(StreamFault) as raised:
-        async for event in (generation := generation_of(*before, fault, seconds=patience)).events():
-            seen.append(event)
+    generation = generation_of(*before, fault, seconds=0.2 if reason == "timeout" else 60)
+    *seen, error, done = await ran(generation)
     assert seen == [Status("thinking", generation.id), *map(Token, before)]
+    assert isinstance(error, Error)
+    assert (error.code, done) == (code, Done(reason))
     assert generation.reason == reason
-    assert (raised.value.error.code, raised.value.reason) == (code, reason)
-    assert raised.value.error.request_id == "r-1"
-    assert "secret" not in raised.value.error.message
+    assert error.request_id == "r-1"
+    assert "secret" not in error.message
     assert caplog.records[-1].levelno == logging.ERROR
+
+
+async def test_a_model_that_neither_ends_when_it_is_cancelled_nor_closes_is_left_behind(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its reader is told in time."""
+    monkeypatch.setattr("app.streams.source.CLEANUP_SECONDS", 0.02)
+
+    class Deaf(ScriptedProvider):
+        async def stream(self, messages):  # type: ignore[no-untyped-def]
+            for _ in range(2):
+                with suppress(asyncio.CancelledError):
+                    await asyncio.sleep(60)
+            yield "too late"
+
+    *_, error, done = await asyncio.wait_for(ran(Generation(Deaf(), QUESTION, seconds=0.02, max_chars=9)), 5)
+    assert isinstance(error, Error)
+    assert (error.code, done) == ("model_timeout", Done("timeout"))
+    assert "the model has said nothing for 0.02 s" in caplog.text
+    assert "has not closed in 0.02 s: it is left behind" in caplog.text
+
+
+@pytest.mark.parametrize("last", ["too long", Finish("length")])
+async def test_an_answer_that_is_whole_stays_whole_though_its_model_does_not_close(
+    last: str | Finish, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("app.streams.source.CLEANUP_SECONDS", 0.02)
+
+    class Hangs(ScriptedProvider):
+        async def stream(self, messages):  # type: ignore[no-untyped-def]
+            try:
+                yield "a"
+                yield last
+            finally:
+                await asyncio.sleep(60)
+
+    events = await asyncio.wait_for(ran(Generation(Hangs(), QUESTION, seconds=0.01, max_chars=2)), 5)
+    assert events[-1] == Done("length")
+    assert "it is left behind" in caplog.text
+
+
+async def test_the_time_a_reader_takes_is_not_the_models() -> None:
+    generation = generation_of("a", "b", seconds=0.05)
+    async with aclosing(generation.events()) as events:
+        await anext(events)
+        await anext(events)
+        await asyncio.sleep(0.1)
+        assert generation.time_left() == 0.05
+        assert await anext(events) == Token("b")
 
 
 async def test_a_model_that_shows_signs_of_life_has_time() -> None:
     thinking = [step for _ in range(12) for step in (0.05, "")]
     generation = generation_of(*thinking, "a", seconds=0.5)
-    assert [event async for event in generation.events()][1:] == [Token("a"), Done("end")]
+    assert (await ran(generation))[1:] == [Token("a"), Done("end")]
 
 
 @pytest.mark.parametrize("retryable", [True, False])

@@ -1,5 +1,7 @@
 import asyncio
 import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from functools import partial
 from typing import Any
 
@@ -7,10 +9,20 @@ import pytest
 
 from app.errors import Unavailable
 from app.jobs import events as events_module
-from app.jobs.events import JobChanged, follow, resume
+from app.jobs.events import JobChanged, JobLog, resume
 from app.jobs.job import Job, Progress
 from app.jobs.store import Store
-from app.streams.events import Done
+from app.streams.events import Done, Event
+from app.streams.heartbeat import with_heartbeat
+
+
+async def follow(store: Store, job_id: str) -> AsyncGenerator[Event, None]:
+    """As a stream reads a job's log."""
+    async with aclosing(with_heartbeat(JobLog(store, job_id), 60)) as batches:
+        async for batch in batches:
+            for event in batch:
+                yield event
+
 
 JOB = Job(id="j", task="t", fingerprint="f", request_id="r", created_at=0, due=0, dispatches=1)
 

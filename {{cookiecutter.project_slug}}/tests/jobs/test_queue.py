@@ -1,6 +1,6 @@
 import asyncio
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from pydantic import BaseModel, Field, SecretStr, computed_field
@@ -78,6 +78,14 @@ async def test_a_key_whose_job_failed_can_be_tried_again(jobs: Jobs) -> None:
     await fail(jobs, job)
     again = await asyncio.gather(*(jobs.enqueue(T, Order(what="tea"), caller="c", key="k") for _ in range(5)))
     assert {(job.id, job.status, job.attempts) for job in again} == {(job.id, "queued", 0)}
+
+
+async def test_a_key_whose_job_failed_can_be_tried_again_at_a_later_time(jobs: Jobs) -> None:
+    job = await jobs.enqueue(T, Order(what="tea"), caller="c", key="k")
+    await fail(jobs, job)
+    later = datetime.now(UTC) + timedelta(hours=1)
+    again = await jobs.enqueue(T, Order(what="tea"), caller="c", key="k", due=later)
+    assert (again.status, again.due) == ("queued", later.timestamp())
 
 
 async def test_a_time_without_a_zone_is_refused(jobs: Jobs) -> None:

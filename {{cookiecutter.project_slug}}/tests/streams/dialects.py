@@ -2,10 +2,19 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from app.streams.events import Done, Encoder, Event, KeepAlive, encode
 from tests.sse import names
+
+
+@dataclass
+class Number(Event):
+    """JSON has no NaN: such a number can't be encoded."""
+
+    name = "number"
+    value: float
 
 
 class Dialect(NamedTuple):

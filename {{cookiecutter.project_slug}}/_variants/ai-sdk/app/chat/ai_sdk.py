@@ -76,7 +76,7 @@ async def ui_chat(chat: UIChat, generate: GenerateDep) -> EventStream:
     """Streams the answer to the last message."""
     generation = generate(chat.for_the_model())
     headers = {"X-Stream-ID": generation.id, "x-vercel-ai-ui-message-stream": "v1"}
-    return EventStream(generation.events(), UIMessageEncoder(), headers=headers)
+    return EventStream(generation.events(), UIMessageEncoder(), time_left=generation.time_left, headers=headers)
 
 
 @router.get("/api/chat/{chat_id}/stream", status_code=204)

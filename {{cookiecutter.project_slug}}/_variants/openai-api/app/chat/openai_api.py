@@ -51,7 +51,8 @@ async def create_completion(
     generation, created = generate(asked.for_the_model()), int(time.time())
     headers = {"X-Stream-ID": generation.id}
     if asked.stream:
-        return EventStream(generation.events(), ChunkEncoder(generation, created, asked.include_usage), headers=headers)
+        encoder = ChunkEncoder(generation, created, asked.include_usage)
+        return EventStream(generation.events(), encoder, time_left=generation.time_left, headers=headers)
     try:
         text = await whole_answer(generation, request.receive, shutdown)
     except ClientLeft:

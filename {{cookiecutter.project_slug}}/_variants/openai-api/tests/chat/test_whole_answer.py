@@ -5,7 +5,6 @@ from collections.abc import AsyncGenerator, Sequence
 import pytest
 from starlette.types import Message
 
-from app.chat import whole_answer as module
 from app.chat.generation import Generation
 from app.chat.providers.base import Finish
 from app.chat.providers.base import Message as ChatMessage
@@ -87,7 +86,7 @@ async def test_a_model_that_never_waits_is_closed_too() -> None:
     provider = ScriptedProvider(*["a"] * 1000)
     with pytest.raises(ClientLeft):
         await whole_answer(generation_of(provider), leaves, Shutdown(1))
-    assert provider.yielded < 10
+    assert provider.yielded < 100
 
 
 class Untidy(ScriptedProvider):
@@ -110,7 +109,7 @@ class Untidy(ScriptedProvider):
 async def test_a_model_whose_cleanup_hangs_is_left_behind_with_a_line_in_the_log(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(module, "CLEANUP_SECONDS", 0.05)
+    monkeypatch.setattr("app.streams.source.CLEANUP_SECONDS", 0.05)
     closed = asyncio.Event()
     provider, shutdown = Untidy(closed), Shutdown(0)
     waiting = asyncio.create_task(whole_answer(generation_of(provider), stays, shutdown))

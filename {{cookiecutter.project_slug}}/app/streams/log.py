@@ -1,0 +1,79 @@
+"""A log: events in order. An event's place is its id, from 1. Any number of readers wait, each at its own place."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+from app.streams.events import Done, Event, Token
+
+AHEAD_BYTES = 64 * 1024
+BATCH_EVENTS = 256  # so that a reader who is far behind does not hold up the others
+
+
+@runtime_checkable
+class Log(Protocol):
+    async def after(self, place: int, seconds: float) -> Sequence[Event] | None:
+        """Waits for events behind the first `place`, and returns all that are there. Returns an empty sequence if none
+        has come for `seconds`, and None behind the end."""
+
+
+class MemoryLog:
+    """Keeps its events in memory. The first `Done` is its end. With `one_reader`, it lets go of what that has read, and
+    is full with AHEAD_BYTES of the rest."""
+
+    def __init__(self, one_reader: bool = False) -> None:
+        self.ended = False
+        self._one_reader = one_reader
+        self._events: list[Event] = []
+        self._gone = 0  # events that were let go of
+        self._bytes = 0
+        self._readers: set[asyncio.Future[None]] = set()
+        self._read = asyncio.Event()
+
+    @property
+    def full(self) -> bool:
+        return self._one_reader and self._bytes >= AHEAD_BYTES
+
+    async def until_not_full(self) -> None:
+        while self.full:
+            self._read.clear()
+            await self._read.wait()
+
+    def append(self, *events: Event) -> None:
+        """What would be behind the end is left out."""
+        for event in events:
+            if not self.ended:
+                self._bytes += size(event)
+                self._events.append(event)
+                self.ended = isinstance(event, Done)
+        while self._readers:
+            _wake(self._readers.pop())
+
+    async def after(self, place: int, seconds: float) -> Sequence[Event] | None:
+        if self._one_reader:
+            self._bytes -= sum(map(size, self._events[: place - self._gone]))
+            del self._events[: place - self._gone]
+            self._gone = place
+            self._read.set()
+        start = place - self._gone
+        if start >= len(self._events) and not self.ended:
+            loop = asyncio.get_running_loop()
+            self._readers.add(reader := loop.create_future())
+            silence = loop.call_later(seconds, _wake, reader)
+            try:
+                await reader
+            finally:
+                silence.cancel()
+                self._readers.discard(reader)
+        ready = self._events[start : start + BATCH_EVENTS]
+        return ready if ready or not self.ended else None
+
+
+def size(event: Event) -> int:
+    """About how many bytes of memory it takes."""
+    return 200 + (len(event.text) if isinstance(event, Token) else len(repr(event)))
+
+
+def _wake(reader: "asyncio.Future[None]") -> None:
+    if not reader.done():
+        reader.set_result(None)

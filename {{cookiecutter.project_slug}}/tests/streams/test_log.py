@@ -1,0 +1,92 @@
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from app.streams.events import Done, Error, Event, Token
+from app.streams.log import AHEAD_BYTES, BATCH_EVENTS, MemoryLog, size
+
+FAULT = (Error("model_error", "no", True, "-"), Done("error"))
+
+
+async def whole(log: MemoryLog, place: int = 0) -> list[Event]:
+    events: list[Event] = []
+    while (batch := await log.after(place, 5)) is not None:
+        events += batch
+        place += len(batch)
+    return events
+
+
+async def test_what_is_there_comes_at_once_and_as_one_batch() -> None:
+    log = MemoryLog()
+    log.append(Token("a"))
+    log.append(Token("b"))
+    assert await log.after(0, 5) == [Token("a"), Token("b")]
+    assert await log.after(1, 5) == [Token("b")]
+
+
+async def test_readers_wait_each_at_its_own_place() -> None:
+    log = MemoryLog()
+    log.append(Token("a"))
+    waiting = [asyncio.create_task(log.after(1, 5)) for _ in range(3)]
+    await asyncio.sleep(0)
+    assert not any(reader.done() for reader in waiting)
+    log.append(Token("b"), Token("c"))
+    assert await asyncio.gather(*waiting) == [[Token("b"), Token("c")]] * 3
+
+
+async def test_silence_is_an_empty_batch() -> None:
+    assert await MemoryLog().after(0, 0.01) == []
+
+
+async def test_nothing_goes_behind_the_end() -> None:
+    log = MemoryLog()
+    log.append(Token("a"))
+    log.append(*FAULT)
+    log.append(Token("b"), Done())
+    assert await whole(log) == [Token("a"), *FAULT]
+    assert await log.after(3, 5) is None
+
+
+async def test_a_reader_that_leaves_is_forgotten() -> None:
+    log = MemoryLog()
+    reader = asyncio.create_task(log.after(0, 5))
+    await asyncio.sleep(0)
+    reader.cancel()
+    await asyncio.wait({reader})
+    log.append(Token("a"))
+    assert await log.after(0, 5) == [Token("a")]
+
+
+async def test_a_reader_that_is_far_behind_gets_a_part_at_a_time() -> None:
+    log = MemoryLog()
+    log.append(*(Token(str(number)) for number in range(BATCH_EVENTS + 1)))
+    assert [len(await log.after(place, 5) or []) for place in (0, BATCH_EVENTS)] == [BATCH_EVENTS, 1]
+
+
+@pytest.mark.parametrize("characters", [1, 1000])
+async def test_one_of_one_reader_is_full_with_so_many_bytes_and_lets_go_of_what_was_read(characters: int) -> None:
+    feed, made = MemoryLog(one_reader=True), 0
+
+    async def fill() -> None:
+        nonlocal made
+        while True:
+            feed.append(Token("x" * characters))
+            made += 1
+            await feed.until_not_full()
+
+    filling = asyncio.create_task(fill())
+    place, ahead = 0, -(-AHEAD_BYTES // size(Token("x" * characters)))
+    for _ in range(10):
+        batch: Sequence[Event] | None = await feed.after(place, 5)
+        assert batch
+        for _ in range(ahead):
+            await asyncio.sleep(0)
+        assert made == place + ahead
+        place += len(batch)
+    filling.cancel()
+
+
+def test_an_event_counts_its_text_and_some() -> None:
+    assert size(Token("x" * 1000)) == 1200
+    assert size(Error("code", "x" * 1000, True, "-")) > 1200

@@ -1,0 +1,145 @@
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+
+import pytest
+
+from app.streams.events import Done, Error, Event, StreamFault, Token
+from app.streams.log import MemoryLog
+from app.streams.source import TimeLeft, run
+
+SOON = 0.02
+FAULT = StreamFault(Error("model_timeout", "late", True, "-"), "timeout")
+
+
+class Running:
+    """A source that is run into a log until it ends or is stopped."""
+
+    def __init__(self, source: AsyncIterator[Event], log: MemoryLog, time_left: TimeLeft | None = None) -> None:
+        self.stopping: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.task = asyncio.create_task(run(source, log, self.stopping, time_left))
+
+    async def stop(self) -> None:
+        self.stopping.cancel()
+        await self.task
+
+
+async def ended(source: AsyncIterator[Event], log: MemoryLog, time_left: TimeLeft | None = None) -> None:
+    await asyncio.wait_for(Running(source, log, time_left).task, 5)
+
+
+async def events_of(log: MemoryLog) -> list[Event]:
+    return list(await log.after(0, 0) or [])
+
+
+def names(events: list[Event]) -> list[str]:
+    return [event.name for event in events]
+
+
+async def endless() -> AsyncGenerator[Event, None]:
+    yield Token("a")
+    await asyncio.sleep(60)
+
+
+async def test_one_that_is_stopped_has_closed_and_its_log_ends() -> None:
+    closed, log = asyncio.Event(), MemoryLog()
+
+    async def source() -> AsyncGenerator[Event, None]:
+        try:
+            yield Token("a")
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0.001)
+            closed.set()
+
+    running = Running(source(), log)
+    await log.after(0, 5)
+    await running.stop()
+    assert closed.is_set()
+    assert await events_of(log) == [Token("a"), Done("cancelled")]
+
+
+async def test_stopped_before_its_first_step_its_log_ends_too() -> None:
+    log = MemoryLog()
+    await Running(endless(), log).stop()
+    assert await events_of(log) == [Done("cancelled")]
+
+
+async def test_its_time_may_be_over() -> None:
+    log, asked = MemoryLog(), []
+
+    def time_left() -> float:
+        asked.append(1)
+        if len(asked) > 2:
+            raise FAULT
+        return SOON
+
+    await ended(endless(), log, time_left)
+    assert await events_of(log) == [Token("a"), FAULT.error, Done("timeout")]
+
+
+@pytest.mark.parametrize("raised", [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), BaseException("a panic")])
+async def test_what_is_no_exception_is_an_error_of_the_source(raised: BaseException) -> None:
+    class Raises:
+        def __aiter__(self) -> AsyncIterator[Event]:
+            return self
+
+        async def __anext__(self) -> Event:
+            raise raised
+
+    log = MemoryLog()
+    await ended(Raises(), log)
+    assert names(await events_of(log)) == ["error", "done"]
+
+
+async def test_what_it_fails_with_while_it_closes_is_logged_and_its_end_stands(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def source() -> AsyncGenerator[Event, None]:
+        try:
+            yield Done("length")
+        finally:
+            raise OSError("the model's connection")
+
+    log = MemoryLog()
+    await ended(source(), log)
+    assert await events_of(log) == [Done("length")]
+    assert "the model's connection" in caplog.text
+
+
+async def test_what_is_no_event_is_refused(caplog: pytest.LogCaptureFixture) -> None:
+    async def source() -> AsyncGenerator[Event, None]:
+        yield "text"  # type: ignore[misc]
+
+    log = MemoryLog()
+    await ended(source(), log)
+    assert names(await events_of(log)) == ["error", "done"]
+    assert "a source yields events, not str" in caplog.text
+
+
+async def test_one_that_never_waits_leaves_the_loop_its_turns() -> None:
+    async def source() -> AsyncGenerator[Event, None]:
+        while True:
+            yield Token("a")
+
+    log = MemoryLog()
+    running = Running(source(), log)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert len(await events_of(log)) < 100
+    await running.stop()
+
+
+async def test_stopped_while_it_closes_it_is_waited_for_all_the_same() -> None:
+    closed, log = asyncio.Event(), MemoryLog()
+
+    async def source() -> AsyncGenerator[Event, None]:
+        try:
+            yield Done()
+        finally:
+            await asyncio.sleep(SOON)
+            closed.set()
+
+    running = Running(source(), log)
+    await asyncio.sleep(SOON / 4)
+    await running.stop()
+    assert closed.is_set()
