@@ -60,7 +60,8 @@ class Connections:
         not end its TLS. uvicorn would wait for these without limit."""
         for connection in self._open:
             transport, sends = connection.transport, getattr(connection, "more_body", False)
-            if sends or transport.get_write_buffer_size() or transport.is_closing():
+            # In this order: asyncio's transport for TLS has no buffer any more once it is closing.
+            if sends or transport.is_closing() or transport.get_write_buffer_size():
                 transport.abort()
 
 
@@ -69,5 +70,5 @@ def _limit_unsent(transport: Any) -> None:
     that is slow looks like one that takes nothing."""
     option, sock = getattr(socket, "TCP_NOTSENT_LOWAT", None), transport.get_extra_info("socket")
     if option is not None and sock is not None:
-        with suppress(OSError):  # no TCP
+        with suppress(OSError, ValueError):  # no TCP, or closed by now
             sock.setsockopt(socket.IPPROTO_TCP, option, UNSENT_BYTES)

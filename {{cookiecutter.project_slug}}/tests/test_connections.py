@@ -20,6 +20,7 @@ class Transport:
         self.aborted = asyncio.Event()
 
     def get_write_buffer_size(self) -> int:
+        assert not self.closing, "asyncio's transport for TLS fails then"
         return self.unsent
 
     def is_closing(self) -> bool:

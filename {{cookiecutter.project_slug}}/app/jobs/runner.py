@@ -90,7 +90,7 @@ class Attempt:
 
     async def _outcome(self) -> Any:
         """What the body returns. It is stopped when the lease is lost or its time is over."""
-        body = asyncio.create_task(self._body())
+        body = asyncio.create_task(contained(self._body()))
         renewing = asyncio.create_task(self._lease.renew(self._context))
         try:
             timeout = self._limits.timeout
@@ -119,7 +119,7 @@ class Attempt:
             payload = task.payload.model_validate_json(self._payload)
         except ValidationError as error:
             raise Refused(f"The payload is not a {task.payload.__name__} of this version of the service.") from error
-        return await contained(task(self._context, payload))
+        return await task(self._context, payload)
 
 
 def _shown(error: Exception, request_id: str) -> JobError:

@@ -45,11 +45,15 @@ class Client:
                 return
             wait = seconds - quiet
 
+    @property
+    def left(self) -> bool:
+        return self.leaving.done() and not self.leaving.cancelled() and self.leaving.exception() is None
+
     async def close(self) -> None:
         """Cuts the connection if the response has no end: else a reader would take a part for the whole. Raises
         ConnectionError where there is no transport: another server may understand that."""
         try:
-            if not self._ended and not self.leaving.done():
+            if not self._ended and not self.left:
                 if self._transport is None:
                     raise ConnectionError("a stream that can't be ended properly")
                 self._transport.abort()
@@ -58,5 +62,9 @@ class Client:
             self.leaving.cancel()
 
     async def _left(self, receive: Receive) -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
+        try:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+        except Exception:  # the body is too large, say, and the stream has begun
+            log.exception("the request can't be read to its end")
+            raise

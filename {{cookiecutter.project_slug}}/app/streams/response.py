@@ -10,6 +10,7 @@ import anyio
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
+from app.contain import contained
 from app.logs import request_id
 from app.shutdown import Shutdown
 from app.streams.client import Client
@@ -80,7 +81,7 @@ class EventStream(Response):
         finally:
             # Whoever cancels the response, a middleware say, may cancel each `await` of it.
             with anyio.CancelScope(shield=True):
-                if last and not client.sending and not client.leaving.done():
+                if last and not client.sending and not client.left:
                     with suppress(Exception), anyio.move_on_after(FAREWELL_SECONDS):
                         await client.put(b"".join(self.encoder(event, None) for event in last), more=False)
                 await client.close()
@@ -88,7 +89,7 @@ class EventStream(Response):
     async def _send_until_an_end(self, client: Client, events: Log, shutdown: Shutdown, limits: StreamLimits) -> Last:
         """That of the log, the client or the drain time, or a failure. Returns what the connection has to say of it."""
         expired: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        writing = asyncio.create_task(self._write(client, events, limits.heartbeat, expired))
+        writing = asyncio.create_task(contained(self._write(client, events, limits.heartbeat, expired)))
         try:
             with shutdown.at_limit(expired.cancel):
                 await client.watch({writing, client.leaving, expired}, limits.send_timeout)
@@ -100,7 +101,8 @@ class EventStream(Response):
             with anyio.CancelScope(shield=True):
                 await asyncio.wait({writing})
         if not writing.cancelled() and (failure := writing.exception()):
-            if not (client.sending and isinstance(failure, OSError)):  # which may say that the client has left
+            # Where sending fails, the client may have left.
+            if not (client.sending and (client.left or isinstance(failure, OSError))):
                 log.error("stream failed", exc_info=failure)
             return internal_error()
         if expired.done():

@@ -6,7 +6,7 @@ each of these awaits. The source is watched from outside its task, for nothing i
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -57,8 +57,14 @@ async def run(
             await asyncio.wait(waits, timeout=left, return_when=asyncio.FIRST_COMPLETED)
     except StreamFault as fault:
         last = fault.error, Done(fault.reason)
+    except Exception:
+        log.exception("stream failed")
+        last = internal_error()
     if end.done():
         last = end.result()
+    elif filling.done():
+        log.error("stream failed: its source has cancelled itself")
+        last = internal_error()
     else:
         filling.cancel()
     await asyncio.wait({filling}, timeout=CLEANUP_SECONDS)
@@ -73,8 +79,8 @@ async def _fill(source: AsyncIterator[Event], into: MemoryLog, end: "asyncio.Fut
         try:
             end.set_result(await _carry(source, into))
         finally:
-            if isinstance(source, AsyncGenerator):
-                await source.aclose()
+            if aclose := getattr(source, "aclose", None):  # a plain iterator has none
+                await aclose()
     except BaseException as error:  # also what is no Exception: `sys.exit()` in a source must not end the server
         if was_cancelled(error):
             raise

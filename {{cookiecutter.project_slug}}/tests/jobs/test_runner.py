@@ -1,12 +1,13 @@
 import asyncio
 import logging
 import os
+import sys
 import time
 from functools import partial
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, field_validator
 from pydantic_core import to_json
 
 from app.errors import NotFound, Unavailable
@@ -300,6 +301,25 @@ async def test_a_body_that_raises_what_is_no_exception_ends_its_attempt_and_noth
     assert job.error is not None
     assert (job.status, job.error.code) == ("retrying", "job_failed")
     assert f"{type(raised).__name__} is no way to fail here" in caplog.text
+
+
+async def test_a_payload_whose_validation_exits_ends_its_attempt_and_nothing_else(
+    store: Store, job_settings: JobSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Exits(BaseModel):
+        what: str
+
+        @field_validator("what")
+        @classmethod
+        def _exit(cls, what: str) -> str:
+            sys.exit(3)
+
+    async def take(context: JobContext, payload: Exits) -> None: ...
+
+    monkeypatch.setitem(TASKS, "order", Task("order", take, Exits))
+    await store.create(a_job("j", task="order"), '{"what":"x"}')
+    await run(store, "j", job_settings)
+    assert (await store.get("j")).status == "retrying"
 
 
 async def test_progress_that_is_no_utf_8_is_shown_as_well_as_it_can_be(

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from app.streams.events import Done, Error, Event, KeepAlive, StreamFault, Token
+from app.streams.events import Done, Error, Event, KeepAlive, StreamFault, Token, encode
 from app.streams.log import MemoryLog
 from app.streams.response import EventStream
 from tests.asgi import exchange, state
@@ -563,3 +563,46 @@ async def test_a_dying_stream_says_so_in_the_log_with_its_request(caplog: pytest
     async with exchange(EventStream(made_of(KeyError("x"))), **state()) as stream:
         await stream.rest()
     assert [record.message for record in caplog.records] == ["stream failed"]
+
+
+@pytest.mark.parametrize("raised", [SystemExit(3), asyncio.CancelledError()])
+async def test_an_encoder_that_raises_what_is_no_exception_ends_its_stream_alone(
+    raised: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    def failing(event: Event, id: int | None) -> bytes:  # noqa: A002
+        if isinstance(event, Token):
+            raise raised
+        return encode(event, id)
+
+    async with exchange(EventStream(made_of(Token("a")), failing), **state()) as stream:
+        assert [event.name for event in parse(await stream.rest())] == ["error", "done"]
+    assert "stream failed" in caplog.text
+
+
+async def test_at_the_drain_limit_a_slow_client_gets_one_done(dialect: Dialect) -> None:
+    """The last piece is on its way, and its `done` with it."""
+    shared, log = state(drain=SOON), MemoryLog()
+    async with exchange(EventStream(log, dialect.encode), **shared) as stream:
+        stream.taking.clear()
+        log.append(Token("slow"), Done())
+        shared["shutdown"].begin()
+        while not shared["shutdown"].expired:
+            await asyncio.sleep(0.001)
+        stream.taking.set()
+        assert dialect.names(await stream.rest()) == ["token", "done"]
+
+
+async def test_a_request_that_can_not_be_read_to_its_end_cuts_the_stream(caplog: pytest.LogCaptureFixture) -> None:
+    source = Source()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        async def too_large() -> Message:
+            raise ValueError("the body is too large")
+
+        await EventStream(source())(scope, too_large, send)
+
+    async with exchange(app, **state()) as stream:
+        await stream.until_ended()
+        assert stream.aborted
+        assert source.cleaned_up.is_set()
+    assert "the body is too large" in caplog.text

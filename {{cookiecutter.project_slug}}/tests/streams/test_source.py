@@ -143,3 +143,45 @@ async def test_stopped_while_it_closes_it_is_waited_for_all_the_same() -> None:
     await asyncio.sleep(SOON / 4)
     await running.stop()
     assert closed.is_set()
+
+
+async def test_a_source_that_cancels_its_own_task_has_failed(caplog: pytest.LogCaptureFixture) -> None:
+    async def source() -> AsyncGenerator[Event, None]:
+        task = asyncio.current_task()
+        assert task
+        task.cancel()
+        await asyncio.sleep(0)
+        yield Token("a")
+
+    log = MemoryLog()
+    await ended(source(), log)
+    assert names(await events_of(log)) == ["error", "done"]
+    assert "has cancelled itself" in caplog.text
+
+
+async def test_a_time_left_that_fails_is_an_error_of_ours(caplog: pytest.LogCaptureFixture) -> None:
+    def time_left() -> float:
+        raise KeyError("on purpose")
+
+    log = MemoryLog()
+    await ended(endless(), log, time_left)
+    assert names(await events_of(log)) == ["error", "done"]
+    assert "on purpose" in caplog.text
+
+
+async def test_whatever_has_an_aclose_is_closed() -> None:
+    class Closes:
+        closed = False
+
+        def __aiter__(self) -> AsyncIterator[Event]:
+            return self
+
+        async def __anext__(self) -> Event:
+            raise StopAsyncIteration
+
+        async def aclose(self) -> None:
+            self.closed = True
+
+    source, log = Closes(), MemoryLog()
+    await ended(source, log)
+    assert source.closed
