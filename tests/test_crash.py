@@ -140,8 +140,8 @@ def took(web: Web, path: str) -> float:
 
 
 def test_of_thousands_of_jobs_none_is_lost(service: Service, seed: int) -> None:
-    """Forty of the workers die meanwhile: one for each 62 jobs on either broker, one for each 25 elsewhere."""
-    count = 2_500 if "dramatiq" in service.variant else 1_000
+    """Forty of the workers die meanwhile."""
+    count = 2_500
     with ExitStack() as stack:
         web = stack.enter_context(service.web())
         workers = stack.enter_context(service.workers(4, supervised=True, LOG_LEVEL="WARNING"))
