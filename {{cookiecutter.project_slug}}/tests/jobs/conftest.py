@@ -5,18 +5,20 @@ from fastapi import FastAPI
 
 from app.chat.providers.base import Provider
 from app.chat.room import chat
-from app.jobs.room import jobs
+from app.jobs import room
 from app.jobs.settings import JobSettings
+from app.jobs.store import Store
 from app.main import create_app
 from app.settings import Settings
 from tests.jobs.backing import *  # noqa: F403 - its fixtures, whatever the queue is
+from tests.jobs.fakes import Broker, Jobs
 from tests.server import Server, serving
 
 
 @pytest.fixture(scope="session")
 def build(job_settings: JobSettings) -> Callable[[Settings, Provider], FastAPI]:
     """The application with its jobs."""
-    return lambda settings, provider: create_app(settings, [chat(provider), jobs(job_settings)])
+    return lambda settings, provider: create_app(settings, [chat(provider), room.jobs(job_settings)])
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +31,13 @@ def server(server_env: dict[str, str]) -> Iterator[Server]:
     """One server of the whole application, for all tests of jobs. The model of its `/chat/stream` is silent."""
     with serving(server_env) as serve:
         yield serve("app.main:app", HEARTBEAT_SECONDS="0.05", ECHO_TOKEN_SECONDS="60")
+
+
+@pytest.fixture
+def broker() -> Broker:
+    return Broker()
+
+
+@pytest.fixture
+def jobs(store: Store, broker: Broker) -> Jobs:
+    return Jobs(store, broker)

@@ -9,18 +9,7 @@ from app.errors import Conflict, Unavailable
 from app.jobs import queue
 from app.jobs.definition import JobContext, Task
 from app.jobs.job import Job
-from app.jobs.store import Store
 from tests.jobs.fakes import Broker, Jobs, Order, T, U
-
-
-@pytest.fixture
-def broker() -> Broker:
-    return Broker()
-
-
-@pytest.fixture
-def jobs(store: Store, broker: Broker) -> Jobs:
-    return Jobs(store, broker)
 
 
 async def fail(jobs: Jobs, job: Job) -> None:

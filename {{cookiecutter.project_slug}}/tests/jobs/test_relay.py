@@ -13,16 +13,6 @@ from app.jobs.store import Store
 from tests.jobs.fakes import LEASE_SECONDS, Broker, Jobs, Order, T
 
 
-@pytest.fixture
-def broker() -> Broker:
-    return Broker()
-
-
-@pytest.fixture
-def jobs(store: Store, broker: Broker) -> Jobs:
-    return Jobs(store, broker)
-
-
 async def test_the_relay_dispatches_an_accepted_job_at_once_and_only_once(jobs: Jobs, broker: Broker) -> None:
     async with jobs.relay.running():
         job = await jobs.enqueue(T, Order(what="tea"), caller="c")
