@@ -73,13 +73,14 @@ async def broken(count: int, make: Callable[[int], T]) -> AsyncGenerator[T, None
 
 def source(kind: str, count: int, make: Callable[[int], T]) -> AsyncGenerator[T, None]:
     """Take the kind of source, the number of its events, and what makes an event from its number."""
-    sources = {"ready": ready, "turn": turn, "paced": paced, "idle": idle, "watched": watched, "broken": broken}
+    sources = {"ready": ready, "turn": turn, "answer": turn}
+    sources |= {"paced": paced, "idle": idle, "watched": watched, "broken": broken}
     return sources[kind](count, make)
 
 
 def frame(number: int) -> str:
-    """What most examples write: no JSON encoder, so it holds only while no text has a quote or a line break."""
-    return f'event: token\nid: {number}\ndata: {{"text":"{WORD}"}}\n\n'
+    """As most write it by hand. Without a JSON encoder it would hold only while no text has a quote."""
+    return f"event: token\nid: {number}\ndata: {json.dumps({'text': WORD})}\n\n"
 
 
 def raw() -> ASGIApp:
@@ -153,7 +154,7 @@ def sse_starlette() -> ASGIApp:
     app = application()
 
     def make(number: int) -> dict[str, str]:
-        return {"event": "token", "id": str(number), "data": f'{{"text":"{WORD}"}}'}
+        return {"event": "token", "id": str(number), "data": json.dumps({"text": WORD})}
 
     @app.get("/events/{kind}/{count}")  # type: ignore[untyped-decorator]
     async def events(kind: str, count: int) -> EventSourceResponse:
@@ -164,16 +165,32 @@ def sse_starlette() -> ASGIApp:
 
 
 def ours() -> ASGIApp:
+    """An `answer` is that of a model, on its way through all that the chat's route does."""
     app = application()
+    from app.chat.generation import Generation  # type: ignore[import-not-found]
+    from app.chat.providers.base import Message  # type: ignore[import-not-found]
     from app.streams.events import Event, Token  # type: ignore[import-not-found]
     from app.streams.response import EventStream  # type: ignore[import-not-found]
+
+    class Model:
+        model = "of words"
+
+        def __init__(self, words: int) -> None:
+            self.words = words
+
+        def stream(self, _: Any) -> AsyncGenerator[str, None]:
+            return turn(self.words, lambda _: WORD)
 
     def make(_: int) -> Event:
         return Token(WORD)
 
     @app.get("/events/{kind}/{count}", response_class=EventStream)  # type: ignore[untyped-decorator]
     async def events(kind: str, count: int) -> EventStream:
-        return EventStream(source(kind, count, make))
+        if kind != "answer":
+            return EventStream(source(kind, count, make))
+        question = [Message(role="user", content="?")]
+        generation = Generation(Model(count), question, seconds=60, max_chars=count * len(WORD))
+        return EventStream(generation.events(), time_left=generation.time_left)
 
     app.get("/usage")(usage)
     return app  # type: ignore[no-any-return]

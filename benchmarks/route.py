@@ -206,14 +206,19 @@ def measure_cpu(servers: Sequence[Server], sizes: Sizes, figures: Figures, targe
 
 
 def measure_idle(servers: Sequence[Server], sizes: Sizes, figures: Figures) -> None:
-    """What an open answer takes whose model has said a word, and thinks."""
+    """What an open answer takes whose model has said a word, and thinks. Others are open before: these may have what
+    the start of the server has left behind."""
+
+    def opened(answers: int) -> dict[str, float]:
+        for connection in server.ask(stack, answers, IDLE.question):
+            server.wait_for_token(stack.enter_context(connection.getresponse()))
+        time.sleep(sizes.settle_seconds)
+        return server.usage()
+
     for server in servers:
-        before = server.usage()
         with ExitStack() as stack:
-            for connection in server.ask(stack, sizes.idle_answers, IDLE.question):
-                server.wait_for_token(stack.enter_context(connection.getresponse()))
-            time.sleep(sizes.settle_seconds)
-            after = server.usage()
+            before = opened(sizes.idle_answers)
+            after = opened(sizes.idle_answers)
         memory = (after["memory"] - before["memory"]) / sizes.idle_answers / 1024
         figures.add("idle", f"memory an idle answer, of {sizes.idle_answers:,}", "KiB", server.contestant, memory)
 
@@ -317,7 +322,7 @@ def main(arguments: list[str]) -> int:
     asked = [options.provider] if options.provider else list(PROVIDERS)
     stop_on_signals()
     try:
-        allow_descriptors(2 * sizes.idle_answers)
+        allow_descriptors(4 * sizes.idle_answers)
         with tempfile.TemporaryDirectory() as scratch:
             folder = (options.projects or Path(scratch)).absolute()
             limit = math.inf if options.rounds else LIMIT_SECONDS

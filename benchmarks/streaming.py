@@ -191,8 +191,9 @@ def events_each(sizes: Sizes, contestant: str, streams: int) -> int:
 
 
 def measure_cpu(this: Round, sizes: Sizes, figures: Figures) -> None:
-    """CPU an event of one stream, and of several at once with all that it takes to open them."""
-    for source in SOURCES:
+    """CPU an event of one stream, and of several at once with all that it takes to open them. An `answer` is `turn`,
+    through all that the chat's route does with a model."""
+    for source in (*SOURCES, "answer"):
         for streams in (1, sizes.several):
             name = f"CPU an event, {source}, {streams:,} x {sizes.events // streams:,} events"
             for server in this.in_turn():

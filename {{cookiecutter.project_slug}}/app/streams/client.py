@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Set
+from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
@@ -14,40 +14,43 @@ SLICE_BYTES = 32 * 1024
 
 
 class Client:
-    def __init__(self, receive: Receive, send: Send, transport: Any) -> None:
-        """`transport` is the connection's, or None where the server keeps that to itself."""
-        self.leaving = asyncio.create_task(self._left(receive))
-        self.sending = False
-        self._ended = False
+    def __init__(
+        self, receive: Receive, send: Send, transport: Any, patience: float, lost: Callable[[], object]
+    ) -> None:
+        """`transport` is the connection's, or None where the server keeps that to itself. Calls `lost` when the client
+        leaves, or has not taken a slice for `patience`, in seconds."""
         self._send = send
         self._transport = transport
-        self._since = 0.0  # when the slice began that is being sent
-
-    async def put(self, frames: bytes, more: bool = True) -> None:
-        """Returns when the server has taken all of it. Does nothing after the end. What was interrupted in the middle
-        can't be continued."""
-        if self._ended:
-            return
-        self.sending = True
-        for start in range(0, len(frames) or 1, SLICE_BYTES):
-            self._since, end = monotonic(), start + SLICE_BYTES
-            more_body = more or end < len(frames)
-            await self._send({"type": "http.response.body", "body": frames[start:end], "more_body": more_body})
-        self.sending, self._ended = False, not more
-
-    async def watch(self, tasks: "Set[asyncio.Future[None]]", seconds: float) -> None:
-        """Returns when one of `tasks` has ended, or the client has not taken a slice for `seconds`."""
-        wait = seconds
-        while not (await asyncio.wait(tasks, timeout=wait, return_when=asyncio.FIRST_COMPLETED))[0]:
-            quiet = monotonic() - self._since if self.sending else 0.0
-            if quiet >= seconds:
-                log.warning("the client has taken nothing for %g s", seconds)
-                return
-            wait = seconds - quiet
+        self._patience = patience
+        self._lost = lost
+        self._since: float | None = None  # when that was handed to the server which it has not taken yet
+        self._ended = False
+        self._leaving = asyncio.create_task(self._left(receive))
+        self._leaving.add_done_callback(lambda _: lost())
+        self._look()
 
     @property
     def left(self) -> bool:
-        return self.leaving.done() and not self.leaving.cancelled() and self.leaving.exception() is None
+        return self._leaving.done() and not self._leaving.cancelled() and self._leaving.exception() is None
+
+    @property
+    def sending(self) -> bool:
+        """Whether something is on its way. What was interrupted there can't be continued."""
+        return self._since is not None
+
+    async def start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        self._since = monotonic()
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        self._since = None
+
+    async def put(self, frames: bytes, more: bool = True) -> None:
+        """Returns when the server has taken all of it. Does nothing after the end."""
+        if not self._ended:
+            for start in range(0, len(frames) or 1, SLICE_BYTES):
+                self._since, end = monotonic(), start + SLICE_BYTES
+                more_body = more or end < len(frames)
+                await self._send({"type": "http.response.body", "body": frames[start:end], "more_body": more_body})
+            self._since, self._ended = None, not more
 
     async def close(self) -> None:
         """Cuts the connection if the response has no end: else a reader would take a part for the whole. Raises
@@ -57,9 +60,18 @@ class Client:
                 if self._transport is None:
                     raise ConnectionError("a stream that can't be ended properly")
                 self._transport.abort()
-                await asyncio.wait({self.leaving}, timeout=CUT_SECONDS)  # uvicorn complains unless it knows
+                await asyncio.wait({self._leaving}, timeout=CUT_SECONDS)  # uvicorn complains unless it knows
         finally:
-            self.leaving.cancel()
+            self._timer.cancel()
+            self._leaving.cancel()
+
+    def _look(self) -> None:
+        quiet = monotonic() - self._since if self._since is not None else 0.0
+        if quiet < self._patience:
+            self._timer = asyncio.get_running_loop().call_later(self._patience - quiet, self._look)
+        else:
+            log.warning("the client has taken nothing for %g s", self._patience)
+            self._lost()
 
     async def _left(self, receive: Receive) -> None:
         try:

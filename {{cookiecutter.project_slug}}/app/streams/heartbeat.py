@@ -3,8 +3,8 @@
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
 from app.streams.events import Event, KeepAlive
-from app.streams.log import Log
-from app.streams.source import TimeLeft, log_of
+from app.streams.log import Log, MemoryLog
+from app.streams.source import Run, TimeLeft
 
 
 async def with_heartbeat(
@@ -17,9 +17,16 @@ async def with_heartbeat(
                 await write(encode(event, None))
 
     The last event is a `Done`. Of a log, the first `after` events are left out. To stop before the end, close it
-    (`aclosing`): then an iterator is closed as well.
+    (`aclosing`): then an iterator is closed as well. An iterator is also ended when `time_left` raises.
     """
-    async with log_of(events, time_left) as log:
-        while (batch := await log.after(after, seconds)) is not None:
+    run = None
+    if not isinstance(events, Log):
+        run = Run(events, into := MemoryLog(one_reader=True), time_left)
+        events = into
+    try:
+        while (batch := await events.after(after, seconds)) is not None:
             after += len(batch)
             yield batch or [KeepAlive()]
+    finally:
+        if run:
+            await run.close()

@@ -28,16 +28,16 @@ class MemoryLog:
         self._gone = 0  # events that were let go of
         self._bytes = 0
         self._readers: set[asyncio.Future[None]] = set()
-        self._read = asyncio.Event()
+        self._room: asyncio.Future[None] | None = None
 
     @property
     def full(self) -> bool:
         return self._one_reader and self._bytes >= AHEAD_BYTES
 
-    async def until_not_full(self) -> None:
+    async def room(self) -> None:
         while self.full:
-            self._read.clear()
-            await self._read.wait()
+            self._room = asyncio.get_running_loop().create_future()
+            await self._room
 
     def append(self, *events: Event) -> None:
         """What would be behind the end is left out."""
@@ -54,7 +54,8 @@ class MemoryLog:
             self._bytes -= sum(map(size, self._events[: place - self._gone]))
             del self._events[: place - self._gone]
             self._gone = place
-            self._read.set()
+            if self._room:
+                _wake(self._room)
         start = place - self._gone
         if start >= len(self._events) and not self.ended:
             loop = asyncio.get_running_loop()
@@ -74,6 +75,6 @@ def size(event: Event) -> int:
     return 200 + (len(event.text) if isinstance(event, Token) else len(repr(event)))
 
 
-def _wake(reader: "asyncio.Future[None]") -> None:
-    if not reader.done():
-        reader.set_result(None)
+def _wake(waiting: "asyncio.Future[None]") -> None:
+    if not waiting.done():
+        waiting.set_result(None)

@@ -1,10 +1,10 @@
 """EventStream: a log to one client. ARCHITECTURE.md has the table of who can end a stream, and what then happens."""
 
-import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
+from typing import Any
 
 import anyio
 from starlette.responses import JSONResponse, Response
@@ -15,8 +15,9 @@ from app.logs import request_id
 from app.shutdown import Shutdown
 from app.streams.client import Client
 from app.streams.events import Done, Encoder, Error, Event, KeepAlive, encode
+from app.streams.heartbeat import with_heartbeat
 from app.streams.log import Log
-from app.streams.source import Last, TimeLeft, internal_error, log_of
+from app.streams.source import Last, TimeLeft, internal_error
 
 log = logging.getLogger(__name__)
 FAREWELL_SECONDS = 0.4  # beyond the drain time: for a piece that is on its way, and for the last words
@@ -64,20 +65,34 @@ class EventStream(Response):
                 refusal = JSONResponse({"detail": "the server is going down"}, 503, {"Retry-After": "1"})
                 await refusal(scope, receive, send)
             else:
-                await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-                client = Client(receive, send, scope["state"].get("transport"))
-                await self._serve(client, shutdown, scope["state"]["stream_limits"])
+                await self._serve(scope["state"], receive, send)
         finally:
             if self.background is not None:
                 with anyio.CancelScope(shield=True):
                     await shutdown.limit(self.background(), "the background tasks of a stream")
 
-    async def _serve(self, client: Client, shutdown: Shutdown, limits: StreamLimits) -> None:
+    async def _serve(self, state: Mapping[str, Any], receive: Receive, send: Send) -> None:
         """Whatever ends it: the source is closed first, then the client is told. One that can't be told is cut off."""
+        shutdown: Shutdown = state["shutdown"]
+        limits: StreamLimits = state["stream_limits"]
+        sending = anyio.CancelScope()
+        client = Client(receive, send, state.get("transport"), limits.send_timeout, lost=sending.cancel)
         last: Last = ()  # what the connection itself says; without ids, for it is not of the log
+
+        def expire() -> None:  # what is on its way may get out
+            sending.deadline = anyio.current_time() + (FAREWELL_SECONDS if client.sending else 0)
+
         try:
-            async with log_of(self.events, self.time_left) as events:
-                last = await self._send_until_an_end(client, events, shutdown, limits)
+            async with aclosing(with_heartbeat(self.events, limits.heartbeat, self.after, self.time_left)) as batches:
+                with sending, shutdown.at_limit(expire):
+                    await contained(self._send(client, batches, shutdown))
+            if shutdown.expired:
+                last = Error("server_shutdown", "The server is restarting.", True, request_id.get()), Done("shutdown")
+        except Exception as failure:
+            # Where sending fails, the client may have left.
+            if not (client.sending and (client.left or isinstance(failure, OSError))):
+                log.exception("stream failed")
+            last = internal_error()
         finally:
             # Whoever cancels the response, a middleware say, may cancel each `await` of it.
             with anyio.CancelScope(shield=True):
@@ -86,39 +101,19 @@ class EventStream(Response):
                         await client.put(b"".join(self.encoder(event, None) for event in last), more=False)
                 await client.close()
 
-    async def _send_until_an_end(self, client: Client, events: Log, shutdown: Shutdown, limits: StreamLimits) -> Last:
-        """That of the log, the client or the drain time, or a failure. Returns what the connection has to say of it."""
-        expired: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        writing = asyncio.create_task(contained(self._write(client, events, limits.heartbeat, expired)))
-        try:
-            with shutdown.at_limit(expired.cancel):
-                await client.watch({writing, client.leaving, expired}, limits.send_timeout)
-            if expired.done() and client.sending:  # what is on its way may get out
-                ends = {writing, client.leaving}
-                await asyncio.wait(ends, timeout=FAREWELL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            writing.cancel()
-            with anyio.CancelScope(shield=True):
-                await asyncio.wait({writing})
-        if not writing.cancelled() and (failure := writing.exception()):
-            # Where sending fails, the client may have left.
-            if not (client.sending and (client.left or isinstance(failure, OSError))):
-                log.error("stream failed", exc_info=failure)
-            return internal_error()
-        if expired.done():
-            return Error("server_shutdown", "The server is restarting.", True, request_id.get()), Done("shutdown")
-        return ()
-
-    async def _write(self, client: Client, events: Log, heartbeat: float, expired: "asyncio.Future[None]") -> None:
+    async def _send(self, client: Client, batches: AsyncIterator[Sequence[Event]], shutdown: Shutdown) -> None:
+        await client.start(self.status_code, self.raw_headers)
         place, ended = self.after, False
-        while not ended and not expired.done() and (batch := await events.after(place, heartbeat)) is not None:
-            frames = [] if batch else [self.encoder(KeepAlive(), None)]
+        async for batch in batches:
+            frames = bytearray()
             try:
                 for event in batch:
-                    frames.append(self.encoder(event, place + 1))
-                    place += 1
+                    own = isinstance(event, KeepAlive)
+                    frames += self.encoder(event, None if own else place + 1)
+                    place += not own
                     ended = isinstance(event, Done)
             finally:  # what comes before an event that can't be encoded arrives
-                await client.put(b"".join(frames), more=not ended)
-        if not expired.done():
-            await client.put(b"", more=False)
+                await client.put(bytes(frames), more=not ended)
+            if shutdown.expired:
+                return
+        await client.put(b"", more=False)

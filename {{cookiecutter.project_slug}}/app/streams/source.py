@@ -1,21 +1,19 @@
 """Runs a source of events into a log. The log gets exactly one end, whatever the source does.
 
 The source has a task of its own, which is cancelled only once: so its cleanup can await. A cancel scope would cancel
-each of these awaits. The source is watched from outside its task, for nothing inside of a task ends what hangs there.
+each of these awaits. The time limit and the end come from outside that task, for nothing inside of it ends what hangs.
 """
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from typing import Any
 
 import anyio
 
 from app.contain import was_cancelled
 from app.logs import request_id
-from app.streams.events import Done, Error, Event, StreamFault
-from app.streams.log import Log, MemoryLog
+from app.streams.events import Done, Error, Event, KeepAlive, StreamFault
+from app.streams.log import MemoryLog
 
 log = logging.getLogger(__name__)
 CLEANUP_SECONDS = 5.0
@@ -26,87 +24,98 @@ TimeLeft = Callable[[], float]
 """Seconds after which to ask again. Raises the StreamFault that ends the source when its time is over."""
 
 
-@asynccontextmanager
-async def log_of(events: Log | AsyncIterator[Event], time_left: TimeLeft | None = None) -> AsyncIterator[Log]:
-    """Gives a log as it is. Runs an iterator into a log for one reader, and closes it when the block is left."""
-    if isinstance(events, Log):
-        yield events
-        return
-    into, stopping = MemoryLog(one_reader=True), asyncio.get_running_loop().create_future()
-    running = asyncio.create_task(run(events, into, stopping, time_left))
-    try:
-        yield into
-    finally:
-        stopping.cancel()
-        with anyio.CancelScope(shield=True):  # whoever has cancelled the block may cancel each `await` of it
-            await asyncio.wait({running})
+class Run:
+    """A source that runs into a log. `closed` is done when the source has closed and the log has its end."""
 
+    def __init__(self, source: AsyncIterator[Event], into: MemoryLog, time_left: TimeLeft | None = None) -> None:
+        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._source = source
+        self._into = into
+        self._time_left = time_left
+        self._last: Last | None = None  # the end of the log, as soon as it is known
+        self._timer: asyncio.TimerHandle | None = None
+        self._task = asyncio.create_task(self._fill())
+        self._task.add_done_callback(self._close)
+        self._look_at_the_time()
 
-async def run(
-    source: AsyncIterator[Event], into: MemoryLog, stopping: "asyncio.Future[None]", time_left: TimeLeft | None = None
-) -> None:
-    """Returns when the source has closed and the log has its end. Closes the source when `stopping` is done. What has
-    not closed in CLEANUP_SECONDS is left behind."""
-    end: asyncio.Future[Last] = asyncio.get_running_loop().create_future()
-    filling = asyncio.create_task(_fill(source, into, end))
-    waits: set[asyncio.Future[Any]] = {end, filling, stopping}
-    last: Last = (Done("cancelled"),)
-    try:
-        while not any(each.done() for each in waits):
-            left = time_left() if time_left else None
-            await asyncio.wait(waits, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-    except StreamFault as fault:
-        last = fault.error, Done(fault.reason)
-    except Exception:
-        log.exception("stream failed")
-        last = internal_error()
-    if end.done():
-        last = end.result()
-    elif filling.done():
-        log.error("stream failed: its source has cancelled itself")
-        last = internal_error()
-    else:
-        filling.cancel()
-    await asyncio.wait({filling}, timeout=CLEANUP_SECONDS)
-    if not filling.done():
+    def stop(self, *last: Event) -> None:
+        """Closes the source. The log ends with `last`, unless the source has come to its end before."""
+        if self._last is None:
+            self._end_with(last)
+            self._task.cancel()
+
+    async def close(self) -> None:
+        """Stops the source if it still runs. Returns when it has closed, or has been left behind."""
+        self.stop(Done("cancelled"))
+        with anyio.CancelScope(shield=True):  # whoever has cancelled the caller may cancel each `await` of it
+            await asyncio.wait({self.closed})
+
+    def _look_at_the_time(self) -> None:
+        if self._time_left:
+            try:
+                self._call_later(self._time_left(), self._look_at_the_time)
+            except StreamFault as fault:
+                self.stop(fault.error, Done(fault.reason))
+            except Exception:
+                log.exception("stream failed")
+                self.stop(*internal_error())
+
+    def _end_with(self, last: Last) -> None:
+        self._last = last
+        self._call_later(CLEANUP_SECONDS, self._leave_behind)
+
+    def _call_later(self, seconds: float, callback: Callable[[], None]) -> None:
+        if self._timer:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(seconds, callback)
+
+    def _leave_behind(self) -> None:
         log.error("a source of events has not closed in %g s: it is left behind", CLEANUP_SECONDS)
-        filling.cancel()  # it may have swallowed the first
-    into.append(*last)
+        self._task.cancel()  # it may have swallowed the first
+        self._task.remove_done_callback(self._close)
+        self._close()
 
+    def _close(self, _task: object = None) -> None:
+        if self._timer:
+            self._timer.cancel()
+        if self._last is None:
+            log.error("stream failed: its source has cancelled itself")
+        self._into.append(*(self._last or internal_error()))
+        self.closed.set_result(None)
 
-async def _fill(source: AsyncIterator[Event], into: MemoryLog, end: "asyncio.Future[Last]") -> None:
-    try:
+    async def _fill(self) -> None:
         try:
-            end.set_result(await _carry(source, into))
-        finally:
-            if aclose := getattr(source, "aclose", None):  # a plain iterator has none
-                await aclose()
-    except BaseException as error:  # also what is no Exception: `sys.exit()` in a source must not end the server
-        if was_cancelled(error):
-            raise
-        log.exception("stream failed")
-        if not end.done():
-            end.set_result(internal_error())
+            try:
+                last = await self._carry()
+                if self._last is None:
+                    self._end_with(last)
+            finally:
+                if aclose := getattr(self._source, "aclose", None):  # a plain iterator has none
+                    await aclose()
+        except BaseException as error:  # also what is no Exception: `sys.exit()` in a source must not end the server
+            if was_cancelled(error):
+                raise
+            log.exception("stream failed")
+            self._last = self._last or internal_error()
 
-
-async def _carry(source: AsyncIterator[Event], into: MemoryLog) -> Last:
-    """Returns the end."""
-    number = 0
-    try:
-        async for event in source:
-            if isinstance(event, Done):
-                return (event,)
-            if not isinstance(event, Event):
-                raise TypeError(f"a source yields events, not {type(event).__name__}")
-            into.append(event)
-            number += 1
-            if into.full:
-                await into.until_not_full()
-            elif number % GIVE_WAY == 0:
-                await asyncio.sleep(0)
-    except StreamFault as fault:
-        return fault.error, Done(fault.reason)
-    return (Done(),)
+    async def _carry(self) -> Last:
+        """Returns the end."""
+        number = 0
+        try:
+            async for event in self._source:
+                if isinstance(event, Done):
+                    return (event,)
+                if not isinstance(event, Event) or isinstance(event, KeepAlive):
+                    raise TypeError(f"a source yields events, not {type(event).__name__}")
+                self._into.append(event)
+                number += 1
+                if self._into.full:
+                    await self._into.room()
+                elif number % GIVE_WAY == 0:
+                    await asyncio.sleep(0)
+        except StreamFault as fault:
+            return fault.error, Done(fault.reason)
+        return (Done(),)
 
 
 def internal_error() -> Last:

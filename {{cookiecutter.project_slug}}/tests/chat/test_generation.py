@@ -10,7 +10,7 @@ from app.chat.providers.base import Finish, Message, ModelError
 from app.logs import request_id
 from app.streams.events import Done, Error, Event, Status, StreamFault, Token
 from app.streams.log import MemoryLog
-from app.streams.source import run
+from app.streams.source import Run
 from tests.providers import ScriptedProvider
 
 QUESTION = [Message(role="user", content="?")]
@@ -23,7 +23,7 @@ def generation_of(*script: object, seconds: float = 5, max_chars: int = 100) -> 
 async def ran(generation: Generation) -> list[Event]:
     """All of its events, as a log gets them."""
     log = MemoryLog()
-    await run(generation.events(), log, asyncio.get_running_loop().create_future(), generation.time_left)
+    await Run(generation.events(), log, generation.time_left).closed
     return list(await log.after(0, 0) or [])
 
 

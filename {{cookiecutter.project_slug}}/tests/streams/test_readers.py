@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from app.streams.events import Done, Error, Event, StreamFault, Token
 from app.streams.log import MemoryLog
 from app.streams.response import EventStream
-from app.streams.source import run
+from app.streams.source import Run
 from tests.asgi import exchange, state
 from tests.sse import parse
 from tests.streams.dialects import DIALECTS
@@ -67,14 +67,13 @@ async def test_each_reader_gets_the_logs_events(
     steps: list[str], readers: list[tuple[int, int | None, int, str]], stopped: int | None
 ) -> None:
     log, others = MemoryLog(), asyncio.all_tasks()
-    stopping: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    running = asyncio.create_task(run(source(steps), log, stopping))
+    run = Run(source(steps), log)
     reading = [asyncio.create_task(read(log, *reader)) for reader in readers]
     if stopped is not None:
         for _ in range(stopped):
             await asyncio.sleep(0)
-        stopping.cancel()
-    texts = await asyncio.wait_for(asyncio.gather(running, *reading, return_exceptions=True), 10)
+        run.stop(Done("cancelled"))
+    texts = await asyncio.wait_for(asyncio.gather(run.closed, *reading, return_exceptions=True), 10)
     await asyncio.sleep(0)
     assert asyncio.all_tasks() <= others
 

@@ -5,26 +5,14 @@ import pytest
 
 from app.streams.events import Done, Error, Event, StreamFault, Token
 from app.streams.log import MemoryLog
-from app.streams.source import TimeLeft, run
+from app.streams.source import Run, TimeLeft
 
 SOON = 0.02
 FAULT = StreamFault(Error("model_timeout", "late", True, "-"), "timeout")
 
 
-class Running:
-    """A source that is run into a log until it ends or is stopped."""
-
-    def __init__(self, source: AsyncIterator[Event], log: MemoryLog, time_left: TimeLeft | None = None) -> None:
-        self.stopping: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.task = asyncio.create_task(run(source, log, self.stopping, time_left))
-
-    async def stop(self) -> None:
-        self.stopping.cancel()
-        await self.task
-
-
 async def ended(source: AsyncIterator[Event], log: MemoryLog, time_left: TimeLeft | None = None) -> None:
-    await asyncio.wait_for(Running(source, log, time_left).task, 5)
+    await asyncio.wait_for(Run(source, log, time_left).closed, 5)
 
 
 async def events_of(log: MemoryLog) -> list[Event]:
@@ -51,16 +39,16 @@ async def test_one_that_is_stopped_has_closed_and_its_log_ends() -> None:
             await asyncio.sleep(0.001)
             closed.set()
 
-    running = Running(source(), log)
+    running = Run(source(), log)
     await log.after(0, 5)
-    await running.stop()
+    await running.close()
     assert closed.is_set()
     assert await events_of(log) == [Token("a"), Done("cancelled")]
 
 
 async def test_stopped_before_its_first_step_its_log_ends_too() -> None:
     log = MemoryLog()
-    await Running(endless(), log).stop()
+    await Run(endless(), log).close()
     assert await events_of(log) == [Done("cancelled")]
 
 
@@ -122,11 +110,11 @@ async def test_one_that_never_waits_leaves_the_loop_its_turns() -> None:
             yield Token("a")
 
     log = MemoryLog()
-    running = Running(source(), log)
+    running = Run(source(), log)
     for _ in range(3):
         await asyncio.sleep(0)
     assert len(await events_of(log)) < 100
-    await running.stop()
+    await running.close()
 
 
 async def test_stopped_while_it_closes_it_is_waited_for_all_the_same() -> None:
@@ -139,9 +127,9 @@ async def test_stopped_while_it_closes_it_is_waited_for_all_the_same() -> None:
             await asyncio.sleep(SOON)
             closed.set()
 
-    running = Running(source(), log)
+    running = Run(source(), log)
     await asyncio.sleep(SOON / 4)
-    await running.stop()
+    await running.close()
     assert closed.is_set()
 
 
