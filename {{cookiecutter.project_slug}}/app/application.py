@@ -12,6 +12,7 @@ from fastapi import FastAPI, Request
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.settings import Settings
 from app.shutdown import Shutdown
 
 Check = Callable[[Request], Awaitable[dict[str, str]]]
@@ -28,8 +29,9 @@ class App(FastAPI):
     shutdown: Shutdown
     """The one of the lifespan that runs now. Before the first lifespan there is none."""
 
-    def __init__(self, *, outside: Sequence[Middleware], **options: Any) -> None:
+    def __init__(self, settings: Settings, *, outside: Sequence[Middleware], **options: Any) -> None:
         super().__init__(**options)
+        self.settings = settings
         self.outside = list(outside)
         self.checks: list[Check] = []
 

@@ -59,6 +59,7 @@ def create_app(settings: Settings | None = None, rooms: Sequence[Room] | None = 
         expose_headers=["Location", "X-Request-ID", "X-Stream-ID"],
     )
     app = App(
+        settings,
         title=settings.app_name,
         lifespan=lifespan,
         max_body_size=settings.max_body_bytes,

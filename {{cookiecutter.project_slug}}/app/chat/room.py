@@ -7,22 +7,33 @@ from functools import partial
 from fastapi import APIRouter
 
 from app.application import App, Room
+from app.background import Background
 from app.chat import front_ends
+from app.chat.answers import Answers
 from app.chat.dependencies import State
 from app.chat.providers import open_provider
 from app.chat.providers.base import Provider
 from app.chat.providers.settings import ProviderSettings
+from app.chat.settings import AnswerSettings
 
 
-def chat(provider: Provider | None = None) -> Room:
-    """`provider` is the model that answers. By default the settings say which it is."""
+def chat(provider: Provider | None = None, times: AnswerSettings | None = None) -> Room:
+    """`provider` is the model that answers, and `times` are those of its answers. By default the settings say."""
+    times = times or AnswerSettings.read()
     open_model: Callable[[], AbstractAsyncContextManager[Provider]]
     open_model = (lambda: nullcontext(provider)) if provider else partial(open_provider, ProviderSettings.read())
 
     @asynccontextmanager
     async def lifespan(app: App) -> AsyncIterator[State]:
         async with open_model() as model:
-            yield State(provider=model)
+            answers = Answers(model, app.settings, times, Background(app.shutdown))
+            with app.shutdown.at_limit(answers.lose_all):
+                try:
+                    yield State(provider=model, answers=answers)
+                finally:
+                    if not app.shutdown.draining:  # no signal: the lifespan of a test, say
+                        answers.lose_all()
+                    await answers.close()
 
     def join(app: App) -> None:
         app.include_router(APIRouter(lifespan=lifespan))

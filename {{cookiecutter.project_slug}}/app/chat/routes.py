@@ -2,11 +2,13 @@ from collections.abc import AsyncGenerator
 from secrets import token_hex
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Header, Response
+from fastapi import APIRouter, Header, Query, Response
 from pydantic import BaseModel, Field
 
-from app.chat.dependencies import GenerateDep
+from app.chat.answer_stream import AnswerStream
+from app.chat.dependencies import AnswersDep
 from app.chat.providers.base import Message
+from app.dependencies import CallerDep
 from app.streams.docs import stream_docs
 from app.streams.events import Done, Event, Status, Token
 from app.streams.response import EventStream
@@ -19,7 +21,7 @@ WORDS_DOCS = stream_docs(
 CHAT_DOCS = stream_docs(
     "`status` at once; a `token` for each piece: their texts joined are the answer; an `error` where it fails, with "
     "`code`, `message`, `retryable` and `request_id`; and one `done`, always the last, whose `reason` is `end`, "
-    "`length`, `refusal`, `error`, `timeout` or `shutdown`. A stream without it was cut.",
+    "`length`, `refusal`, `error`, `timeout`, `cancelled` or `shutdown`. A stream without it was cut.",
     Status("thinking", "9f1c0c0e"),
     Token("Hello"),
     Token(" there"),
@@ -52,7 +54,44 @@ async def stream(text: str, last_event_id: Annotated[str | None, Header()] = Non
 
 
 @router.post("/chat/stream", response_class=EventStream, responses=CHAT_DOCS)
-async def chat(ask: Ask, generate: GenerateDep) -> EventStream:
-    """Streams the answer: `status`, then `token` by `token`, an `error` if there is one, and one `done`."""
-    generation = generate([*ask.history, Message(role="user", content=ask.question)])
-    return EventStream(generation.events(), time_left=generation.time_left, headers={"X-Stream-ID": generation.id})
+async def chat(
+    ask: Ask,
+    answers: AnswersDep,
+    caller: CallerDep,
+    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
+) -> AnswerStream:
+    """Streams the answer: `status`, then `token` by `token`, an `error` if there is one, and one `done`.
+
+    The answer goes on for a while when its readers leave. Two requests with the same `Idempotency-Key` are one answer.
+    """
+    messages = [*ask.history, Message(role="user", content=ask.question)]
+    answer = answers.ask(messages, caller, key=idempotency_key)
+    return AnswerStream(answer, headers={"Location": f"/chat/stream/{answer.id}"})
+
+
+@router.get("/chat/stream/{stream_id}", response_class=EventStream, responses=CHAT_DOCS)
+async def read_answer(
+    stream_id: str,
+    answers: AnswersDep,
+    caller: CallerDep,
+    last_event_id: Annotated[int | None, Header(ge=0, le=2**31)] = None,
+    after: Annotated[int, Query(ge=0, le=2**31)] = 0,
+) -> Response:
+    """Streams an answer again, from its start or behind the event `Last-Event-ID`, or `after`.
+
+    204 says that there is no more.
+    """
+    answer = answers.get(stream_id, caller)
+    place = after if last_event_id is None else last_event_id
+    if answer.log.end and place == len(answer.log):
+        return Response(status_code=204)  # a browser's EventSource does not come back then
+    if place > len(answer.log):  # no event of this answer
+        place = len(answer.log) - 1 if answer.log.end else 0
+    return AnswerStream(answer, after=place)
+
+
+@router.delete("/chat/stream/{stream_id}", status_code=202)
+async def stop_answer(stream_id: str, answers: AnswersDep, caller: CallerDep) -> Response:
+    """Stops the answer for all of its readers. They get what was made, and `done` with the reason `cancelled`."""
+    answers.get(stream_id, caller).stop()
+    return Response(status_code=202)

@@ -1,15 +1,18 @@
-"""Logs what each answer took. It is best effort, because it happens after the response.
+"""Logs what each answer took, once, when it ends. It is best effort: a crash loses it.
 
-A service that bills by tokens counts those of a cancelled answer too, but doesn't say how many they are.
+A service that bills by tokens counts those of a stopped answer too, but doesn't say how many they are.
 """
 
 import logging
 
-from app.chat.generation import Generation
+from app.chat.answer import Answer
 
 log = logging.getLogger("app.usage")
 
 
-async def record_usage(generation: Generation) -> None:
-    answer = {"stream": generation.id, "model": generation.model, "reason": generation.reason}
-    log.info("usage", extra={**answer, **generation.usage})
+async def record_usage(answer: Answer) -> None:
+    generation = answer.generation
+    fields: dict[str, object] = {"stream": answer.id, "model": generation.model, "reason": answer.reason}
+    if (first := answer.seconds_to_first_piece) is not None:
+        fields["first_piece_seconds"] = f"{first:.3f}"
+    log.info("usage", extra={**fields, **generation.usage})

@@ -22,17 +22,20 @@ class MemoryLog:
     is full with AHEAD_BYTES of the rest."""
 
     def __init__(self, one_reader: bool = False) -> None:
-        self.ended = False
+        self.end: Done | None = None
         self._one_reader = one_reader
         self._events: list[Event] = []
         self._gone = 0  # events that were let go of
-        self._bytes = 0
+        self.bytes = 0
         self._readers: set[asyncio.Future[None]] = set()
         self._room: asyncio.Future[None] | None = None
 
+    def __len__(self) -> int:
+        return self._gone + len(self._events)
+
     @property
     def full(self) -> bool:
-        return self._one_reader and self._bytes >= AHEAD_BYTES
+        return self._one_reader and self.bytes >= AHEAD_BYTES
 
     async def room(self) -> None:
         while self.full:
@@ -42,22 +45,22 @@ class MemoryLog:
     def append(self, *events: Event) -> None:
         """What would be behind the end is left out."""
         for event in events:
-            if not self.ended:
-                self._bytes += size(event)
+            if not self.end:
+                self.bytes += size(event)
                 self._events.append(event)
-                self.ended = isinstance(event, Done)
+                self.end = event if isinstance(event, Done) else None
         while self._readers:
             _wake(self._readers.pop())
 
     async def after(self, place: int, seconds: float) -> Sequence[Event] | None:
         if self._one_reader:
-            self._bytes -= sum(map(size, self._events[: place - self._gone]))
+            self.bytes -= sum(map(size, self._events[: place - self._gone]))
             del self._events[: place - self._gone]
             self._gone = place
             if self._room:
                 _wake(self._room)
         start = place - self._gone
-        if start >= len(self._events) and not self.ended:
+        if start >= len(self._events) and not self.end:
             loop = asyncio.get_running_loop()
             self._readers.add(reader := loop.create_future())
             silence = loop.call_later(seconds, _wake, reader)
@@ -67,7 +70,7 @@ class MemoryLog:
                 silence.cancel()
                 self._readers.discard(reader)
         ready = self._events[start : start + BATCH_EVENTS]
-        return ready if ready or not self.ended else None
+        return ready if ready or not self.end else None
 
 
 def size(event: Event) -> int:

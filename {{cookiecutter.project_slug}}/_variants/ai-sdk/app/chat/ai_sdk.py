@@ -20,8 +20,10 @@ from json.encoder import encode_basestring_ascii as quote
 
 from fastapi import APIRouter, Response
 
-from app.chat.dependencies import GenerateDep
+from app.chat.answer_stream import AnswerStream
+from app.chat.dependencies import AnswersDep
 from app.chat.ui_messages import UIChat
+from app.dependencies import CallerDep
 from app.streams.docs import stream_docs
 from app.streams.events import Done, Error, Event, KeepAlive, Status, Token
 from app.streams.response import EventStream
@@ -72,11 +74,10 @@ DOCS = stream_docs(
 
 
 @router.post("/api/chat", response_class=EventStream, responses=DOCS)
-async def ui_chat(chat: UIChat, generate: GenerateDep) -> EventStream:
+async def ui_chat(chat: UIChat, answers: AnswersDep, caller: CallerDep) -> AnswerStream:
     """Streams the answer to the last message."""
-    generation = generate(chat.for_the_model())
-    headers = {"X-Stream-ID": generation.id, "x-vercel-ai-ui-message-stream": "v1"}
-    return EventStream(generation.events(), UIMessageEncoder(), time_left=generation.time_left, headers=headers)
+    answer = answers.start(chat.for_the_model(), caller, grace=0)
+    return AnswerStream(answer, UIMessageEncoder(), headers={"x-vercel-ai-ui-message-stream": "v1"})
 
 
 @router.get("/api/chat/{chat_id}/stream", status_code=204)

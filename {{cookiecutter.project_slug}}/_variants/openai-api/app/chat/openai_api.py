@@ -9,18 +9,18 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
-from app.chat.dependencies import GenerateDep, ProviderDep
+from app.chat.answer_stream import AnswerStream
+from app.chat.dependencies import AnswersDep, ProviderDep
 from app.chat.generation import Generation
 from app.chat.openai_completions import ChunkEncoder, completion
 from app.chat.openai_errors import ErrorBody, server_error
 from app.chat.openai_requests import CompletionRequest
 from app.chat.providers.echo import Echo
 from app.chat.whole_answer import ClientLeft, whole_answer
-from app.dependencies import SettingsDep, ShutdownDep
+from app.dependencies import CallerDep, SettingsDep, ShutdownDep
 from app.errors import NotFound
 from app.streams.docs import stream_docs
 from app.streams.events import Done, Status, StreamFault, Token
-from app.streams.response import EventStream
 
 router = APIRouter(prefix="/v1", tags=["chat"], responses={"4XX": {"model": ErrorBody}})
 STATUSES = {"model_error": 502, "server_shutdown": 503, "model_timeout": 504}
@@ -45,23 +45,23 @@ def _docs() -> dict[int | str, dict[str, Any]]:
 
 @router.post("/chat/completions", responses=_docs())
 async def create_completion(
-    asked: CompletionRequest, generate: GenerateDep, shutdown: ShutdownDep, request: Request
+    asked: CompletionRequest, answers: AnswersDep, caller: CallerDep, shutdown: ShutdownDep, request: Request
 ) -> Response:
     """Answers the last message: all at once, or with `stream` as it is made."""
-    generation, created = generate(asked.for_the_model()), int(time.time())
-    headers = {"X-Stream-ID": generation.id}
+    # OpenAI's clients can't come back to an answer, so it ends with its only reader.
+    answer, created = answers.start(asked.for_the_model(), caller, grace=0), int(time.time())
     if asked.stream:
-        encoder = ChunkEncoder(generation, created, asked.include_usage)
-        return EventStream(generation.events(), encoder, time_left=generation.time_left, headers=headers)
+        return AnswerStream(answer, ChunkEncoder(answer.generation, created, asked.include_usage))
+    headers = {"X-Stream-ID": answer.id}
     try:
-        text = await whole_answer(generation, request.receive, shutdown)
+        text = await whole_answer(answer, request.receive, shutdown)
     except ClientLeft:
         return Response(status_code=NOBODY_WAITS)
     except StreamFault as fault:
         headers["X-Should-Retry"] = str(fault.error.retryable).lower()  # the SDKs obey this
         body = server_error(fault.error.message, fault.error.code)
         return JSONResponse(body.model_dump(), STATUSES[fault.error.code], headers)
-    return JSONResponse(completion(generation, created, text), headers=headers)
+    return JSONResponse(completion(answer.generation, created, text), headers=headers)
 
 
 @router.get("/models")

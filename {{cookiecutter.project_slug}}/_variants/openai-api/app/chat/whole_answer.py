@@ -7,7 +7,7 @@ from contextlib import aclosing
 import anyio
 from starlette.types import Receive
 
-from app.chat.generation import Generation
+from app.chat.answer import Answer
 from app.logs import request_id
 from app.shutdown import Shutdown
 from app.streams.events import Error, Event, StreamFault, Token
@@ -18,18 +18,17 @@ class ClientLeft(Exception):
     """Nobody waits for the answer any more."""
 
 
-async def whole_answer(generation: Generation, receive: Receive, shutdown: Shutdown) -> str:
+async def whole_answer(answer: Answer, receive: Receive, shutdown: Shutdown) -> str:
     """Waits for the answer, and returns its text.
 
-    Raises StreamFault if the model fails, or if the drain time is over. Raises ClientLeft if the client has left: the
+    Raises StreamFault if the model fails, or if the drain time is over, and ClientLeft if the client has left: the
     server cancels no handler, so this function listens itself.
     """
     leaving = asyncio.create_task(_left(receive))
     try:
-        with anyio.CancelScope() as waiting, shutdown.at_limit(waiting.cancel):
+        with answer.reading(), anyio.CancelScope() as waiting, shutdown.at_limit(waiting.cancel):
             leaving.add_done_callback(lambda _: waiting.cancel())
-            answer = with_heartbeat(generation.events(), seconds=60, time_left=generation.time_left)
-            async with aclosing(answer) as batches:
+            async with aclosing(with_heartbeat(answer.log, seconds=60)) as batches:
                 return await _text(batches)
         if leaving.done():
             raise ClientLeft

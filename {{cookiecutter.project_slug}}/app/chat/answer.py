@@ -1,0 +1,90 @@
+"""An answer: a model's run writes its log, and any number of readers read it.
+
+Nothing of it belongs to the request that asked for it. That request's connection and its dependencies with `yield` may
+be gone while the model still runs. Only the request id and the caller go along.
+"""
+
+import asyncio
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
+
+from app.chat.generation import Generation
+from app.logs import request_id
+from app.streams.events import Done, Error
+from app.streams.log import MemoryLog
+from app.streams.source import Run
+
+FIRST_READER_SECONDS = 1.0  # who asked has this time at least to begin to read
+
+
+class Answer:
+    def __init__(self, generation: Generation, caller: str, *, fingerprint: str, grace: float, longest: float) -> None:
+        """It is stopped when nobody has read it for `grace`, and ended after `longest`, both in seconds. The
+        `fingerprint` is that of the question."""
+        self.id = generation.id
+        self.caller = caller
+        self.fingerprint = fingerprint
+        self.generation = generation
+        self.name: Hashable = None  # by which its caller knows it, too
+        self.log = MemoryLog()
+        self.run = Run(generation.events(), self.log, generation.time_left)
+        self.stopped = False  # by a caller, not by time or for want of readers
+        self._grace = grace
+        self._readers = 0
+        loop = asyncio.get_running_loop()
+        self._leave = loop.call_later(max(grace, FIRST_READER_SECONDS), self._left)
+        self._longest = loop.call_later(longest, self._too_long)
+        self.run.closed.add_done_callback(self._cancel_timers)
+
+    @property
+    def running(self) -> bool:
+        return not self.run.closed.done()
+
+    @property
+    def reason(self) -> str | None:
+        """Why it has ended, and None before."""
+        return self.log.end.reason if self.log.end else None
+
+    @property
+    def seconds_to_first_piece(self) -> float | None:
+        started, first = self.generation.started, self.generation.first_piece
+        return None if started is None or first is None else first - started
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """For each reader: while the block runs, the answer is not stopped for want of readers."""
+        self._leave.cancel()
+        self._readers += 1
+        try:
+            yield
+        finally:
+            self._readers -= 1
+            if not self._readers and self.running:
+                if self._grace:
+                    self._leave = asyncio.get_running_loop().call_later(self._grace, self._left)
+                else:
+                    self._left()
+
+    def stop(self) -> None:
+        """Ends it for all of its readers. They get what was made, and `done` for `cancelled`."""
+        if self.running:
+            self.stopped = True
+            self.run.stop(Done("cancelled"))
+
+    def lose(self) -> None:
+        """Ends it because this process ends. Its log never says `shutdown`, for that tells a reader to come back."""
+        self.run.stop(_error("producer_lost", "The server was restarted before the answer was whole."), Done("error"))
+
+    def _left(self) -> None:
+        self.run.stop(Done("cancelled"))
+
+    def _too_long(self) -> None:
+        self.run.stop(_error("model_timeout", "The answer took too long."), Done("timeout"))
+
+    def _cancel_timers(self, _: object) -> None:
+        self._leave.cancel()
+        self._longest.cancel()
+
+
+def _error(code: str, message: str) -> Error:
+    return Error(code, message, True, request_id.get())

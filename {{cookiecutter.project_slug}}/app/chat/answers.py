@@ -1,0 +1,99 @@
+"""Asks the model, and keeps what it answers for those who read it. ARCHITECTURE.md says who can end an answer."""
+
+import asyncio
+import hashlib
+import json
+import logging
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+from app.background import Background
+from app.chat.answer import Answer
+from app.chat.answer_store import AnswerStore
+from app.chat.generation import Generation
+from app.chat.providers.base import Message, Provider
+from app.chat.settings import AnswerSettings
+from app.chat.usage import record_usage
+from app.errors import Conflict
+from app.settings import Settings
+
+log = logging.getLogger(__name__)
+WHOLE = {"end", "length", "refusal"}
+
+
+class Answers:
+    def __init__(self, provider: Provider, settings: Settings, times: AnswerSettings, background: Background) -> None:
+        self._store = AnswerStore(times.max_answers, times.answer_retention_seconds)
+        self._provider = provider
+        self._settings = settings
+        self._times = times
+        self._background = background
+        self._recording: set[asyncio.Task[None]] = set()
+
+    def ask(self, messages: Sequence[Message], caller: str, *, key: str | None = None) -> Answer:
+        """Two with the same `key` are one answer: while it runs, and if it is whole or a caller has stopped it. After
+        any other end, the second is asked anew.
+
+        Raises Conflict if the key came with another question, and Unavailable if too many answers run.
+        """
+        if key is None:
+            return self.start(messages, caller)
+        name = ("key", caller, key)
+        if known := self._store.named(name):
+            if known.fingerprint != fingerprint_of(messages):
+                raise Conflict("this Idempotency-Key came with another question")
+            if known.running or known.stopped or known.reason in WHOLE:
+                return known
+            log.info("asked again, since the answer has failed", extra={"stream": known.id, "reason": known.reason})
+        return self.start(messages, caller, name=name)
+
+    def start(
+        self, messages: Sequence[Message], caller: str, *, name: Hashable = None, grace: float | None = None
+    ) -> Answer:
+        """Asks the model. The answer can be found by its `name`. `grace` is in seconds, by default that of the settings.
+
+        Raises Unavailable if too many answers run.
+        """
+        self._store.make_room()
+        # If an answer failed before its first word, a client's history has it as blank text. Models refuse that.
+        *before, last = messages
+        spoken = [*(message for message in before if message.content.strip()), last]
+        seconds, max_chars = self._settings.model_timeout_seconds, self._settings.max_answer_chars
+        answer = Answer(
+            Generation(self._provider, spoken, seconds=seconds, max_chars=max_chars),
+            caller,
+            fingerprint=fingerprint_of(messages),
+            grace=self._times.answer_grace_seconds if grace is None else grace,
+            longest=self._times.answer_max_seconds,
+        )
+        self._store.add(answer, name)
+        answer.run.closed.add_done_callback(lambda _: self._record(answer))
+        return answer
+
+    def get(self, answer_id: str, caller: str) -> Answer:
+        """Raises NotFound if it is not known, not known any more, or another caller's."""
+        return self._store.get(answer_id, caller)
+
+    def named(self, name: Hashable) -> Answer | None:
+        """The last answer that was started with this name, if it is still known. A name begins with its kind and the
+        caller, for it is the caller's own."""
+        return self._store.named(name)
+
+    def lose_all(self) -> None:
+        for answer in self._store.running():
+            answer.lose()
+
+    async def close(self) -> None:
+        """Returns when all answers have ended and are recorded."""
+        while waits := {*(answer.run.closed for answer in self._store.running()), *self._recording}:
+            await asyncio.wait(waits)
+
+    def _record(self, answer: Answer) -> None:
+        recording = asyncio.create_task(self._background.run(record_usage, answer))
+        self._recording.add(recording)
+        recording.add_done_callback(self._recording.discard)
+
+
+def fingerprint_of(messages: Sequence[Message]) -> str:
+    parts: list[Any] = [message.model_dump() for message in messages]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
