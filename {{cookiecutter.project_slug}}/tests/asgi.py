@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -76,20 +76,27 @@ class Exchange:
 
 
 @asynccontextmanager
-async def exchange(app: ASGIApp, path: str = "/", *, body: Any = None, **state: Any) -> AsyncIterator[Exchange]:
+async def exchange(
+    app: ASGIApp, path: str = "/", *, body: Any = None, headers: Mapping[str, str] | None = None, **state: Any
+) -> AsyncIterator[Exchange]:
     """Sends a request (POST when there is a `body`) and gives what talks to the application about it."""
     talk = Exchange()
-    talk._requests = [{"type": "http.request", "body": json.dumps(body).encode(), "more_body": False}] if body else []
+    talk._requests = (
+        [{"type": "http.request", "body": json.dumps(body).encode(), "more_body": False}] if body is not None else []
+    )
     scope: Scope = {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.4"},
         "http_version": "1.1",
-        "method": "POST" if body else "GET",
+        "method": "GET" if body is None else "POST",
         "path": path,
         "raw_path": path.encode(),
         "query_string": b"",
         "root_path": "",
-        "headers": [(b"content-type", b"application/json")],
+        "headers": [
+            (b"content-type", b"application/json"),
+            *((name.lower().encode(), value.encode()) for name, value in (headers or {}).items()),
+        ],
         "client": ("127.0.0.1", 1),
         "server": ("127.0.0.1", 80),
         "scheme": "http",

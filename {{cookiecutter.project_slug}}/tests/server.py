@@ -84,9 +84,13 @@ class Server:
         self._reader.join(STOP_SECONDS)
         self.stopped = time.monotonic() - began
 
-    def close(self) -> None:
+    def leave_all(self) -> None:
+        """Leaves all responses."""
         for response in self._responses:
             response.close()
+
+    def close(self) -> None:
+        self.leave_all()
         for client in self._clients:
             client.close()
         if self.process.poll() is None:

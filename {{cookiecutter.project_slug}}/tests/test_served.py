@@ -149,6 +149,40 @@ def test_a_model_that_thinks_for_ever_and_never_waits_holds_up_nobody(serve: Ser
     server.process.wait(15)
 
 
+def test_an_answer_is_read_on_after_its_connection_was_lost(serve: Serve) -> None:
+    server = serve("tests.apps:echo", ECHO_TOKEN_SECONDS="0.01")
+    first = server.request("POST", "/chat/stream", json.dumps({"question": "word " * 100}))
+    read = events(lines(first))
+    received = [next(read) for _ in range(10)]
+    first.close()
+    path, last = first.headers["Location"], received[-1].id
+    received += events(lines(server.request("GET", path, headers={"Last-Event-ID": str(last)})))
+    assert [event.id for event in received] == [str(number) for number in range(1, len(received) + 1)]
+    assert "".join(event.data["text"] for event in received[1:-1]) == "You said: " + "word " * 100
+    assert received == list(events(lines(server.request("GET", path))))
+
+
+def test_to_stop_an_answer_closes_its_model_at_once(serve: Serve) -> None:
+    server = serve("tests.apps:app", MODEL_TIMEOUT_SECONDS="60")
+    answer = server.request("POST", "/chat/stream", QUESTION)
+    stream = events(lines(answer))
+    assert [next(stream).name for _ in range(2)] == ["status", "token"]
+    assert server.request("DELETE", answer.headers["Location"]).status == 202
+    assert [event.data for event in stream] == [{"reason": "cancelled"}]
+    server.logged("the model is closed")
+    assert "reason=cancelled" in server.logged("usage")
+
+
+def test_an_answer_that_nobody_reads_has_the_drain_time_too(serve: Serve) -> None:
+    server = serve("tests.apps:app", MODEL_TIMEOUT_SECONDS="60", DRAIN_SECONDS=str(DRAIN_SECONDS))
+    ask(server)
+    server.leave_all()
+    server.stop()
+    assert "the model is closed" in server.log
+    assert "reason=error" in server.logged("usage")
+    assert in_time(server, 2, serve, "tests.apps:echo")
+
+
 def test_a_server_that_stops_without_a_signal_drains(serve: Serve) -> None:
     """As one that recycles its processes: nobody else would tell the stream, and the server waits for it."""
     server = serve("tests.apps:app", "--limit-max-requests", "3", DRAIN_SECONDS=str(DRAIN_SECONDS))

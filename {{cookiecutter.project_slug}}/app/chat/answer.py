@@ -14,6 +14,7 @@ from app.streams.events import Done, Error
 from app.streams.log import MemoryLog
 from app.streams.source import Run
 
+WHOLE = {"end", "length", "refusal"}
 FIRST_READER_SECONDS = 1.0  # who asked has this time at least to begin to read
 
 
@@ -29,6 +30,7 @@ class Answer:
         self.log = MemoryLog()
         self.run = Run(generation.events(), self.log, generation.time_left)
         self.stopped = False  # by a caller, not by time or for want of readers
+        self._given_up = False
         self._grace = grace
         self._readers = 0
         loop = asyncio.get_running_loop()
@@ -44,6 +46,11 @@ class Answer:
     def reason(self) -> str | None:
         """Why it has ended, and None before."""
         return self.log.end.reason if self.log.end else None
+
+    @property
+    def can_be_joined(self) -> bool:
+        """Whether it is the answer to a question that is asked again. One that failed, or is about to, is not."""
+        return self.stopped or (self.reason in WHOLE if self.log.end else not self._given_up)
 
     @property
     def seconds_to_first_piece(self) -> float | None:
@@ -73,18 +80,19 @@ class Answer:
 
     def lose(self) -> None:
         """Ends it because this process ends. Its log never says `shutdown`, for that tells a reader to come back."""
-        self.run.stop(_error("producer_lost", "The server was restarted before the answer was whole."), Done("error"))
+        self._give_up("producer_lost", "The server was restarted before the answer was whole.", "error")
 
     def _left(self) -> None:
+        self._given_up = True
         self.run.stop(Done("cancelled"))
 
     def _too_long(self) -> None:
-        self.run.stop(_error("model_timeout", "The answer took too long."), Done("timeout"))
+        self._give_up("model_timeout", "The answer took too long.", "timeout")
+
+    def _give_up(self, code: str, message: str, reason: str) -> None:
+        self._given_up = True
+        self.run.stop(Error(code, message, True, request_id.get()), Done(reason))
 
     def _cancel_timers(self, _: object) -> None:
         self._leave.cancel()
         self._longest.cancel()
-
-
-def _error(code: str, message: str) -> Error:
-    return Error(code, message, True, request_id.get())

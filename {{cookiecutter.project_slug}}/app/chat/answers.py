@@ -18,7 +18,6 @@ from app.errors import Conflict
 from app.settings import Settings
 
 log = logging.getLogger(__name__)
-WHOLE = {"end", "length", "refusal"}
 
 
 class Answers:
@@ -42,7 +41,7 @@ class Answers:
         if known := self._store.named(name):
             if known.fingerprint != fingerprint_of(messages):
                 raise Conflict("this Idempotency-Key came with another question")
-            if known.running or known.stopped or known.reason in WHOLE:
+            if known.can_be_joined:
                 return known
             log.info("asked again, since the answer has failed", extra={"stream": known.id, "reason": known.reason})
         return self.start(messages, caller, name=name)

@@ -17,10 +17,11 @@ END = Finish()  # for a model that doesn't say how it finished
 
 
 class Generation:
-    """One answer. When its events have ended, `reason` says how it ended, and `usage` what it took.
+    """Asks the model once. When its events have ended, `reason` says how it ended, and `usage` what it took.
 
-    `started` is when its events were first asked for. `first_piece` is when the model's first piece came. Both are in
-    seconds of `time.monotonic`, and None until then.
+    `text` is what has been made so far, also of an answer that was stopped or has failed. `started` is when its events
+    were first asked for. `first_piece` is when the model's first piece came. Both are in seconds of `time.monotonic`,
+    and None until then.
     """
 
     def __init__(self, provider: Provider, messages: Sequence[Message], *, seconds: float, max_chars: int) -> None:
@@ -31,11 +32,16 @@ class Generation:
         self.usage: Mapping[str, int] = {}
         self.started: float | None = None
         self.first_piece: float | None = None
+        self._texts: list[str] = []
         self._provider = provider
         self._messages = messages
         self._seconds = seconds
         self._chars_left = max_chars
         self._asked: float | None = None  # when its next piece was asked for
+
+    @property
+    def text(self) -> str:
+        return "".join(self._texts)
 
     def time_left(self) -> float:
         """Seconds until the model has said nothing for too long. Raises StreamFault when it has."""
@@ -77,6 +83,7 @@ class Generation:
                 else:
                     if text := piece[: self._chars_left]:
                         answered = True
+                        self._texts.append(text)
                         yield Token(text)
                     if len(piece) > self._chars_left:
                         self.reason = "length"

@@ -1,10 +1,21 @@
+import asyncio
 import json
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from typing import Any
 
+import httpx2
 import pytest
+from fastapi import Depends, FastAPI
 from fastapi.testclient import TestClient
 
-from app.chat.providers.base import Finish
+from app.chat.answer_stream import AnswerStream
+from app.chat.dependencies import AnswersDep
+from app.chat.providers.base import Finish, Message, Provider
 from app.chat.routes import MAX_QUESTION_CHARS
+from app.dependencies import CallerDep
+from app.logs import request_id
+from app.settings import Settings
+from tests.asgi import exchange
 from tests.providers import ScriptedProvider
 from tests.sse import Received, parse
 
@@ -107,3 +118,98 @@ def test_the_smallest_example_streams_the_words_of_its_text(client: TestClient) 
 
 def test_the_smallest_example_is_not_replayed_for_a_browser_that_comes_back(client: TestClient) -> None:
     assert client.get("/stream", params={"text": "x"}, headers={"Last-Event-ID": "4"}).status_code == 204
+
+
+def answered(client: TestClient) -> str:
+    """The path of an answer that has ended: `status`, two `token`s and `done`."""
+    return client.post("/chat/stream", json={"question": "Hi"}).headers["location"]
+
+
+def ids(response: httpx2.Response) -> list[str | None]:
+    return [event.id for event in parse(response.text)]
+
+
+def test_an_answer_is_read_again(client: TestClient) -> None:
+    first = client.post("/chat/stream", json={"question": "Hi"})
+    again = client.get(first.headers["location"])
+    assert (again.text, again.headers["x-stream-id"]) == (first.text, first.headers["x-stream-id"])
+
+
+@pytest.mark.parametrize("how", [{"headers": {"Last-Event-ID": "2"}}, {"params": {"after": "2"}}])
+def test_or_from_a_place_on(client: TestClient, how: dict[str, Any]) -> None:
+    assert ids(client.get(answered(client), **how)) == ["3", "4"]
+
+
+def test_what_a_browser_says_wins(client: TestClient) -> None:
+    """It repeats the address of its first request, with the place that this had."""
+    assert ids(client.get(answered(client), params={"after": "1"}, headers={"Last-Event-ID": "3"})) == ["4"]
+
+
+def test_at_its_end_there_is_no_more(client: TestClient) -> None:
+    response = client.get(answered(client), headers={"Last-Event-ID": "4"})
+    assert (response.status_code, response.text) == (204, "")
+
+
+def test_behind_its_end_the_end_comes_again(client: TestClient) -> None:
+    assert ids(client.get(answered(client), headers={"Last-Event-ID": "5"})) == ["4"]
+
+
+@pytest.mark.parametrize("place", ["x", "-1", "1.5", "9" * 30])
+def test_a_place_that_is_no_number_is_refused(client: TestClient, place: str) -> None:
+    assert client.get(answered(client), headers={"Last-Event-ID": place}).status_code == 422
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_an_answer_that_is_not_known_is_404(client: TestClient, method: str) -> None:
+    response = client.request(method, "/chat/stream/0123456789abcdef")
+    assert (response.status_code, response.json()) == (404, {"detail": "no such answer"})
+
+
+def test_one_that_has_ended_can_be_stopped_again_and_again(client: TestClient) -> None:
+    path = answered(client)
+    assert [client.delete(path).status_code for _ in range(2)] == [202, 202]
+    assert parse(client.get(path).text)[-1].data == {"reason": "end"}
+
+
+def test_a_request_that_is_sent_again_is_not_paid_for_again(client: TestClient, provider: ScriptedProvider) -> None:
+    key = {"Idempotency-Key": "k"}
+    first, again = (client.post("/chat/stream", json={"question": "Hi"}, headers=key) for _ in range(2))
+    assert (again.text, again.headers["location"]) == (first.text, first.headers["location"])
+    assert len(provider.asked) == 1
+    other = client.post("/chat/stream", json={"question": "Ho"}, headers=key)
+    assert (other.status_code, other.json()) == (409, {"detail": "this Idempotency-Key came with another question"})
+
+
+async def test_an_answer_outlives_its_request_and_what_that_has_opened(
+    settings: Settings, build: Callable[[Settings, Provider], FastAPI]
+) -> None:
+    """A dependency with `yield` has closed when the model comes to its end. The request id goes along."""
+    more, closed, seen = asyncio.Event(), asyncio.Event(), []
+
+    async def opens() -> AsyncIterator[None]:
+        yield
+        closed.set()
+
+    class Model(ScriptedProvider):
+        async def stream(self, messages: Sequence[Message]) -> AsyncGenerator[str | Finish, None]:
+            async for piece in super().stream(messages):
+                yield piece
+            seen.append((request_id.get(), closed.is_set()))
+
+    provider = Model("a", more, "b")
+    app = build(settings, provider)
+
+    @app.post("/ask", dependencies=[Depends(opens)])
+    async def ask(answers: AnswersDep, caller: CallerDep) -> AnswerStream:
+        return AnswerStream(answers.ask([Message(role="user", content="?")], caller))
+
+    async with app.router.lifespan_context(app) as state:
+        assert state is not None
+        async with exchange(app, "/ask", body={}, headers={"X-Request-ID": "of-the-request"}, **state) as stream:
+            while "token" not in await stream.text():
+                pass
+        await asyncio.wait_for(closed.wait(), 5)
+        more.set()
+        await asyncio.wait_for(provider.closed.wait(), 5)
+        await asyncio.sleep(0)
+    assert seen == [("of-the-request", True)]
