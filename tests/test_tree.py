@@ -15,7 +15,8 @@ COMMON = {
     ".github/workflows/": "ci.yml",
     "app/": "__init__.py application.py background.py connections.py contain.py dependencies.py error_handlers.py "
     "errors.py feedback.py health.py logs.py main.py middleware.py page.py settings.py shutdown.py",
-    "app/chat/": "__init__.py dependencies.py front_ends.py generation.py room.py routes.py usage.py",
+    "app/chat/": """__init__.py answer.py answer_store.py answer_stream.py answers.py dependencies.py front_ends.py generation.py
+        room.py routes.py settings.py usage.py""",
     "app/chat/providers/": "__init__.py base.py echo.py settings.py",
     "app/jobs/": "__init__.py backend.py definition.py dependencies.py events.py job.py lease.py queue.py relay.py "
     "room.py routes.py runner.py settings.py store.py tasks.py watchers.py",
@@ -24,7 +25,7 @@ COMMON = {
     "tests/": "__init__.py apps.py asgi.py conftest.py providers.py server.py sse.py test_background.py "
     "test_connections.py test_errors.py test_feedback.py test_health.py test_logs.py test_main.py test_middleware.py "
     "test_page.py test_served.py test_settings.py test_shutdown.py",
-    "tests/chat/": "__init__.py test_generation.py test_routes.py",
+    "tests/chat/": "__init__.py test_answers.py test_coming_back.py test_generation.py test_routes.py",
     "tests/chat/providers/": "__init__.py test_echo.py",
     "tests/jobs/": "__init__.py backing.py conftest.py fakes.py test_backend.py test_definition.py test_events.py "
     "test_job.py test_queue.py test_relay.py test_routes.py test_runner.py test_settings.py test_store.py "

@@ -49,7 +49,7 @@ class Answers:
     def start(
         self, messages: Sequence[Message], caller: str, *, name: Hashable = None, grace: float | None = None
     ) -> Answer:
-        """Asks the model. The answer can be found by its `name`. `grace` is in seconds, by default that of the settings.
+        """Asks the model. The answer can be found by its `name`. The `grace`, in seconds, is by default the settings'.
 
         Raises Unavailable if too many answers run.
         """

@@ -59,6 +59,8 @@ class Provider(Protocol):
         An empty piece says that the model is at work, perhaps thinking: the time limit of its silence begins anew. An
         Event of the provider's own is passed on as it is. It may be of any kind except `Error` and `Done`.
 
-        The generator is closed when nobody reads any more. What it holds open belongs in a `with` or a `finally`.
+        The generator is closed when the answer is stopped, or nobody has read it for too long. What it holds open
+        belongs in a `with` or a `finally`. It outlives the request that asked: it opens what it needs itself, and uses
+        nothing that a dependency with `yield` has opened.
         """
         ...
