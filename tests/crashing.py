@@ -366,7 +366,7 @@ class Web(Server):
         is handed to them more than once, which costs them time."""
         ids: list[str] = []
         while len(ids) < count:
-            until(lambda: len(ids) < len(journal.jobs("begin")) + AHEAD, "the workers go on")  # noqa: B023
+            until(lambda: len(ids) + SOME <= len(journal.jobs("begin")) + AHEAD, "the workers go on")  # noqa: B023
             new = self.add_several(task, range(len(ids), min(len(ids) + SOME, count)), **probe)
             if twice:  # a second message right beside the first: another worker has it at the same time
                 assert self.client.post("/messages", json=new).status_code == 202

@@ -161,41 +161,26 @@ def test_of_thousands_of_jobs_none_is_lost(service: Service, seed: int) -> None:
         assert set(ids) == service.journal.jobs("end")
 
 
-def test_jobs_outlive_their_workers(service: Service, seed: int) -> None:
-    """Six of the workers die with all their processes: every job succeeds, the orphans soon, by the default lease.
+def test_jobs_outlive_their_workers_with_one_effect(service: Service, seed: int, redis: Redis) -> None:
+    """Each is delivered twice, and ten of the workers die in the middle of one, with all their processes: every job
+    succeeds, the orphans soon, by the default lease. Each has one effect in Redis, one at a provider that is given the
+    job's key, and one success.
 
     A worker that dies later may take along the message that repeats an orphan, and the pause before the next doubles.
     The lease was renewed up to a fifth of it before the kill. Where the first job waits for long until all is started,
     the machine is busy with something else: an orphan may wait for some times as long.
     """
     service.lease(DEFAULT_LEASE_SECONDS)
-    count, began = 200, time.monotonic()
-    with service.web() as web, service.workers(2, supervised=True) as workers, ThreadPoolExecutor(1) as posting:
-        posted = posting.submit(web.add_as_they_begin, "last", count, service.journal, seconds=0.075)
-        service.journal.wait("begin")
-        orphan_seconds = max(ORPHAN_SECONDS, 3 * (time.monotonic() - began))
-        workers.kill_some(service.journal, kills=6, jobs=count, seed=seed, in_a_job=True, posted=posted)
-        ids = posted.result()
-        web.all_succeed(ids)
-        recoveries = workers.recoveries(service.journal)
-        print("again after", [f"{recovery.seconds:.1f} s" for recovery in recoveries])
-        assert len(set(ids)) == count
-        assert recoveries
-        for seconds, killed in recoveries:
-            repeats_lost = workers.kills_between(killed + 0.8 * DEFAULT_LEASE_SECONDS, killed + seconds)
-            assert seconds < DEFAULT_LEASE_SECONDS * 2**repeats_lost + orphan_seconds
-
-
-def test_what_is_delivered_twice_has_one_effect(service: Service, seed: int, redis: Redis) -> None:
-    """Also when workers die: one in Redis, one at a provider that is given the job's key, and one success."""
-    numbers, kills = list(range(120)), 10
+    numbers, kills, began = list(range(200)), 10, time.monotonic()
     with ExitStack() as stack:
         provider, web = stack.enter_context(Provider()), stack.enter_context(service.web())
         workers = stack.enter_context(service.workers(2, supervised=True))
         posting = stack.enter_context(ThreadPoolExecutor(1))
         probe = {"seconds": 0.02, "url": provider.url}
         posted = posting.submit(web.add_as_they_begin, "affect", len(numbers), service.journal, twice=True, **probe)
-        workers.kill_some(service.journal, kills, jobs=len(numbers), seed=seed, posted=posted)
+        service.journal.wait("begin")
+        orphan_seconds = max(ORPHAN_SECONDS, 3 * (time.monotonic() - began))
+        workers.kill_some(service.journal, kills, jobs=len(numbers), seed=seed, in_a_job=True, posted=posted)
         ids = posted.result()
         web.all_succeed(ids)
         assert sorted(map(int, redis.lrange(f"{service.queue}:effects", 0, -1))) == numbers
@@ -203,11 +188,15 @@ def test_what_is_delivered_twice_has_one_effect(service: Service, seed: int, red
         assert set(provider.effects) == set(ids)
         assert [web.states(job_id).count("succeeded") for job_id in ids] == [1] * len(ids)
         attempts = len(service.journal.all("begin"))
-        print(provider.calls, "calls of the provider,", attempts, "attempts")
         # What is delivered again runs again only when its worker has died.
-        again = workers.recoveries(service.journal)
-        assert len(again) == attempts - len(numbers)
-        assert min(recovery.seconds for recovery in again) > 0
+        recoveries = workers.recoveries(service.journal)
+        print(provider.calls, "calls of the provider,", attempts, "attempts")
+        print("again after", [f"{recovery.seconds:.1f} s" for recovery in recoveries])
+        assert recoveries
+        assert len(recoveries) == attempts - len(numbers)
+        for seconds, killed in recoveries:
+            repeats_lost = workers.kills_between(killed + 0.8 * DEFAULT_LEASE_SECONDS, killed + seconds)
+            assert 0 < seconds < DEFAULT_LEASE_SECONDS * 2**repeats_lost + orphan_seconds
 
 
 def test_a_job_that_kills_its_worker_has_failed_after_its_attempts(service: Service) -> None:
