@@ -12,7 +12,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from functools import partial
@@ -37,6 +37,7 @@ REQUEST_TICK_SECONDS = 0.32
 PATIENCE_SECONDS = 180.0  # before what is waited for is taken for lost: some times what a busy machine needs
 LEASE_SECONDS = 3.0  # a fifth of the default, and of the time that an orphan waits
 AHEAD = 20
+SOME = 10  # jobs of one request
 
 
 def until(
@@ -332,23 +333,27 @@ class Web(Server):
         return self.client.post(f"/tasks/{task}", json=probe)
 
     def add(self, task: str, key: str | None = None, **probe: Any) -> str:
-        """Give the id of a job that was accepted. Where the store has not answered in time, as on a machine that has
-        much else to do, this tries again as a client is told to: with the same key, so that it stays one job."""
+        """Give the id of a job that was accepted."""
         headers = {"Idempotency-Key": key or uuid4().hex}
+        return str(self._accepted(lambda: self.client.post(f"/tasks/{task}", json=probe, headers=headers))["id"])
+
+    def add_several(self, task: str, numbers: Iterable[int], **probe: Any) -> list[str]:
+        """The same in one request: what is tested is what becomes of jobs, and not how each comes."""
+        probes = {uuid4().hex: {"number": number, **probe} for number in numbers}
+        return list(self._accepted(lambda: self.client.post(f"/tasks/{task}/several", json=probes)))
+
+    @staticmethod
+    def _accepted(post: Callable[[], httpx.Response]) -> Any:
+        """Where the store has not answered in time, as on a machine that has much else to do, this tries again as a
+        client is told to: with the same keys, so that nothing becomes two jobs."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
-            response = self.client.post(f"/tasks/{task}", json=probe, headers=headers)
+            response = post()
             if response.status_code == 202:
-                return str(response.json()["id"])
+                return response.json()
             assert response.status_code == 503, response.text
             assert time.monotonic() < deadline, response.text
             pause(float(response.headers["Retry-After"]))
-
-    def add_twice(self, task: str, **probe: Any) -> str:
-        """With a second message right beside the first: another worker has it at the same time."""
-        job_id = self.add(task, **probe)
-        assert self.client.post("/messages", json=[job_id]).status_code == 202
-        return job_id
 
     def add_many(self, task: str, count: int, **probe: Any) -> list[str]:
         with ThreadPoolExecutor(4) as posting:
@@ -359,10 +364,13 @@ class Web(Server):
     ) -> list[str]:
         """Never far ahead of the workers: a job that runs again waits behind all others, and one that waits for long
         is handed to them more than once, which costs them time."""
-        ids = []
-        for number in range(count):
-            until(lambda: number < len(journal.jobs("begin")) + AHEAD, "the workers go on")  # noqa: B023
-            ids.append((self.add_twice if twice else self.add)(task, number=number, **probe))
+        ids: list[str] = []
+        while len(ids) < count:
+            until(lambda: len(ids) + SOME <= len(journal.jobs("begin")) + AHEAD, "the workers go on")  # noqa: B023
+            new = self.add_several(task, range(len(ids), min(len(ids) + SOME, count)), **probe)
+            if twice:  # a second message right beside the first: another worker has it at the same time
+                assert self.client.post("/messages", json=new).status_code == 202
+            ids += new
         return ids
 
     def events(self, job_id: str, last_id: int = 0) -> Generator[Event, None, None]:
@@ -383,16 +391,31 @@ class Web(Server):
         record: dict[str, Any] = response.json()
         return record
 
-    def wait(self, job_id: str, status: str, seconds: float = PATIENCE_SECONDS) -> dict[str, Any]:
-        what = f"the job {job_id} is {status}"
-        until(lambda: self.job(job_id)["status"] == status, what, seconds, REQUEST_TICK_SECONDS)
-        return self.job(job_id)
+    def wait(self, job_id: str, status: str) -> dict[str, Any]:
+        record: dict[str, Any] = {}
+
+        def has_it() -> bool:
+            record.update(self.job(job_id))
+            return bool(record["status"] == status)
+
+        until(has_it, f"the job {job_id} is {status}", longest=REQUEST_TICK_SECONDS)
+        return record
 
     def all_succeed(self, ids: Sequence[str]) -> None:
         """Wait until each of them has: `Nothing is lost`."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        for job_id in ids:
-            self.wait(job_id, "succeeded", max(0.0, deadline - time.monotonic()))
+        left = list(ids)
+
+        def none_left() -> bool:
+            response = self.client.post("/statuses", json=left)
+            assert response.status_code == 200, response.text
+            left[:] = [job_id for job_id, status in zip(left, response.json(), strict=True) if status != "succeeded"]
+            return not left
+
+        try:
+            until(none_left, f"all of {len(ids)} jobs succeed", longest=REQUEST_TICK_SECONDS)
+        finally:
+            if left:
+                print("not succeeded:", left)
 
 
 def with_tasks(project: Project) -> Path:

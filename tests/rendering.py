@@ -134,8 +134,11 @@ class Project:
 
     def files(self) -> list[str]:
         """What the template emitted, sorted; not what tools made later."""
-        found = (path.relative_to(self.path) for path in self.path.rglob("*") if not path.is_dir())
-        return sorted(path.as_posix() for path in found if MADE_BY_TOOLS.isdisjoint(path.parts))
+        found = []
+        for folder, folders, names in os.walk(self.path):
+            folders[:] = [name for name in folders if name not in MADE_BY_TOOLS]  # an environment has thousands
+            found += [Path(folder, name).relative_to(self.path) for name in names if name not in MADE_BY_TOOLS]
+        return sorted(path.as_posix() for path in found)
 
     @property
     def python(self) -> str:

@@ -246,7 +246,8 @@ def pytest_in(folder: Path, test: str, *options: str, found: bool = False) -> su
     os.replace(name, Path(name).with_name(Path(name).name.replace("uv", "a-unicorn")))
     path = [str(folder / "bin")] if found else []
     env = environment({"PATH": os.pathsep.join(path), "PYTHONPATH": f"{ROOT / 'tests'}{os.pathsep}{folder}"})
-    plugins = ["-p", "needs", "-p", "adds_a_need", "-p", "no:cacheprovider"]
+    env["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # others are no part of it, and take longer to import than all else
+    plugins = ["-p", "xdist", "-p", "needs", "-p", "adds_a_need", "-p", "no:cacheprovider"]
     return run("-m", "pytest", "-q", *plugins, *options, cwd=folder, env=env, python=Path(sys.executable))
 
 

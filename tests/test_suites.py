@@ -3,6 +3,7 @@
 import re
 import shutil
 from collections.abc import Callable
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,16 @@ import pytest
 from rabbitmq import shared_url
 from rendering import MADE_BY_TOOLS, Answers, Project, named, pairwise, run, varied
 from running import posix_only, python_of, recipe, settings_of
-from subjects import subjects
+from subjects import Subject, imported, parts, subjects
 
 WHOLE = 2  # renders of which every test runs
 # Whatever the worker is, these are about scripts/dev.py, which is the same bytes with each queue: how it is told to
 # stop, and what it does about a web server that does not start.
+SCRIPT = "tests/jobs/test_dev.py"
 OF_THE_SCRIPT = [
-    "tests/test_dev.py::test_web_and_worker_stop_before_valkey_and_nothing_is_left[sigterm]",
-    "tests/test_dev.py::test_when_one_process_ends_all_do",
-    "tests/test_dev.py::test_a_wrong_setting_stops_the_start_with_its_name",
+    f"{SCRIPT}::test_web_and_worker_stop_before_valkey_and_nothing_is_left[sigterm]",
+    f"{SCRIPT}::test_when_one_process_ends_all_do",
+    f"{SCRIPT}::test_a_wrong_setting_stops_the_start_with_its_name",
 ]
 
 
@@ -48,8 +50,8 @@ def test_a_renders_own_tests_pass_and_none_is_left_out(
     """`make test` in a new project: all passed, nothing skipped, no service needed but what the project embeds, and a
     RabbitMQ where it has chosen one.
 
-    One render runs whole, and one with a queue where slow tests run. Of each other one, those files run whose subject
-    is not byte for byte that of a file in a render before it; of what is scripts/dev.py's own, one runs with each.
+    One render runs whole, and one with a queue where slow tests run. Of each other one, those files run whose subjects
+    are not byte for byte those of files in the renders before it; of what is scripts/dev.py's own, one runs with each.
     """
     project = render(**answers)
     project.sync()
@@ -58,8 +60,8 @@ def test_a_renders_own_tests_pass_and_none_is_left_out(
     number = in_order().index(answers)
     if number >= (WHOLE if pytestconfig.getoption("--slow") else 1):
         earlier = [render(**before) for before in in_order()[:number]]
-        shown = {subject for before in earlier for subject in subjects(before).values()}
-        differing = [test for test, subject in subjects(project).items() if subject not in shown]
+        shown = set[Subject]().union(*(each for before in earlier for each in subjects(before).values()))
+        differing = [test for test, each in subjects(project).items() if not each <= shown]
         assert differing, "the same was rendered before"
         command += sorted(differing)
     if number >= WHOLE:
@@ -68,7 +70,7 @@ def test_a_renders_own_tests_pass_and_none_is_left_out(
     if "BROKER_URL" in settings_of(project):
         env["TEST_BROKER_URL"] = shared_url()
     done = project.run(*command, env=env)
-    deselected = f", {len(OF_THE_SCRIPT)} deselected" if number >= WHOLE and "tests/test_dev.py" in command else ""
+    deselected = f", {len(OF_THE_SCRIPT)} deselected" if number >= WHOLE and SCRIPT in command else ""
     assert re.fullmatch(rf"\d+ passed{deselected} in .*", done.stdout.splitlines()[-1]), done.stdout
 
 
@@ -78,8 +80,15 @@ def test_a_renders_own_tests_pass_and_none_is_left_out(
         ("app/worker.py", {"tests/jobs/test_dev.py", "tests/jobs/test_worker.py"}, {"tests/streams/test_events.py"}),
         ("app/streams/events.py", {"tests/streams/test_events.py", "tests/test_served.py"}, {"tests/jobs/test_job.py"}),
         ("app/page.py", {"tests/test_page.py", "tests/test_main.py"}, {"tests/streams/test_events.py"}),
+        ("app/chat/front_ends.py", {"tests/test_errors.py", "tests/test_main.py"}, {"tests/jobs/test_worker.py"}),
+        ("app/jobs/store.py", {"tests/jobs/test_routes.py", "tests/test_health.py"}, {"tests/chat/test_generation.py"}),
         ("tests/sse.py", {"tests/test_served.py", "tests/streams/test_events.py"}, {"tests/jobs/test_job.py"}),
-        ("tests/jobs/backing.py", {"tests/jobs/test_store.py", "tests/jobs/test_dev.py"}, {"tests/test_served.py"}),
+        ("app/worker.py", {"tests/jobs/test_routes.py"}, {"tests/jobs/test_store.py", "tests/jobs/test_relay.py"}),
+        (
+            "tests/jobs/backing.py",
+            {"tests/jobs/test_store.py", "tests/jobs/test_queue.py", "tests/jobs/test_dev.py"},
+            {"tests/test_served.py"},
+        ),
         ("scripts/dev.py", {"tests/jobs/test_dev.py"}, {"tests/jobs/test_worker.py"}),
     ],
 )
@@ -92,9 +101,21 @@ def test_a_file_of_tests_runs_again_where_its_subject_differs(
     copy = Project(shutil.copytree(project.path, tmp_path / "my-chat", ignore=made_by_tools), project.answers)
     with (copy.path / changed).open("a", encoding="utf-8") as file:
         file.write("# changed\n")
-    differing = {test for test, subject in subjects(project).items() if subject != subjects(copy)[test]}
+    differing = {test for test, each in subjects(project).items() if each != subjects(copy)[test]}
     assert again <= differing
     assert not not_again & differing
+
+
+def test_what_answers_bring_imports_nothing_of_each_other(
+    variant: Answers, emitted: Callable[[Answers], Project]
+) -> None:
+    """So the tests of one are not about the other, and need not run again with each answer to the other's question."""
+    project = emitted(variant)
+    found = []
+    for part, other in permutations(parts({*project.files()}), 2):
+        assert part
+        found += [(name, each) for name in part if name.endswith(".py") for each in imported(project, name) & other]
+    assert found == []
 
 
 @posix_only

@@ -22,6 +22,18 @@ async def add_probe(
     return {"id": job.id, "status": job.status}
 
 
+@router.post("/tasks/{name}/several", status_code=202)
+async def add_probes(name: str, probes: dict[str, Probe], jobs: JobsDep, caller: CallerDep) -> list[str]:
+    """One for each key."""
+    return [(await jobs.enqueue(TASKS[name], probe, caller=caller, key=key)).id for key, probe in probes.items()]
+
+
+@router.post("/statuses")
+async def read_statuses(ids: list[str], jobs: JobsDep) -> list[str]:
+    """Of each of these jobs, as `GET /jobs/{job_id}` finds it: a request for each would be most of a test's work."""
+    return [(await jobs.get(job_id)).status for job_id in ids]
+
+
 @router.post("/messages", status_code=202)
 async def add_messages(ids: list[str], jobs: JobsDep, request: Request) -> None:
     """One more message for each of these jobs, as a broker repeats what it delivers."""
