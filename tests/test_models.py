@@ -111,7 +111,7 @@ def test_a_service_that_others_wrote_is_understood(
         assert (status[0], done) == ("status", ("done", {"reason": "end"}))
         assert len(tokens) > 1
         assert "".join(data["text"] for _, data in tokens) == ANSWER
-        counted = server.process.printed(rf"usage stream=\w+ model={of}well reason=end (.*)")[1]
+        counted = server.process.printed(rf"usage stream=\w+ model={of}well reason=end first_piece_seconds=[\d.]+ (.*)")[1]
         assert re.fullmatch(r"input_tokens=\d+ output_tokens=[1-9]\d*", counted)
     for name, retryable in {"limited": True, "broken": True, "too-long": False}.items():
         asked = {"MODEL_NAME": f"{of}{name}", "MODEL_MAX_RETRIES": "1", key: KEY}
@@ -182,7 +182,13 @@ def is_told_to_stop(server: Server, response: Any) -> None:
     server.process.stop()
 
 
-@pytest.mark.parametrize("what", [leaves, is_told_to_stop], ids=["the reader leaves", "the server stops"])
+def stops_it(server: Server, response: Any) -> None:
+    assert server.request("DELETE", response.headers["Location"]).status == 202
+
+
+@pytest.mark.parametrize(
+    "what", [leaves, stops_it, is_told_to_stop], ids=["the reader leaves", "a reader stops it", "the server stops"]
+)
 def test_the_service_sees_its_connection_closed_when_nobody_reads_on(
     what: Callable[[Server, Any], None], provider: str, project: Project
 ) -> None:
@@ -192,7 +198,7 @@ def test_the_service_sees_its_connection_closed_when_nobody_reads_on(
     for _ in range(TRIES):
         with closing(Slow(piece(provider))) as service:
             key = {f"{provider.upper()}_API_KEY": KEY}
-            with asking(project, service.port, DRAIN_SECONDS="0", **key) as server:
+            with asking(project, service.port, DRAIN_SECONDS="0", ANSWER_GRACE_SECONDS="0", **key) as server:
                 response = server.request("POST", "/chat/stream", ASKED)
                 while b"Hel" not in response.readline():
                     pass

@@ -74,7 +74,8 @@ def test_a_server_that_stops_waits_for_a_reader_who_stays_and_not_for_one_who_ha
 ) -> None:
     """The stream of a client that leaves ends, and the server goes on for others. Told to stop, it goes on with what is
     still read, and ends when nobody reads: its limit is further off than the test waits for that."""
-    with serving(project, env, ECHO_TOKEN_SECONDS="0.05", DRAIN_SECONDS=str(10 * STOP_SECONDS)) as server:
+    times = {"DRAIN_SECONDS": str(10 * STOP_SECONDS), "ANSWER_GRACE_SECONDS": "0"}
+    with serving(project, env, ECHO_TOKEN_SECONDS="0.05", **times) as server:
         left = server.request("POST", "/chat/stream", QUESTION)
         assert next(events(left))[0] == "status"
         left.close()
