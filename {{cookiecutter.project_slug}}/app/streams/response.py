@@ -1,5 +1,6 @@
 """EventStream: a log to one client. ARCHITECTURE.md has the table of who can end a stream, and what then happens."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, suppress
@@ -80,7 +81,7 @@ class EventStream(Response):
         last: Last = ()  # what the connection itself says; without ids, for it is not of the log
 
         def expire() -> None:  # what is on its way may get out
-            sending.deadline = anyio.current_time() + (FAREWELL_SECONDS if client.sending else 0)
+            asyncio.get_running_loop().call_later(FAREWELL_SECONDS if client.sending else 0, sending.cancel)
 
         try:
             async with aclosing(with_heartbeat(self.events, limits.heartbeat, self.after, self.time_left)) as batches:
