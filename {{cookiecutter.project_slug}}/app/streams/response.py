@@ -1,5 +1,6 @@
 """EventStream: a log to one client. ARCHITECTURE.md has the table of who can end a stream, and what then happens."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, suppress
@@ -75,12 +76,12 @@ class EventStream(Response):
         """Whatever ends it: the source is closed first, then the client is told. One that can't be told is cut off."""
         shutdown: Shutdown = state["shutdown"]
         limits: StreamLimits = state["stream_limits"]
-        sending = anyio.CancelScope()
+        loop, sending = asyncio.get_running_loop(), anyio.CancelScope()
         client = Client(receive, send, state.get("transport"), limits.send_timeout, lost=sending.cancel)
         last: Last = ()  # what the connection itself says; without ids, for it is not of the log
 
         def expire() -> None:  # what is on its way may get out
-            sending.deadline = anyio.current_time() + (FAREWELL_SECONDS if client.sending else 0)
+            sending.deadline = loop.time() + (FAREWELL_SECONDS if client.sending else 0)
 
         try:
             async with aclosing(with_heartbeat(self.events, limits.heartbeat, self.after, self.time_left)) as batches:
