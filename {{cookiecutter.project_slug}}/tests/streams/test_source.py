@@ -241,7 +241,7 @@ async def test_one_that_closes_as_its_time_for_that_is_over_has_one_end(
     running.stop(Done("x"))
     await asyncio.sleep(0)
     may_close.set()
-    sleep(2 * SOON)  # the loop finds the timer and the task at once
+    sleep(2 * SOON)  # noqa: ASYNC251 - the loop finds the timer and the task at once
     await asyncio.sleep(SOON)
     assert await events_of(log) == [Token("a"), Done("x")]
     assert caplog.text == ""
