@@ -85,9 +85,10 @@ class Shutdown:
 
     def _expire(self) -> None:
         self.expired = True
-        for end in list(self._endings.values()):
-            end()
-        asyncio.get_running_loop().call_later(GRACE_SECONDS, self._cut)
+        loop = asyncio.get_running_loop()
+        loop.call_later(GRACE_SECONDS, self._cut)
+        for end in self._endings.values():
+            loop.call_soon(end)  # each by itself: one that raises spoils no other
 
     def _cut(self) -> None:
         self.connections.cut_stalled()

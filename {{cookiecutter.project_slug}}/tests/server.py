@@ -61,11 +61,13 @@ class Server:
         self.request("GET", path).read()
         return time.monotonic() - began
 
-    def deaf(self, path: str, announced: int = 0, request_id: str = "-", body: str = "") -> socket.socket:
-        """A client that takes nothing of what it asks for. It sends `body`, or nothing though it has announced so many
-        bytes."""
+    def deaf(
+        self, path: str, announced: int = 0, request_id: str = "-", body: str = "", buffer: int = 4096
+    ) -> socket.socket:
+        """A client that takes nothing of what it asks for but what its buffer holds. It sends `body`, or nothing though
+        it has announced so many bytes."""
         client = socket.socket()
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
         client.settimeout(START_SECONDS)
         client.connect(("127.0.0.1", self.port))
         headers = f"Host: localhost\r\nContent-Length: {announced or len(body)}\r\nX-Request-ID: {request_id}"

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
+import anyio
 from starlette.types import Receive, Send
 
 log = logging.getLogger(__name__)
@@ -25,13 +26,10 @@ class Client:
         self._lost = lost
         self._since: float | None = None  # when that was handed to the server which it has not taken yet
         self._ended = False
+        self.left = False
         self._leaving = asyncio.create_task(self._left(receive))
         self._leaving.add_done_callback(lambda _: lost())
         self._look()
-
-    @property
-    def left(self) -> bool:
-        return self._leaving.done() and not self._leaving.cancelled() and self._leaving.exception() is None
 
     @property
     def sending(self) -> bool:
@@ -52,7 +50,7 @@ class Client:
                 await self._send({"type": "http.response.body", "body": frames[start:end], "more_body": more_body})
             self._since, self._ended = None, not more
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         """Cuts the connection if the response has no end: else a reader would take a part for the whole. Raises
         ConnectionError where there is no transport: another server may understand that."""
         try:
@@ -60,7 +58,8 @@ class Client:
                 if self._transport is None:
                     raise ConnectionError("a stream that can't be ended properly")
                 self._transport.abort()
-                await asyncio.wait({self._leaving}, timeout=CUT_SECONDS)  # uvicorn complains unless it knows
+                with anyio.CancelScope(shield=True):  # whoever cancels the response may cancel each `await` of it
+                    await asyncio.wait({self._leaving}, timeout=CUT_SECONDS)  # uvicorn complains unless it knows
         finally:
             self._timer.cancel()
             self._leaving.cancel()
@@ -77,6 +76,6 @@ class Client:
         try:
             while (await receive())["type"] != "http.disconnect":
                 pass
+            self.left = True
         except Exception:  # the body is too large, say, and the stream has begun
             log.exception("the request can't be read to its end")
-            raise

@@ -76,31 +76,30 @@ class EventStream(Response):
         """Whatever ends it: the source is closed first, then the client is told. One that can't be told is cut off."""
         shutdown: Shutdown = state["shutdown"]
         limits: StreamLimits = state["stream_limits"]
-        sending = anyio.CancelScope()
-        client = Client(receive, send, state.get("transport"), limits.send_timeout, lost=sending.cancel)
+        loop, sending = asyncio.get_running_loop(), anyio.CancelScope()
         last: Last = ()  # what the connection itself says; without ids, for it is not of the log
+        client = Client(receive, send, state.get("transport"), limits.send_timeout, lost=sending.cancel)
 
         def expire() -> None:  # what is on its way may get out
-            asyncio.get_running_loop().call_later(FAREWELL_SECONDS if client.sending else 0, sending.cancel)
+            sending.deadline = loop.time() + (FAREWELL_SECONDS if client.sending else 0)
 
-        try:
-            async with aclosing(with_heartbeat(self.events, limits.heartbeat, self.after, self.time_left)) as batches:
-                with sending, shutdown.at_limit(expire):
-                    await contained(self._send(client, batches, shutdown))
-            if shutdown.expired:
-                last = Error("server_shutdown", "The server is restarting.", True, request_id.get()), Done("shutdown")
-        except Exception as failure:
-            # Where sending fails, the client may have left.
-            if not (client.sending and (client.left or isinstance(failure, OSError))):
-                log.exception("stream failed")
-            last = internal_error()
-        finally:
-            # Whoever cancels the response, a middleware say, may cancel each `await` of it.
-            with anyio.CancelScope(shield=True):
-                if last and not client.sending and not client.left:
-                    with suppress(Exception), anyio.move_on_after(FAREWELL_SECONDS):
-                        await client.put(b"".join(self.encoder(event, None) for event in last), more=False)
-                await client.close()
+        async with aclosing(client):
+            try:
+                batches = with_heartbeat(self.events, limits.heartbeat, self.after, self.time_left)
+                async with aclosing(batches):
+                    with sending, shutdown.at_limit(expire):
+                        await contained(self._send(client, batches, shutdown))
+                if shutdown.expired:
+                    going = Error("server_shutdown", "The server is restarting.", True, request_id.get())
+                    last = going, Done("shutdown")
+            except Exception as failure:
+                # Where sending fails, the client may have left.
+                if not (client.sending and (client.left or isinstance(failure, OSError))):
+                    log.exception("stream failed")
+                last = internal_error()
+            if last and not client.sending and not client.left:
+                with suppress(Exception), anyio.move_on_after(FAREWELL_SECONDS, shield=True):
+                    await contained(self._say(client, last))
 
     async def _send(self, client: Client, batches: AsyncIterator[Sequence[Event]], shutdown: Shutdown) -> None:
         await client.start(self.status_code, self.raw_headers)
@@ -118,3 +117,6 @@ class EventStream(Response):
             if shutdown.expired:
                 return
         await client.put(b"", more=False)
+
+    async def _say(self, client: Client, last: Last) -> None:
+        await client.put(b"".join(self.encoder(event, None) for event in last), more=False)

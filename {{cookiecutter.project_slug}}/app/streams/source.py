@@ -6,11 +6,10 @@ each of these awaits. The time limit and the end come from outside that task, fo
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import anyio
 
-from app.contain import was_cancelled
 from app.logs import request_id
 from app.streams.events import Done, Error, Event, KeepAlive, StreamFault
 from app.streams.log import MemoryLog
@@ -33,6 +32,7 @@ class Run:
         self._into = into
         self._time_left = time_left
         self._last: Last | None = None  # the end of the log, as soon as it is known
+        self._begun = False
         self._timer: asyncio.TimerHandle | None = None
         self._task = asyncio.create_task(self._fill())
         self._task.add_done_callback(self._close)
@@ -40,9 +40,9 @@ class Run:
 
     def stop(self, *last: Event) -> None:
         """Closes the source. The log ends with `last`, unless the source has come to its end before."""
-        if self._last is None:
-            self._end_with(last)
+        if self._last is None and self._begun:
             self._task.cancel()
+        self._end_with(last)
 
     async def close(self) -> None:
         """Stops the source if it still runs. Returns when it has closed, or has been left behind."""
@@ -61,8 +61,9 @@ class Run:
                 self.stop(*internal_error())
 
     def _end_with(self, last: Last) -> None:
-        self._last = last
-        self._call_later(CLEANUP_SECONDS, self._leave_behind)
+        if self._last is None:
+            self._last = last
+            self._call_later(CLEANUP_SECONDS, self._leave_behind)
 
     def _call_later(self, seconds: float, callback: Callable[[], None]) -> None:
         if self._timer:
@@ -70,41 +71,43 @@ class Run:
         self._timer = asyncio.get_running_loop().call_later(seconds, callback)
 
     def _leave_behind(self) -> None:
-        log.error("a source of events has not closed in %g s: it is left behind", CLEANUP_SECONDS)
-        self._task.cancel()  # it may have swallowed the first
-        self._task.remove_done_callback(self._close)
-        self._close()
+        if not self._task.done():
+            log.error("a source of events has not closed in %g s: it is left behind", CLEANUP_SECONDS)
+            self._task.cancel()  # it may have swallowed the first
+            self._close()
 
     def _close(self, _task: object = None) -> None:
+        """Also when what was left behind has closed at last."""
         if self._timer:
             self._timer.cancel()
-        if self._last is None:
-            log.error("stream failed: its source has cancelled itself")
         self._into.append(*(self._last or internal_error()))
-        self.closed.set_result(None)
+        if not self.closed.done():
+            self.closed.set_result(None)
 
     async def _fill(self) -> None:
-        try:
-            try:
-                last = await self._carry()
-                if self._last is None:
-                    self._end_with(last)
-            finally:
-                if aclose := getattr(self._source, "aclose", None):  # a plain iterator has none
-                    await aclose()
-        except BaseException as error:  # also what is no Exception: `sys.exit()` in a source must not end the server
-            if was_cancelled(error):
-                raise
-            log.exception("stream failed")
-            self._last = self._last or internal_error()
+        self._begun = True
+        if self._last is None:
+            await self._contain(self._carry)
+        if aclose := getattr(self._source, "aclose", None):  # a plain iterator has none
+            await self._contain(aclose)
 
-    async def _carry(self) -> Last:
-        """Returns the end."""
+    async def _contain(self, step: Callable[[], Awaitable[object]]) -> None:
+        try:
+            await step()
+        except BaseException as error:  # also what is no Exception: `sys.exit()` in a source must not end the server
+            if not (self._last and isinstance(error, asyncio.CancelledError)):
+                log.exception("stream failed")
+            self._end_with(internal_error())
+
+    async def _carry(self) -> None:
         number = 0
         try:
             async for event in self._source:
+                if self._last is not None:  # it has swallowed its cancellation
+                    return
                 if isinstance(event, Done):
-                    return (event,)
+                    self._end_with((event,))
+                    return
                 if not isinstance(event, Event) or isinstance(event, KeepAlive):
                     raise TypeError(f"a source yields events, not {type(event).__name__}")
                 self._into.append(event)
@@ -113,9 +116,9 @@ class Run:
                     await self._into.room()
                 elif number % GIVE_WAY == 0:
                     await asyncio.sleep(0)
+            self._end_with((Done(),))
         except StreamFault as fault:
-            return fault.error, Done(fault.reason)
-        return (Done(),)
+            self._end_with((fault.error, Done(fault.reason)))
 
 
 def internal_error() -> Last:

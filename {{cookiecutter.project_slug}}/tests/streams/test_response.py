@@ -606,3 +606,17 @@ async def test_a_request_that_can_not_be_read_to_its_end_cuts_the_stream(caplog:
         assert stream.aborted
         assert source.cleaned_up.is_set()
     assert "the body is too large" in caplog.text
+
+
+@pytest.mark.parametrize("raised", [SystemExit(3), asyncio.CancelledError(), RuntimeError()])
+async def test_an_encoder_that_can_not_say_the_last_words_either_cuts_the_stream(raised: BaseException) -> None:
+    def failing(event: Event, id: int | None) -> bytes:  # noqa: A002
+        raise raised
+
+    before = asyncio.all_tasks()
+    async with exchange(EventStream(made_of(Token("a")), failing), **state()) as stream:
+        await stream.until_ended()
+        assert stream.aborted
+        assert stream.call.exception() is None
+        await asyncio.sleep(0)
+        assert asyncio.all_tasks() == before

@@ -1,5 +1,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import suppress
+from time import sleep
 
 import pytest
 
@@ -133,7 +135,11 @@ async def test_stopped_while_it_closes_it_is_waited_for_all_the_same() -> None:
     assert closed.is_set()
 
 
-async def test_a_source_that_cancels_its_own_task_has_failed(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_source_that_cancels_its_own_task_has_failed(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.streams.source.CLEANUP_SECONDS", SOON)
+
     async def source() -> AsyncGenerator[Event, None]:
         task = asyncio.current_task()
         assert task
@@ -142,9 +148,12 @@ async def test_a_source_that_cancels_its_own_task_has_failed(caplog: pytest.LogC
         yield Token("a")
 
     log = MemoryLog()
-    await ended(source(), log)
+    running = Run(source(), log)
+    await asyncio.wait_for(running.closed, 5)
+    await running.close()
+    await asyncio.sleep(2 * SOON)
     assert names(await events_of(log)) == ["error", "done"]
-    assert "has cancelled itself" in caplog.text
+    assert [record.message for record in caplog.records] == ["stream failed"]
 
 
 async def test_a_time_left_that_fails_is_an_error_of_ours(caplog: pytest.LogCaptureFixture) -> None:
@@ -157,19 +166,82 @@ async def test_a_time_left_that_fails_is_an_error_of_ours(caplog: pytest.LogCapt
     assert "on purpose" in caplog.text
 
 
+class Closes:
+    """An iterator that is no generator."""
+
+    def __init__(self, end: Exception, closing: float = 0) -> None:
+        self.closed = False
+        self._end = end
+        self._closing = closing
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        return self
+
+    async def __anext__(self) -> Event:
+        raise self._end
+
+    async def aclose(self) -> None:
+        await asyncio.sleep(self._closing)
+        self.closed = True
+
+
 async def test_whatever_has_an_aclose_is_closed() -> None:
-    class Closes:
-        closed = False
-
-        def __aiter__(self) -> AsyncIterator[Event]:
-            return self
-
-        async def __anext__(self) -> Event:
-            raise StopAsyncIteration
-
-        async def aclose(self) -> None:
-            self.closed = True
-
-    source, log = Closes(), MemoryLog()
+    source, log = Closes(StopAsyncIteration()), MemoryLog()
     await ended(source, log)
     assert source.closed
+
+
+async def test_stopped_before_its_first_step_it_is_closed_too() -> None:
+    source = Closes(StopAsyncIteration(), SOON)
+    await Run(source, MemoryLog()).close()
+    assert source.closed
+
+
+async def test_one_that_fails_and_then_does_not_close_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.streams.source.CLEANUP_SECONDS", SOON)
+    log = MemoryLog()
+    await ended(Closes(RuntimeError("on purpose"), closing=60), log)
+    assert names(await events_of(log)) == ["error", "done"]
+
+
+async def test_one_that_yields_after_its_cancellation_is_closed_there() -> None:
+    closed, log = asyncio.Event(), MemoryLog()
+
+    async def source() -> AsyncGenerator[Event, None]:
+        try:
+            while True:
+                yield Token("a")
+                with suppress(asyncio.CancelledError):
+                    await asyncio.sleep(60)
+        finally:
+            closed.set()
+
+    running = Run(source(), log)
+    await log.after(0, 5)
+    await asyncio.wait_for(running.close(), 2)
+    assert closed.is_set()
+    assert await events_of(log) == [Token("a"), Done("cancelled")]
+
+
+async def test_one_that_closes_as_its_time_for_that_is_over_has_one_end(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.streams.source.CLEANUP_SECONDS", SOON)
+    may_close, log = asyncio.Event(), MemoryLog()
+
+    async def source() -> AsyncGenerator[Event, None]:
+        try:
+            yield Token("a")
+            await asyncio.sleep(60)
+        finally:
+            await may_close.wait()
+
+    running = Run(source(), log)
+    await log.after(0, 5)
+    running.stop(Done("x"))
+    await asyncio.sleep(0)
+    may_close.set()
+    sleep(2 * SOON)  # noqa: ASYNC251 - the loop finds the timer and the task at once
+    await asyncio.sleep(SOON)
+    assert await events_of(log) == [Token("a"), Done("x")]
+    assert caplog.text == ""
