@@ -31,6 +31,7 @@ class Answer:
         self.run = Run(generation.events(), self.log, generation.time_left)
         self.stopped = False  # by a caller, not by time or for want of readers
         self._given_up = False
+        self._request_id = request_id.get()
         self._grace = grace
         self._readers = 0
         loop = asyncio.get_running_loop()
@@ -91,7 +92,7 @@ class Answer:
 
     def _give_up(self, code: str, message: str, reason: str) -> None:
         self._given_up = True
-        self.run.stop(Error(code, message, True, request_id.get()), Done(reason))
+        self.run.stop(Error(code, message, True, self._request_id), Done(reason))
 
     def _cancel_timers(self, _: object) -> None:
         self._leave.cancel()

@@ -23,8 +23,7 @@ class AnswerStore:
 
     def make_room(self) -> None:
         """For one more. Raises Unavailable if there is none."""
-        while self._bytes() >= MAX_BYTES and self._ended:
-            self._forget(next(iter(self._ended.values())))
+        self._forget_the_oldest()
         if len(self._running) >= self._most or self._bytes() >= MAX_BYTES:
             raise Unavailable("too many answers at once")
 
@@ -56,6 +55,11 @@ class AnswerStore:
         self._ended[answer.id] = answer
         self._ended_bytes += answer.log.bytes
         asyncio.get_running_loop().call_later(self._seconds, self._forget, answer)
+        self._forget_the_oldest()
+
+    def _forget_the_oldest(self) -> None:
+        while self._bytes() >= MAX_BYTES and self._ended:
+            self._forget(next(iter(self._ended.values())))
 
     def _forget(self, answer: Answer) -> None:
         if self._ended.pop(answer.id, None):

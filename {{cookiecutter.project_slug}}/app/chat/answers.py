@@ -14,26 +14,28 @@ from app.chat.generation import Generation
 from app.chat.providers.base import Message, Provider
 from app.chat.settings import AnswerSettings
 from app.chat.usage import record_usage
-from app.errors import Conflict
+from app.errors import Conflict, Unavailable
 from app.settings import Settings
+from app.shutdown import Shutdown
 
 log = logging.getLogger(__name__)
 
 
 class Answers:
-    def __init__(self, provider: Provider, settings: Settings, times: AnswerSettings, background: Background) -> None:
+    def __init__(self, provider: Provider, settings: Settings, times: AnswerSettings, shutdown: Shutdown) -> None:
         self._store = AnswerStore(times.max_answers, times.answer_retention_seconds)
         self._provider = provider
         self._settings = settings
         self._times = times
-        self._background = background
+        self._shutdown = shutdown
+        self._background = Background(shutdown)
         self._recording: set[asyncio.Task[None]] = set()
 
     def ask(self, messages: Sequence[Message], caller: str, *, key: str | None = None) -> Answer:
         """Two with the same `key` are one answer: while it runs, and if it is whole or a caller has stopped it. After
         any other end, the second is asked anew.
 
-        Raises Conflict if the key came with another question, and Unavailable if too many answers run.
+        Raises Conflict if the key came with another question, and Unavailable as `start` does.
         """
         if key is None:
             return self.start(messages, caller)
@@ -51,8 +53,10 @@ class Answers:
     ) -> Answer:
         """Asks the model. The answer can be found by its `name`. The `grace`, in seconds, is by default the settings'.
 
-        Raises Unavailable if too many answers run.
+        Raises Unavailable if too many answers run, or the drain time is over.
         """
+        if self._shutdown.expired:  # nobody would end it any more
+            raise Unavailable("the server is going down")
         self._store.make_room()
         # If an answer failed before its first word, a client's history has it as blank text. Models refuse that.
         *before, last = messages

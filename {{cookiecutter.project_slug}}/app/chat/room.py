@@ -7,7 +7,6 @@ from functools import partial
 from fastapi import APIRouter
 
 from app.application import App, Room
-from app.background import Background
 from app.chat import front_ends
 from app.chat.answers import Answers
 from app.chat.dependencies import State
@@ -26,7 +25,7 @@ def chat(provider: Provider | None = None, times: AnswerSettings | None = None) 
     @asynccontextmanager
     async def lifespan(app: App) -> AsyncIterator[State]:
         async with open_model() as model:
-            answers = Answers(model, app.settings, times, Background(app.shutdown))
+            answers = Answers(model, app.settings, times, app.shutdown)
             with app.shutdown.at_limit(answers.lose_all):
                 try:
                     yield State(provider=model, answers=answers)

@@ -1,16 +1,17 @@
 import asyncio
+import contextvars
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
 
-from app.background import Background
 from app.chat import answer_store
 from app.chat.answer import Answer
 from app.chat.answers import Answers
 from app.chat.providers.base import Finish, Message
 from app.chat.settings import AnswerSettings
 from app.errors import Conflict, NotFound, Unavailable
+from app.logs import request_id
 from app.settings import Settings
 from app.shutdown import Shutdown
 from app.streams.events import Event
@@ -32,10 +33,15 @@ async def opened() -> AsyncIterator[list[Answers]]:
 
 
 @pytest.fixture
-def answers_of(settings: Settings, opened: list[Answers]) -> Any:
+def shutdown() -> Shutdown:
+    return Shutdown(1)
+
+
+@pytest.fixture
+def answers_of(settings: Settings, opened: list[Answers], shutdown: Shutdown) -> Any:
     def open_answers(*script: object, **times: float) -> Answers:
-        background = Background(Shutdown(1))
-        answers = Answers(ScriptedProvider(*script), settings, AnswerSettings(_env_file=None, **times), background)  # type: ignore[arg-type]
+        limits = AnswerSettings(_env_file=None, **times)  # type: ignore[arg-type]
+        answers = Answers(ScriptedProvider(*script), settings, limits, shutdown)
         opened.append(answers)
         return answers
 
@@ -224,6 +230,22 @@ async def test_one_that_the_process_takes_along_is_lost(answers_of: Any) -> None
     await answers.close()
     *_, error, done = await events_of(answer)
     assert (vars(error)["code"], vars(error)["retryable"], vars(done)["reason"]) == ("producer_lost", True, "error")
+
+
+async def test_none_begins_when_nobody_would_end_it_any_more(answers_of: Any, shutdown: Shutdown) -> None:
+    answers = answers_of("a")
+    shutdown.expired = True
+    with pytest.raises(Unavailable):
+        answers.ask(QUESTION, "me")
+
+
+async def test_its_errors_name_the_request_that_asked(answers_of: Any) -> None:
+    answers = answers_of(60.0)
+    request_id.set("of-the-request")
+    answer = answers.ask(QUESTION, "me")
+    contextvars.Context().run(answers.lose_all)
+    *_, error, _ = await events_of(answer)
+    assert vars(error)["request_id"] == "of-the-request"
 
 
 async def test_what_an_answer_took_is_logged_once_when_it_ends(

@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from app.background import Background
 from app.chat.answer import Answer
 from app.chat.answer_stream import AnswerStream
 from app.chat.answers import Answers
@@ -91,7 +90,7 @@ async def test_each_has_read_the_log(
     steps: list[str], readers: list[tuple[int, list[Visit]]], stopped: int | None, lost: int | None
 ) -> None:
     settings, times = Settings(_env_file=None), AnswerSettings(_env_file=None)
-    answers = Answers(Model(steps), settings, times, Background(Shutdown(1)))
+    answers = Answers(Model(steps), settings, times, Shutdown(1))
     others = asyncio.all_tasks()
     answer = answers.ask([Message(role="user", content="?")], "me")
 
