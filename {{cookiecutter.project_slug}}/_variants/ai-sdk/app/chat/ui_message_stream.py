@@ -7,7 +7,7 @@ This is how an answer ends, and what a chat makes of it. `[DONE]` says that the 
 | is whole | `text-end`, `finish`, `[DONE]` | `ready` | has the `metadata` `{"reason": "end"}` |
 | was cut at a length limit, or the model refused | the same | `ready` | its reason is `length` or `refusal` |
 | failed, took too long, or the server went down | `error` | `error` | keeps its text, in the state `streaming` |
-| was stopped | nothing | `ready` | the same |
+| was stopped, or had no reader for too long | nothing | `ready` | the same |
 | was cut with its connection | nothing, and no proper end | `error` | the same |
 
 There is no `abort`. A chat that gets one is `ready`, and a part of an answer would pass for the whole. A chunk has only
