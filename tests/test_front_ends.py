@@ -28,7 +28,15 @@ CLIENTS = Path(__file__).parent / "clients"
 SYSTEM_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")  # Debian's
 # The first that has this dialect, the last of its number, and the newest two: each under a name of its own.
 CHATS = {"ai5-first": "npm:ai@5.0.0", "ai5": "npm:ai@5.0.277", "ai6": "npm:ai@6.0.326", "ai7": "npm:ai@7.0.173"}
-PACKAGES = {**CHATS, "openai": "7.57.0", "esbuild": "0.28.2"}
+# Their `useChat`, which is released with each.
+HOOKS = {
+    "react-ai5-first": "npm:@ai-sdk/react@2.0.0",
+    "react-ai5": "npm:@ai-sdk/react@2.0.280",
+    "react-ai6": "npm:@ai-sdk/react@3.0.328",
+    "react-ai7": "npm:@ai-sdk/react@4.0.177",
+}
+REACT = {**HOOKS, "react": "19.2.1", "react-dom": "19.2.1"}
+PACKAGES = {**CHATS, **REACT, "openai": "7.57.0", "esbuild": "0.28.2"}
 PYTHON_SDK = "openai==3.57.0"
 KEY = "k-1"
 node_tests = pytest.mark.needs("node", "npm")
@@ -504,16 +512,79 @@ class Silent(SimpleHTTPRequestHandler):
 def page_port(packages: Path) -> Iterator[int]:
     """Where a page is served that has all clients in one script."""
     folder = packages / "page"
-    esbuild = packages / "node_modules" / "esbuild" / "bin" / "esbuild"
-    bundle = ("--bundle", "--log-level=error", f"--outfile={folder / 'script.js'}")
     with exclusive(folder.with_suffix(".lock")):
-        made = run(NEEDS["node"].path() or "node", str(esbuild), "browser.mjs", *bundle, cwd=packages)
-        assert made.returncode == 0, made.stderr
-        (folder / "index.html").write_text('<!doctype html><script src="script.js"></script>', "utf-8")
+        bundle(packages, folder, "browser.mjs")
+    with serving_folder(folder) as port:
+        yield port
+
+
+def bundle(packages: Path, folder: Path, script: str, *options: str) -> None:
+    """Make a page of a script and all that it imports."""
+    esbuild = packages / "node_modules" / "esbuild" / "bin" / "esbuild"
+    options = ("--bundle", "--jsx=automatic", "--log-level=error", f"--outfile={folder / 'script.js'}", *options)
+    made = run(NEEDS["node"].path() or "node", str(esbuild), script, *options, cwd=packages)
+    assert made.returncode == 0, made.stderr
+    (folder / "index.html").write_text('<!doctype html><body><script src="script.js"></script>', "utf-8")
+
+
+@contextmanager
+def serving_folder(folder: Path) -> Iterator[int]:
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Silent, directory=str(folder))) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server.server_port
         server.shutdown()
+
+
+PAGE_SCRIPT = """
+import { createRoot } from "react-dom/client";
+const key = "%s";
+createRoot(document.body).render(<Page id="chat/1" />);
+"""
+
+
+@pytest.mark.slow
+@node_tests
+@pytest.mark.needs("chromium")
+@pytest.mark.parametrize("name", list(CHATS))
+def test_the_page_of_the_readme_comes_back_to_its_answer_and_stops_it(
+    name: str, packages: Path, chat_project: Project
+) -> None:
+    """With React and each version's `useChat`, in a browser."""
+    folder, script = packages / f"readme-{name}", packages / f"readme-{name}.tsx"
+    folder.mkdir()
+    _, _, code = chat_project.read("README.md").partition("```tsx\n")
+    question = "as many words as it takes to load a page again before the answer to them has come to its own end"
+    with (
+        serving_folder(folder) as page_port,
+        serving(chat_project, CORS_ORIGINS=f"http://127.0.0.1:{page_port}") as server,
+        sync_playwright() as playwright,
+        playwright.chromium.launch(executable_path=NEEDS["chromium"].path(), args=["--no-sandbox"]) as browser,
+    ):
+        code = code.partition("```")[0].replace(":8000", f":{server.port}")
+        script.write_text(code + PAGE_SCRIPT % KEY, "utf-8")
+        bundle(packages, folder, script.name, f"--alias:ai={name}", f"--alias:@ai-sdk/react=react-{name}")
+        page = browser.new_page()
+        page.goto(f"http://127.0.0.1:{page_port}")
+        page.get_by_role("textbox").fill(question)
+        page.get_by_role("textbox").press("Enter")
+        page.get_by_text("assistant: You said: as many").wait_for()
+        page.reload()
+        page.get_by_text(f"assistant: You said: {question}", exact=True).wait_for()
+        page.reload()
+        page.get_by_text(f"assistant: You said: {question}", exact=True).wait_for()
+        assert len(page.get_by_role("paragraph").all()) == 2
+        page.get_by_role("textbox").fill("wait")
+        page.get_by_role("textbox").press("Enter")
+        page.get_by_text("assistant: You said: wait").wait_for()
+        page.reload()
+        page.get_by_text("assistant: You said: wait").wait_for()
+        page.get_by_role("button", name="Stop").click()
+        page.get_by_role("button", name="Try again").wait_for()
+        server.process.printed("closed: wait")
+        assert page.get_by_role("paragraph").all_inner_texts()[2:] == ["user: wait", "assistant: You said: wait"]
+        page.get_by_role("button", name="Try again").click()
+        server.process.printed("(?s)asked: wait.*asked: wait")
+        page.get_by_role("button", name="Stop").click()
 
 
 @pytest.mark.slow
