@@ -28,7 +28,7 @@ CLIENTS = Path(__file__).parent / "clients"
 SYSTEM_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")  # Debian's
 # The first that has this dialect, the last of its number, and the newest two: each under a name of its own.
 CHATS = {"ai5-first": "npm:ai@5.0.0", "ai5": "npm:ai@5.0.277", "ai6": "npm:ai@6.0.326", "ai7": "npm:ai@7.0.173"}
-# Their `useChat`, which is released with each.
+# The newest `useChat` for each.
 HOOKS = {
     "react-ai5-first": "npm:@ai-sdk/react@2.0.0",
     "react-ai5": "npm:@ai-sdk/react@2.0.280",

@@ -43,7 +43,7 @@ async def _answer(chat: UIChat, answers: Answers, caller: str) -> Answer:
             return known
         known.stop()
         await asyncio.wait({known.run.closed})  # the page would write both answers into one message
-    if known and known.reason in WHOLE and chat.ends_in(known.id):
+    if known and known.fingerprint == chat.fingerprint and known.reason in WHOLE and chat.ends_in(known.id):
         return known
     return answers.start(chat.for_the_model(), caller, name=name, fingerprint=chat.fingerprint)
 
