@@ -15,6 +15,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from needs import NEEDS
@@ -25,9 +26,17 @@ from running import Server, posix_only, python_of, request, running, services
 pytestmark = [posix_only, pytest.mark.xdist_group("front-ends")]
 CLIENTS = Path(__file__).parent / "clients"
 SYSTEM_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")  # Debian's
-# The first that has this dialect, and the newest two: each under a name of its own.
-CHATS = {"ai5": "npm:ai@5.0.0", "ai6": "npm:ai@6.0.326", "ai7": "npm:ai@7.0.173"}
-PACKAGES = {**CHATS, "openai": "7.57.0", "esbuild": "0.28.2"}
+# The first that has this dialect, the last of its number, and the newest two: each under a name of its own.
+CHATS = {"ai5-first": "npm:ai@5.0.0", "ai5": "npm:ai@5.0.277", "ai6": "npm:ai@6.0.326", "ai7": "npm:ai@7.0.173"}
+# The newest `useChat` for each.
+HOOKS = {
+    "react-ai5-first": "npm:@ai-sdk/react@2.0.0",
+    "react-ai5": "npm:@ai-sdk/react@2.0.280",
+    "react-ai6": "npm:@ai-sdk/react@3.0.328",
+    "react-ai7": "npm:@ai-sdk/react@4.0.177",
+}
+REACT = {**HOOKS, "react": "19.2.1", "react-dom": "19.2.1"}
+PACKAGES = {**CHATS, **REACT, "openai": "7.57.0", "esbuild": "0.28.2"}
 PYTHON_SDK = "openai==3.57.0"
 KEY = "k-1"
 node_tests = pytest.mark.needs("node", "npm")
@@ -175,7 +184,7 @@ def test_a_chat_reads_the_whole_answer_and_goes_on(chat: Client) -> None:
         "metadata": {"reason": "end"},
     }
     assert second == {**first, "id": second["id"], "text": "You said: or not to be"}
-    chat.server.process.printed(f"usage stream={second['id']} model=echo reason=end input_tokens=10 ")
+    chat.server.process.printed(f"usage stream={second['id']} model=echo reason=end .*input_tokens=10 ")
 
 
 @pytest.mark.parametrize(("question", "reason"), [("be cut", "length"), ("refuse", "refusal")])
@@ -205,12 +214,111 @@ def test_a_chat_without_the_key_is_told(chat: Client) -> None:
     assert (answer["status"], "a valid API key is needed" in answer["error"]) == ("error", True)
 
 
+def play(chat: Client, scene: str) -> tuple[list[Any], list[list[Any]]]:
+    """What is on each page's screen in the end: the page, without its messages, and these: the question first. All are
+    pages of one chat, whose id has to be escaped."""
+    pages = chat.ask(scene=scene, id=f"chat/{uuid4()} \N{LATIN SMALL LETTER U WITH DIAERESIS}")["pages"]
+    return pages, [page.pop("messages") for page in pages]
+
+
+def whole(question: Any) -> dict[str, Any]:
+    """An answer to it that has ended, which is on screen whole and once."""
+    return {"role": "assistant", "texts": [f"You said: {question['texts'][0]}"], "state": "done", "metadata": END}
+
+
+END = {"reason": "end"}
+READY: dict[str, Any] = {"status": "ready"}
+LOST = {"status": "error", "error": "network error"}
+
+
+def test_a_page_that_loads_in_the_middle_of_an_answer_gets_all_of_it(chat: Client) -> None:
+    """Also when its connection is lost once more."""
+    pages, screens = play(chat, "loadsAgain")
+    assert pages == [LOST, LOST, READY]
+    (question, part), (_, more), (same_question, answer) = screens
+    assert part["state"] == more["state"] == "streaming"
+    assert same_question == question
+    assert answer == {"id": part["id"], **whole(question)}
+
+
+def test_a_page_that_loads_after_an_answer_has_ended_gets_all_of_it(chat: Client) -> None:
+    """And one that has all of it already is left as it is."""
+    pages, screens = play(chat, "loadsAgainAfterTheEnd")
+    assert pages == [LOST, READY, READY]
+    (question, part), again, third = screens
+    assert again == third == [question, {"id": part["id"], **whole(question)}]
+
+
+def test_two_tabs_show_the_same_answer(chat: Client) -> None:
+    pages, (one, two) = play(chat, "twoTabs")
+    assert pages == [READY, READY]
+    assert one == two == [one[0], {"id": one[1]["id"], **whole(one[0])}]
+
+
 @pytest.mark.parametrize("name", one_or_slow(("ai6", "ai7")))
-def test_a_page_that_loads_again_finds_nothing_to_resume(
+def test_a_hidden_tab_that_has_lost_its_connection_shows_the_answer_once_when_it_is_seen_again(
     name: str, client_process: "Callable[[str], subprocess.Popen[str]]", chat_server: Server
 ) -> None:
-    """That of `ai` 5.0.0 does, and goes on waiting: it takes no 204, nor any other answer, for a no."""
-    assert Client(client_process(name), chat_server).ask(resume=True) == {"status": "ready"}
+    """5.0.277 would show what it had twice, and 5.0.0 doesn't ask. The README says what a page does instead."""
+    pages, ((question, answer),) = play(Client(client_process(name), chat_server), "isSeenAgain")
+    assert pages == [READY]
+    assert answer == {"id": answer["id"], **whole(question)}
+
+
+def test_a_page_that_has_lost_its_connection_and_regenerates_gets_the_answer_that_runs(chat: Client) -> None:
+    pages, (other, page) = play(chat, "regeneratesWhileItRuns")
+    assert pages == [READY, READY]
+    assert other == page == [page[0], {"id": page[1]["id"], **whole(page[0])}]
+
+
+def test_an_answer_that_has_ended_is_made_anew_where_the_page_regenerates(chat: Client) -> None:
+    pages, ((question, first), (same_question, second)) = play(chat, "regeneratesAfterTheEnd")
+    assert pages == [READY, READY]
+    assert same_question == question
+    assert first == {"id": first["id"], **whole(question)}
+    assert second == {"id": second["id"], **whole(question)}
+    assert first["id"] != second["id"]
+
+
+def test_a_page_that_sends_a_part_of_an_answer_gets_the_rest(chat: Client) -> None:
+    """The SDK appends it to what is there, as a second part."""
+    pages, ((question, part), (_, answer)) = play(chat, "asksWithAPartOfTheAnswer")
+    assert pages == [LOST, READY]
+    first, rest = answer["texts"]
+    assert first == part["texts"][0]
+    assert rest
+    assert answer == {"id": part["id"], **whole(question), "texts": [first, rest]}
+    assert first + rest == whole(question)["texts"][0]
+
+
+def test_a_page_stops_the_answer_for_all(chat: Client) -> None:
+    """One that reads it by its own question, one that has come back to it, and one that comes later."""
+    pages, screens = play(chat, "stopsInAnotherTab")
+    assert pages == [READY, READY, READY]
+    question, answer = screens[0]
+    assert screens == [[question, answer]] * 3
+    assert answer == {"id": answer["id"], "role": "assistant", "texts": ["You said: wait"], "state": "streaming"}
+    chat.server.process.printed(f"usage stream={answer['id']} model=echo reason=cancelled")
+
+
+def test_another_question_while_an_answer_runs_stops_it_and_is_answered(chat: Client) -> None:
+    """5.0.0 would write both answers into each other's messages."""
+    pages, (page, other) = play(chat, "asksSomethingElse")
+    assert pages == [READY, READY]
+    question, stopped, second, answer = page
+    assert other == [question, stopped]
+    assert (stopped["texts"], stopped["state"], "metadata" in stopped) == (["You said: wait"], "streaming", False)
+    assert answer == {"id": answer["id"], **whole(second)}
+    chat.server.process.printed(f"usage stream={stopped['id']} model=echo reason=cancelled")
+
+
+@pytest.mark.parametrize("name", one_or_slow([name for name in CHATS if name != "ai5-first"]))
+def test_a_page_that_finds_nothing_to_come_back_to_is_ready(
+    name: str, client_process: "Callable[[str], subprocess.Popen[str]]", chat_server: Server
+) -> None:
+    """That of `ai` 5.0.0 goes on waiting: it takes no 204, nor any other status, for a no."""
+    pages, ((question,),) = play(Client(client_process(name), chat_server), "findsNothing")
+    assert (pages, question["role"]) == ([READY], "user")
 
 
 @pytest.mark.slow
@@ -219,17 +327,20 @@ def test_a_page_that_loads_again_finds_nothing_to_resume(
 def test_an_answer_that_dies_with_its_server_is_never_whole(
     number: signal.Signals, client_process: "Callable[[str], subprocess.Popen[str]]", chat_project: Project
 ) -> None:
+    """For none of its readers. It was asked once."""
     with serving(chat_project) as server:
         chats = [Client(client_process(name), server) for name in CHATS]
-        for chat in chats:
-            chat.begin(questions=["wait"])
-        server.process.printed(r"(?s)(asked: wait.*){3}")
+        for place, chat in enumerate(chats):
+            chat.begin(scene="isThereWhenTheServerEnds", id=f"chat-{place}")
+        server.process.printed(r"(?s)(asked: wait.*){4}")
         server.process.stop(number)
         for chat in chats:
-            (answer,) = chat.answer()["answers"]
-            assert (answer["status"], answer["state"]) == ("error", "streaming")
-            assert answer["error"] == "The server is restarting." or number == signal.SIGKILL
-            assert "metadata" not in answer
+            for page in chat.answer()["pages"]:
+                assert page["status"] == "error"
+                assert page["error"] == "The server is restarting." or number == signal.SIGKILL
+                _, answer = page["messages"]
+                assert (answer["texts"], answer["state"]) == (["You said: wait"], "streaming")
+                assert "metadata" not in answer
 
 
 # OpenAI's SDKs
@@ -401,16 +512,79 @@ class Silent(SimpleHTTPRequestHandler):
 def page_port(packages: Path) -> Iterator[int]:
     """Where a page is served that has all clients in one script."""
     folder = packages / "page"
-    esbuild = packages / "node_modules" / "esbuild" / "bin" / "esbuild"
-    bundle = ("--bundle", "--log-level=error", f"--outfile={folder / 'script.js'}")
     with exclusive(folder.with_suffix(".lock")):
-        made = run(NEEDS["node"].path() or "node", str(esbuild), "browser.mjs", *bundle, cwd=packages)
-        assert made.returncode == 0, made.stderr
-        (folder / "index.html").write_text('<!doctype html><script src="script.js"></script>', "utf-8")
+        bundle(packages, folder, "browser.mjs")
+    with serving_folder(folder) as port:
+        yield port
+
+
+def bundle(packages: Path, folder: Path, script: str, *options: str) -> None:
+    """Make a page of a script and all that it imports."""
+    esbuild = packages / "node_modules" / "esbuild" / "bin" / "esbuild"
+    options = ("--bundle", "--jsx=automatic", "--log-level=error", f"--outfile={folder / 'script.js'}", *options)
+    made = run(NEEDS["node"].path() or "node", str(esbuild), script, *options, cwd=packages)
+    assert made.returncode == 0, made.stderr
+    (folder / "index.html").write_text('<!doctype html><body><script src="script.js"></script>', "utf-8")
+
+
+@contextmanager
+def serving_folder(folder: Path) -> Iterator[int]:
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Silent, directory=str(folder))) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server.server_port
         server.shutdown()
+
+
+PAGE_SCRIPT = """
+import { createRoot } from "react-dom/client";
+const key = "%s";
+createRoot(document.body).render(<Page id="chat/1" />);
+"""
+
+
+@pytest.mark.slow
+@node_tests
+@pytest.mark.needs("chromium")
+@pytest.mark.parametrize("name", list(CHATS))
+def test_the_page_of_the_readme_comes_back_to_its_answer_and_stops_it(
+    name: str, packages: Path, chat_project: Project
+) -> None:
+    """With React and each version's `useChat`, in a browser."""
+    folder, script = packages / f"readme-{name}", packages / f"readme-{name}.tsx"
+    folder.mkdir()
+    _, _, code = chat_project.read("README.md").partition("```tsx\n")
+    question = "as many words as it takes to load a page again before the answer to them has come to its own end"
+    with (
+        serving_folder(folder) as page_port,
+        serving(chat_project, CORS_ORIGINS=f"http://127.0.0.1:{page_port}") as server,
+        sync_playwright() as playwright,
+        playwright.chromium.launch(executable_path=NEEDS["chromium"].path(), args=["--no-sandbox"]) as browser,
+    ):
+        code = code.partition("```")[0].replace(":8000", f":{server.port}")
+        script.write_text(code + PAGE_SCRIPT % KEY, "utf-8")
+        bundle(packages, folder, script.name, f"--alias:ai={name}", f"--alias:@ai-sdk/react=react-{name}")
+        page = browser.new_page()
+        page.goto(f"http://127.0.0.1:{page_port}")
+        page.get_by_role("textbox").fill(question)
+        page.get_by_role("textbox").press("Enter")
+        page.get_by_text("assistant: You said: as many").wait_for()
+        page.reload()
+        page.get_by_text(f"assistant: You said: {question}", exact=True).wait_for()
+        page.reload()
+        page.get_by_text(f"assistant: You said: {question}", exact=True).wait_for()
+        assert len(page.get_by_role("paragraph").all()) == 2
+        page.get_by_role("textbox").fill("wait")
+        page.get_by_role("textbox").press("Enter")
+        page.get_by_text("assistant: You said: wait").wait_for()
+        page.reload()
+        page.get_by_text("assistant: You said: wait").wait_for()
+        page.get_by_role("button", name="Stop").click()
+        page.get_by_role("button", name="Try again").wait_for()
+        server.process.printed("closed: wait")
+        assert page.get_by_role("paragraph").all_inner_texts()[2:] == ["user: wait", "assistant: You said: wait"]
+        page.get_by_role("button", name="Try again").click()
+        server.process.printed("(?s)asked: wait.*asked: wait")
+        page.get_by_role("button", name="Stop").click()
 
 
 @pytest.mark.slow

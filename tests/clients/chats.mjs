@@ -2,11 +2,12 @@
 // `order` says whom to ask and what; `began` is called once, when the first text is there.
 
 // A chat as `useChat` has it: the package's own class and transport, over a state without React.
-export async function askChat(ai, { url, key, questions, stop, resume }, began = () => {}) {
+// `look` is called when its messages change.
+export function openChat(ai, { url, key, id, messages = [], fetch }, look = () => {}) {
   const state = {
     status: "ready",
     error: undefined,
-    messages: [],
+    messages,
     pushMessage(message) {
       state.messages = [...state.messages, message];
       look();
@@ -20,29 +21,39 @@ export async function askChat(ai, { url, key, questions, stop, resume }, began =
     },
     snapshot: (value) => structuredClone(value),
   };
+  const headers = key ? { Authorization: `Bearer ${key}` } : {};
+  const api = `${url}/api/chat`;
+  class Chat extends ai.AbstractChat {
+    // As a page does that stops an answer, and not only its own reading: see the project's README.
+    async stopAnswer() {
+      await globalThis.fetch(`${api}/${encodeURIComponent(this.id)}/stream`, { method: "DELETE", headers });
+      await this.stop();
+    }
+  }
+  return new Chat({ id, state, transport: new ai.DefaultChatTransport({ api, headers, fetch }) });
+}
+
+// What is on screen of a chat's last message.
+export function lastOf(chat) {
+  const { id, role, parts, metadata } = chat.messages.at(-1);
+  const [part] = role === "assistant" ? parts : [];
+  return { id, status: chat.status, error: chat.error?.message, text: part?.text, state: part?.state, metadata };
+}
+
+export async function askChat(ai, { url, key, questions, stop }, began = () => {}) {
   let waiting = true;
-  const look = () => {
-    const last = state.messages.at(-1);
+  const chat = openChat(ai, { url, key }, () => {
+    const last = chat.messages.at(-1);
     if (waiting && last.role === "assistant" && last.parts.some((part) => part.text)) {
       waiting = false;
       began();
-      if (stop) chat.stop();
+      if (stop) chat.stopAnswer();
     }
-  };
-  const headers = key ? { Authorization: `Bearer ${key}` } : {};
-  const transport = new ai.DefaultChatTransport({ api: `${url}/api/chat`, headers });
-  class Chat extends ai.AbstractChat {}
-  const chat = new Chat({ state, transport });
-  if (resume) {
-    await chat.resumeStream();
-    return { status: chat.status };
-  }
+  });
   const answers = [];
   for (const question of questions) {
     await chat.sendMessage({ text: question });
-    const { id, role, parts, metadata } = chat.messages.at(-1);
-    const [part] = role === "assistant" ? parts : [];
-    answers.push({ id, status: chat.status, error: chat.error?.message, text: part?.text, state: part?.state, metadata });
+    answers.push(lastOf(chat));
   }
   return { answers };
 }

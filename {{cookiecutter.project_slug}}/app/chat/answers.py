@@ -49,9 +49,16 @@ class Answers:
         return self.start(messages, caller, name=name)
 
     def start(
-        self, messages: Sequence[Message], caller: str, *, name: Hashable = None, grace: float | None = None
+        self,
+        messages: Sequence[Message],
+        caller: str,
+        *,
+        name: Hashable = None,
+        fingerprint: str | None = None,
+        grace: float | None = None,
     ) -> Answer:
-        """Asks the model. The answer can be found by its `name`. The `grace`, in seconds, is by default the settings'.
+        """Asks the model. The answer can be found by its `name`. `fingerprint` is that of the question, by default of
+        all messages. `grace` is in seconds, by default that of the settings.
 
         Raises Unavailable if too many answers run, or the drain time is over.
         """
@@ -65,7 +72,7 @@ class Answers:
         answer = Answer(
             Generation(self._provider, spoken, seconds=seconds, max_chars=max_chars),
             caller,
-            fingerprint=fingerprint_of(messages),
+            fingerprint=fingerprint or fingerprint_of(messages),
             grace=self._times.answer_grace_seconds if grace is None else grace,
             longest=self._times.answer_max_seconds,
         )

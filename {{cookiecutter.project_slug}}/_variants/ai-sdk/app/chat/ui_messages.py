@@ -1,5 +1,7 @@
 """What `useChat` sends to `POST /api/chat`, as far as it matters here. All else is ignored."""
 
+import hashlib
+import json
 from typing import Literal
 
 from pydantic import BaseModel, Field, field_validator
@@ -24,6 +26,7 @@ class Part(BaseModel):
 class UIMessage(BaseModel):
     """No message has the role `system`: the settings instruct the model, and a reader can't."""
 
+    id: str = ""
     role: Literal["user", "assistant"]
     parts: list[Part]
 
@@ -33,16 +36,34 @@ class UIMessage(BaseModel):
 
 
 class UIChat(BaseModel):
-    """All messages of the chat, the new one last."""
+    """All messages of the chat, the new one last, or the beginning of its answer."""
 
+    id: Text = Field("", max_length=255)
     messages: list[UIMessage] = Field(min_length=1)
 
     @field_validator("messages")
     @classmethod
     def _ends_in_text(cls, messages: list[UIMessage]) -> list[UIMessage]:
-        if not messages[-1].text:
+        if not _without_blank_answer(messages)[-1].text:
             raise ValueError("the last message has no text")
         return messages
 
+    @property
+    def fingerprint(self) -> str:
+        """Of the question: the id of the user's last message, and its text, for an edit keeps the id."""
+        asked = [[each.id, each.text] for each in self.messages if each.role == "user"][-1:]
+        return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
+
+    def ends_in(self, answer_id: str) -> bool:
+        """Whether the page shows a part of this answer, and asks for the rest."""
+        last = self.messages[-1]
+        return last.role == "assistant" and last.id == answer_id
+
     def for_the_model(self) -> list[Message]:
-        return [Message(role=each.role, content=each.text) for each in self.messages]
+        return [Message(role=each.role, content=each.text) for each in _without_blank_answer(self.messages)]
+
+
+def _without_blank_answer(messages: list[UIMessage]) -> list[UIMessage]:
+    """A page that has lost its connection before the first word has a message for it."""
+    *before, last = messages
+    return before if before and last.role == "assistant" and not last.text else messages

@@ -1,4 +1,4 @@
-"""Of what the SDK's own reader makes of these chunks, `app/chat/ai_sdk.py` has a table."""
+"""Of what the SDK's own reader makes of these chunks, `app/chat/ui_message_stream.py` has a table."""
 
 import json
 from collections.abc import Callable
@@ -9,8 +9,8 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from httpx2 import Response
 
-from app.chat.ai_sdk import UIMessageEncoder
 from app.chat.providers.base import Finish, Provider
+from app.chat.ui_message_stream import UIMessageEncoder
 from app.settings import Settings
 from app.streams.events import Done, Error, KeepAlive, Status, Token
 from tests.asgi import exchange
@@ -82,6 +82,33 @@ def test_an_answer_that_failed_ends_in_the_error_so_that_nothing_says_it_is_whol
     ]
 
 
+def test_nothing_follows_what_was_made_of_an_answer_that_was_stopped() -> None:
+    """With a `finish` it would pass for the whole, and with an `error` for a failure."""
+    encode = UIMessageEncoder()
+    frames = [encode(event, 1) for event in (Status("thinking", "s"), Token("a"), Done("cancelled"))]
+    assert frames[-1] == b""
+
+
+@pytest.mark.parametrize(
+    ("shown", "rest"),
+    [
+        ("", ["a", "b\U0001f600", "\ud83d", "\ude00c"]),
+        ("ab", ["\U0001f600", "\ud83d", "\ude00c"]),
+        ("ab\U0001f600\U0001f600", ["c"]),
+        ("ab\U0001f600\U0001f600c", []),
+    ],
+)
+def test_what_the_page_shows_already_is_left_out(shown: str, rest: list[str]) -> None:
+    """Two tokens may hold the halves of a character, which is one in the page's text."""
+    encode = UIMessageEncoder(shown)
+    tokens = [Token(text) for text in ("a", "b\U0001f600", "\ud83d", "\ude00c")]
+    frames = b"".join(encode(event, 1) for event in (Status("thinking", "s"), *tokens, Done())).decode()
+    *sent, _ = chunks(frames)
+    assert [chunk["delta"] for chunk in sent if chunk["type"] == "text-delta"] == rest
+    types = [chunk["type"] for chunk in sent if chunk["type"] != "text-delta"]
+    assert types == (["start", "text-start", "text-end", "finish"] if rest else ["start", "finish"])
+
+
 @pytest.mark.parametrize("reason", ["error", "timeout", "shutdown"])
 def test_nothing_follows_an_error(reason: str) -> None:
     encode = UIMessageEncoder()
@@ -141,23 +168,6 @@ def test_a_bad_request_is_a_422_that_names_the_field_and_does_not_echo_it(
     assert "SECRET" not in response.text
 
 
-async def test_a_reader_who_stops_closes_the_model(
-    settings: Settings, build: Callable[[Settings, Provider], FastAPI], caplog: pytest.LogCaptureFixture
-) -> None:
-    provider = ScriptedProvider("a", 60.0)
-    app = build(settings, provider)
-    async with app.router.lifespan_context(app) as state:
-        assert state is not None
-        async with exchange(app, "/api/chat", body=HI, **state) as stream:
-            while "text-delta" not in await stream.text():
-                pass
-            stream.gone.set()
-            await stream.until_ended()
-            assert provider.closed.is_set()
-    (record,) = (record for record in caplog.records if record.name == "app.usage")
-    assert vars(record)["reason"] == "cancelled"
-
-
 async def test_a_shutdown_is_an_error_to_the_reader(
     settings: Settings, build: Callable[[Settings, Provider], FastAPI]
 ) -> None:
@@ -169,10 +179,6 @@ async def test_a_shutdown_is_an_error_to_the_reader(
                 pass
             state["shutdown"].begin()
             assert chunks(await stream.rest()) == [{"type": "error", "errorText": "The server is restarting."}]
-
-
-def test_there_is_never_an_answer_to_resume(client: TestClient) -> None:
-    assert client.get("/api/chat/c-1/stream").status_code == 204
 
 
 def test_the_docs_show_such_a_stream(client: TestClient) -> None:

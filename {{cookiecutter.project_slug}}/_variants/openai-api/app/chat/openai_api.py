@@ -23,7 +23,7 @@ from app.streams.docs import stream_docs
 from app.streams.events import Done, Status, StreamFault, Token
 
 router = APIRouter(prefix="/v1", tags=["chat"], responses={"4XX": {"model": ErrorBody}})
-STATUSES = {"model_error": 502, "server_shutdown": 503, "model_timeout": 504}
+STATUSES = {"model_error": 502, "model_timeout": 504, "internal_error": 500}  # 503: stopped, or the server ends
 NOBODY_WAITS = 499  # as in nginx: it counts as no failure of ours
 
 
@@ -60,7 +60,7 @@ async def create_completion(
     except StreamFault as fault:
         headers["X-Should-Retry"] = str(fault.error.retryable).lower()  # the SDKs obey this
         body = server_error(fault.error.message, fault.error.code)
-        return JSONResponse(body.model_dump(), STATUSES[fault.error.code], headers)
+        return JSONResponse(body.model_dump(), STATUSES.get(fault.error.code, 503), headers)
     return JSONResponse(completion(answer.generation, created, text), headers=headers)
 
 

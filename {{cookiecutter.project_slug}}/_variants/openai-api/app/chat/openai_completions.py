@@ -1,8 +1,8 @@
 """OpenAI's two forms of an answer: a completion, and the chunks of one.
 
-`[DONE]` says that the answer is whole. A stream ends in `data: {"error": …}` instead if it fails, takes too long, or is
-still open when the server goes down. The SDKs then raise an `APIError`. A stream that was cut ends in nothing, and the
-SDKs raise the error of their connection.
+`[DONE]` says that the answer is whole. A stream ends in `data: {"error": …}` instead if it fails, takes too long, is
+stopped, or is still open when the server goes down. The SDKs then raise an `APIError`. A stream that was cut ends in
+nothing, and the SDKs raise the error of their connection.
 """
 
 import json
@@ -57,6 +57,8 @@ class ChunkEncoder:
             self._failed = True
             return _data(server_error(event.message, event.code).model_dump())
         if isinstance(event, Done) and not self._failed:
+            if event.reason not in FINISH_REASONS:
+                return _data(server_error("The answer was stopped.", event.reason).model_dump())
             last = self._chunk({}, FINISH_REASONS[event.reason])
             if self._usage:
                 last += _data(self._head | {"choices": [], "usage": usage_of(self._generation)})

@@ -5,12 +5,13 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 
 import anyio
+from anyio.lowlevel import checkpoint_if_cancelled
 from starlette.types import Receive
 
 from app.chat.answer import Answer
 from app.logs import request_id
 from app.shutdown import Shutdown
-from app.streams.events import Error, Event, StreamFault, Token
+from app.streams.events import Done, Error, Event, StreamFault, Token
 from app.streams.heartbeat import with_heartbeat
 
 
@@ -21,8 +22,8 @@ class ClientLeft(Exception):
 async def whole_answer(answer: Answer, receive: Receive, shutdown: Shutdown) -> str:
     """Waits for the answer, and returns its text.
 
-    Raises StreamFault if the model fails, or if the drain time is over, and ClientLeft if the client has left: the
-    server cancels no handler, so this function listens itself.
+    Raises StreamFault if the model fails, if the answer is stopped, or if the drain time is over, and ClientLeft if the
+    client has left: the server cancels no handler, so this function listens itself.
     """
     leaving = asyncio.create_task(_left(receive))
     try:
@@ -40,9 +41,12 @@ async def whole_answer(answer: Answer, receive: Receive, shutdown: Shutdown) -> 
 async def _text(batches: AsyncIterator[Sequence[Event]]) -> str:
     texts = []
     async for batch in batches:
+        await checkpoint_if_cancelled()  # a model that never waits would be ahead of each attempt to cancel this
         for event in batch:
             if isinstance(event, Error):
                 raise StreamFault(event)
+            if event == Done("cancelled"):
+                raise StreamFault(Error("cancelled", "The answer was stopped.", False, request_id.get()), "cancelled")
             if isinstance(event, Token):
                 texts.append(event.text)
     # Two pieces may hold the halves of a UTF-16 pair. Together they are one character. A half without the other is

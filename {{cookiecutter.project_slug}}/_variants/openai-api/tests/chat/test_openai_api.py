@@ -92,6 +92,21 @@ def test_a_stream_that_fails_ends_in_the_error_so_that_nothing_says_it_is_whole(
     assert error == {"error": {"message": message, "type": "server_error", "param": None, "code": "model_error"}}
 
 
+async def test_a_stream_that_somebody_stops_ends_in_an_error(
+    settings: Settings, build: Callable[[Settings, Provider], FastAPI]
+) -> None:
+    app = build(settings, ScriptedProvider("a", 60.0))
+    async with app.router.lifespan_context(app) as state:
+        assert state is not None
+        async with exchange(app, PATH, body=STREAM, **state) as stream:
+            while '"a"' not in (frames := await stream.text()):
+                pass
+            stream_id = chunks(frames)[0]["id"].removeprefix("chatcmpl-")
+            state["answers"].get(stream_id, "anonymous").stop()
+            (error,) = chunks(await stream.rest())
+    assert (error["error"]["message"], error["error"]["code"]) == ("The answer was stopped.", "cancelled")
+
+
 @pytest.mark.parametrize(
     ("fault", "status", "code", "again"),
     [

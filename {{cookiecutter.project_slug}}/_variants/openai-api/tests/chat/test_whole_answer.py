@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, Sequence
 import pytest
 from starlette.types import Message
 
+from app.chat.answer import Answer
 from app.chat.generation import Generation
 from app.chat.providers.base import Finish
 from app.chat.providers.base import Message as ChatMessage
@@ -23,8 +24,9 @@ async def leaves() -> Message:
     return {"type": "http.disconnect"}
 
 
-def generation_of(provider: ScriptedProvider) -> Generation:
-    return Generation(provider, [], seconds=5, max_chars=1000)
+def answer_of(provider: ScriptedProvider) -> Answer:
+    generation = Generation(provider, [], seconds=5, max_chars=1000)
+    return Answer(generation, "caller", fingerprint="", grace=0, longest=60)
 
 
 async def at_work(provider: ScriptedProvider) -> None:
@@ -34,18 +36,18 @@ async def at_work(provider: ScriptedProvider) -> None:
 
 async def test_the_pieces_are_one_text() -> None:
     provider = ScriptedProvider("a", " b", "")
-    assert await whole_answer(generation_of(provider), stays, Shutdown(1)) == "a b"
+    assert await whole_answer(answer_of(provider), stays, Shutdown(1)) == "a b"
     assert provider.closed.is_set()
 
 
 async def test_a_model_that_fails_raises() -> None:
     with pytest.raises(StreamFault, match="model_error"):
-        await whole_answer(generation_of(ScriptedProvider("a", RuntimeError("on purpose"))), stays, Shutdown(1))
+        await whole_answer(answer_of(ScriptedProvider("a", RuntimeError("on purpose"))), stays, Shutdown(1))
 
 
 async def test_a_model_that_cancels_itself_has_failed() -> None:
     with pytest.raises(StreamFault, match="model_error"):
-        await whole_answer(generation_of(ScriptedProvider("a", asyncio.CancelledError())), stays, Shutdown(1))
+        await whole_answer(answer_of(ScriptedProvider("a", asyncio.CancelledError())), stays, Shutdown(1))
 
 
 async def test_the_model_is_closed_when_the_client_leaves() -> None:
@@ -55,37 +57,64 @@ async def test_the_model_is_closed_when_the_client_leaves() -> None:
         await at_work(provider)
         return await leaves()
 
-    generation = generation_of(provider)
+    answer = answer_of(provider)
     with pytest.raises(ClientLeft):
-        await whole_answer(generation, leaves_later, Shutdown(1))
+        await whole_answer(answer, leaves_later, Shutdown(1))
+    await answer.run.closed
     assert provider.closed.is_set()
-    assert generation.reason == "cancelled"
+    assert answer.reason == "cancelled"
+
+
+async def test_an_answer_that_somebody_stops_is_not_taken_for_a_whole_one() -> None:
+    provider = ScriptedProvider("a", 60.0)
+    answer = answer_of(provider)
+    waiting = asyncio.create_task(whole_answer(answer, stays, Shutdown(1)))
+    await at_work(provider)
+    answer.stop()
+    with pytest.raises(StreamFault, match="cancelled"):
+        await waiting
+
+
+async def test_an_answer_that_is_lost_raises() -> None:
+    provider = ScriptedProvider("a", 60.0)
+    answer = answer_of(provider)
+    waiting = asyncio.create_task(whole_answer(answer, stays, Shutdown(1)))
+    await at_work(provider)
+    answer.lose()
+    with pytest.raises(StreamFault, match="producer_lost"):
+        await waiting
 
 
 async def test_the_model_is_closed_when_the_drain_time_is_over() -> None:
     provider, shutdown = ScriptedProvider("a", 60.0), Shutdown(0)
-    waiting = asyncio.create_task(whole_answer(generation_of(provider), stays, shutdown))
+    answer = answer_of(provider)
+    waiting = asyncio.create_task(whole_answer(answer, stays, shutdown))
     await at_work(provider)
     shutdown.begin()
     with pytest.raises(StreamFault, match="server_shutdown"):
         await waiting
+    await answer.run.closed
     assert provider.closed.is_set()
 
 
 async def test_the_model_is_closed_when_the_handler_is_cancelled() -> None:
     provider = ScriptedProvider("a", 60.0)
-    waiting = asyncio.create_task(whole_answer(generation_of(provider), stays, Shutdown(1)))
+    answer = answer_of(provider)
+    waiting = asyncio.create_task(whole_answer(answer, stays, Shutdown(1)))
     await at_work(provider)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
+    await answer.run.closed
     assert provider.closed.is_set()
 
 
 async def test_a_model_that_never_waits_is_closed_too() -> None:
     provider = ScriptedProvider(*["a"] * 1000)
+    answer = answer_of(provider)
     with pytest.raises(ClientLeft):
-        await whole_answer(generation_of(provider), leaves, Shutdown(1))
+        await whole_answer(answer, leaves, Shutdown(1))
+    await answer.run.closed
     assert provider.yielded < 100
 
 
@@ -112,11 +141,13 @@ async def test_a_model_whose_cleanup_hangs_is_left_behind_with_a_line_in_the_log
     monkeypatch.setattr("app.streams.source.CLEANUP_SECONDS", 0.05)
     closed = asyncio.Event()
     provider, shutdown = Untidy(closed), Shutdown(0)
-    waiting = asyncio.create_task(whole_answer(generation_of(provider), stays, shutdown))
+    answer = answer_of(provider)
+    waiting = asyncio.create_task(whole_answer(answer, stays, shutdown))
     await at_work(provider)
     shutdown.begin()
     with pytest.raises(StreamFault, match="server_shutdown"):
         await waiting
+    await answer.run.closed
     assert "has not closed in 0.05 s" in caplog.text
     closed.set()
 
@@ -130,12 +161,15 @@ async def test_what_a_cleanup_raises_when_the_client_has_left_is_no_complaint_of
         await at_work(provider)
         return await leaves()
 
+    answer = answer_of(provider)
     with pytest.raises(ClientLeft):
-        await whole_answer(generation_of(provider), leaves_later, Shutdown(1))
+        await whole_answer(answer, leaves_later, Shutdown(1))
+    await answer.run.closed
+    del answer
     gc.collect()
     assert "never retrieved" not in caplog.text
 
 
 @pytest.mark.parametrize(("pieces", "text"), [(("\ud83d", "\ude00"), "\U0001f600"), (("a\ud83d",), "a\ufffd")])
 async def test_halves_of_a_character_are_joined_or_replaced(pieces: tuple[str, ...], text: str) -> None:
-    assert await whole_answer(generation_of(ScriptedProvider(*pieces)), stays, Shutdown(1)) == text
+    assert await whole_answer(answer_of(ScriptedProvider(*pieces)), stays, Shutdown(1)) == text
