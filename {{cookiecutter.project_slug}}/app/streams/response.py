@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -88,7 +88,7 @@ class EventStream(Response):
                 batches = with_heartbeat(self.events, limits.heartbeat, self.after, self.time_left)
                 async with aclosing(batches):
                     with sending, shutdown.at_limit(expire):
-                        await contained(self._send(client, batches, shutdown))
+                        await contained(self._send(client, batches, lambda: shutdown.expired or sending.cancel_called))
                 if shutdown.expired:
                     going = Error("server_shutdown", "The server is restarting.", True, request_id.get())
                     last = going, Done("shutdown")
@@ -101,7 +101,7 @@ class EventStream(Response):
                 with suppress(Exception), anyio.move_on_after(FAREWELL_SECONDS, shield=True):
                     await contained(self._say(client, last))
 
-    async def _send(self, client: Client, batches: AsyncIterator[Sequence[Event]], shutdown: Shutdown) -> None:
+    async def _send(self, client: Client, batches: AsyncIterator[Sequence[Event]], over: Callable[[], bool]) -> None:
         await client.start(self.status_code, self.raw_headers)
         place, ended = self.after, False
         async for batch in batches:
@@ -114,7 +114,7 @@ class EventStream(Response):
                     ended = isinstance(event, Done)
             finally:  # what comes before an event that can't be encoded arrives
                 await client.put(bytes(frames), more=not ended)
-            if shutdown.expired:
+            if over():  # a cancellation reaches only what waits, and here the next batch may be ready
                 return
         await client.put(b"", more=False)
 

@@ -15,6 +15,7 @@ from starlette.types import Message, Receive, Scope, Send
 from app.streams.events import Done, Error, Event, KeepAlive, StreamFault, Token, encode
 from app.streams.log import MemoryLog
 from app.streams.response import EventStream
+from app.streams.source import Run
 from tests.asgi import exchange, state
 from tests.sse import Received, parse
 from tests.streams.dialects import DIALECTS, Dialect, Number
@@ -620,3 +621,18 @@ async def test_an_encoder_that_can_not_say_the_last_words_either_cuts_the_stream
         assert stream.call.exception() is None
         await asyncio.sleep(0)
         assert asyncio.all_tasks() == before
+
+
+async def test_a_client_that_leaves_a_log_that_never_pauses_is_noticed() -> None:
+    """Each time its reader could be cancelled, there is more to read already."""
+
+    async def endless() -> AsyncGenerator[Event, None]:
+        while True:
+            yield Token("word ")
+
+    run = Run(endless(), log := MemoryLog())
+    async with exchange(EventStream(log), **state()) as stream:
+        assert await stream.text()
+        stream.gone.set()
+        await stream.until_ended()
+    await run.close()
