@@ -49,9 +49,14 @@ class Answer:
         return self.log.end.reason if self.log.end else None
 
     @property
+    def whole(self) -> bool:
+        """Whether the model came to its end."""
+        return self.reason in WHOLE
+
+    @property
     def can_be_joined(self) -> bool:
         """Whether it is the answer to a question that is asked again. One that failed, or is about to, is not."""
-        return self.stopped or (self.reason in WHOLE if self.log.end else not self._given_up)
+        return self.stopped or (self.whole if self.log.end else not self._given_up)
 
     @property
     def seconds_to_first_piece(self) -> float | None:

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Response
 
 from app.chat.answer import Answer
 from app.chat.answer_stream import AnswerStream
-from app.chat.answers import WHOLE, Answers
+from app.chat.answers import Answers
 from app.chat.dependencies import AnswersDep
 from app.chat.ui_message_stream import DOCS, HEADERS, UIMessageEncoder
 from app.chat.ui_messages import UIChat
@@ -39,11 +39,11 @@ async def ui_chat(chat: UIChat, answers: AnswersDep, caller: CallerDep) -> Answe
 async def _answer(chat: UIChat, answers: Answers, caller: str) -> Answer:
     name = _name(caller, chat.id) if chat.id else None
     while (known := answers.named(name)) and known.running:
-        if known.fingerprint == chat.fingerprint and not known.stopped:
+        if known.fingerprint == chat.fingerprint and known.can_be_joined and not known.stopped:
             return known
         known.stop()
         await asyncio.wait({known.run.closed})  # the page would write both answers into one message
-    if known and known.fingerprint == chat.fingerprint and known.reason in WHOLE and chat.ends_in(known.id):
+    if known and known.fingerprint == chat.fingerprint and known.whole and chat.ends_in(known.id):
         return known
     return answers.start(chat.for_the_model(), caller, name=name, fingerprint=chat.fingerprint)
 
