@@ -79,7 +79,7 @@ def test_the_streaming_benchmark_measures_every_contestant_by_every_metric() -> 
     assert report["machine"]["cores"] >= 1
     assert {"Python", "fastapi", "sse-starlette", "uvicorn"} <= report["machine"]["versions"].keys()
     assert {figure["metric"] for figure in report["figures"]} == METRICS
-    assert len({figure["figure"] for figure in report["figures"]}) == len(report["figures"]) == 4 + 10 + 3 + 2
+    assert len({figure["figure"] for figure in report["figures"]}) == len(report["figures"]) == 6 + 10 + 3 + 2
     for figure in report["figures"]:
         assert figure["values"].keys() == figure["rounds"].keys() == CONTESTANTS, figure
         assert all(len(values) == report["sizes"]["rounds"] == 1 for values in figure["rounds"].values()), figure
