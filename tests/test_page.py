@@ -4,6 +4,7 @@ The model is `page/told.py`: it says what a test tells it, when it tells it, so 
 """
 
 import json
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -26,11 +27,12 @@ from playwright.sync_api import (
 )
 from rendering import Project
 from running import START_SECONDS, Server, posix_only, python_of, request, running, services
+from wire import Wire, wire
 
 pytestmark = [pytest.mark.needs("chromium"), posix_only, pytest.mark.xdist_group("page")]
 FILES = Path(__file__).parent / "page"
 CONTRAST = (FILES / "contrast.js").read_text("utf-8")
-MAX_LINES = 300
+MAX_LINES = 450
 PAGE_SECONDS = 30.0  # for what the browser is asked to do: a busy machine takes its time
 HOSTILE = {
     "markup": "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'><b>&lt;&amp;</b>",
@@ -43,6 +45,14 @@ HOSTILE = {
 }
 Serve = Callable[..., AbstractContextManager[Server]]
 NOTICE = "Not complete: "
+LOST = "Connection lost, coming back…"
+PAUSES = """const timer = setTimeout;
+    window.pauses = [];
+    window.setTimeout = (call, ms) => {
+        if (Number.isInteger(ms)) return timer(call, ms); // chance makes a pause no whole number
+        window.pauses.push(ms);
+        return timer(call, 0);
+    };"""
 SIZE: ViewportSize = {"width": 1280, "height": 720}
 expect.set_options(timeout=PAGE_SECONDS * 1000)
 
@@ -50,15 +60,19 @@ expect.set_options(timeout=PAGE_SECONDS * 1000)
 class Chat:
     """A browser's tab with the page, and what it sent; `complaints` is what a developer would see in its console."""
 
-    def __init__(self, page: Page, server: Server) -> None:
+    def __init__(self, page: Page, server: Server, port: int) -> None:
         self.page = page
         self.server = server
         self.sent: list[dict[str, Any]] = []
+        self.keys: list[str] = []  # one for each that was sent
+        self.reads: list[str] = []  # behind which event an answer was read on
+        self.stops = 0
+        self.documents: list[str] = []  # the key of each that was sent
         self.complaints: list[str] = []
         page.on("console", self._hear)
         page.on("pageerror", self._fail)
         page.on("request", self._note)
-        page.goto(f"http://127.0.0.1:{server.port}/")
+        page.goto(f"http://127.0.0.1:{port}/")
         self.question = page.get_by_label("Your message")
         self.send = page.get_by_role("button", name="Send")
         self.stop = page.get_by_role("button", name="Stop")
@@ -91,6 +105,12 @@ class Chat:
     def _note(self, request: Request) -> None:
         if request.url.endswith("/chat/stream") and request.post_data:
             self.sent.append(json.loads(request.post_data))
+            self.keys.append(request.headers["idempotency-key"])
+        elif request.url.endswith("/documents"):
+            self.documents.append(request.headers["idempotency-key"])
+        elif "/chat/stream/" in request.url:
+            self.stops += request.method == "DELETE"
+            self.reads += [request.headers["last-event-id"]] if request.method == "GET" else []
 
     def tell(self, *words: Any) -> None:
         """Have the model say these: a text, a failure or its end."""
@@ -102,6 +122,22 @@ class Chat:
         self.question.fill(question)
         self.question.press("Enter")
         expect(self.log.get_by_text("Thinking…")).to_be_visible()
+
+    def asked(self) -> Any:
+        """What the model was told, each time that it was asked."""
+        return json.load(self.server.request("GET", "/asked"))
+
+    def begin(self, question: str = "Count", answer: str = "One") -> None:
+        """Ask, and wait for the beginning of the answer."""
+        self.ask(question)
+        self.tell(answer)
+        expect(self.text).to_have_text(answer)
+
+    def finish(self, rest: str, whole: str) -> None:
+        """Tell the rest; what is shown is the whole."""
+        self.tell(rest, {"end": "end"})
+        expect(self.send).to_be_visible()
+        assert self.shown() == whole
 
     def exchange(self, question: str, answer: str) -> None:
         self.ask(question)
@@ -182,8 +218,8 @@ def serve(project: Project, env: Mapping[str, str]) -> Serve:
     """`with serve(API_KEY="k"):` the project with a model that is told what to say."""
 
     @contextmanager
-    def serve(**settings: str) -> Iterator[Server]:
-        command = (python_of(project), "-m", "uvicorn", "told:app", "--port", "0", "--no-access-log")
+    def serve(port: int = 0, **settings: str) -> Iterator[Server]:
+        command = (python_of(project), "-m", "uvicorn", "told:app", "--port", str(port), "--no-access-log")
         with running(*command, cwd=project.path, env={**env, **settings}) as process:
             yield Server(process)
 
@@ -218,20 +254,20 @@ def page(browser: Browser) -> Iterator[Page]:
 @pytest.fixture
 def tab(browser: Browser, page: Page) -> Iterator[Callable[..., Chat]]:
     """`tab(server)` opens the page in a tab that remembers nothing of others; with a script that runs before its own,
-    in a new one. No test may leave a complaint."""
+    or through a wire, in a new one. No test may leave a complaint."""
     chats: list[Chat] = []
     with ExitStack() as stack:
 
-        def tab(server: Server, script: str = "") -> Chat:
-            if script:
+        def tab(server: Server, script: str = "", through: Wire | None = None) -> Chat:
+            if script or through:
                 context = stack.enter_context(browser.new_context())
                 context.set_default_timeout(PAGE_SECONDS * 1000)
                 context.add_init_script(script)
-                chats.append(Chat(context.new_page(), server))
+                chats.append(Chat(context.new_page(), server, through.port if through else server.port))
             else:
                 page.goto(f"http://127.0.0.1:{server.port}/health")  # of the same origin, and without a script
                 page.evaluate("sessionStorage.clear()")
-                chats.append(Chat(page, server))
+                chats.append(Chat(page, server, server.port))
                 stack.callback(chats[-1].leave)
             return chats[-1]
 
@@ -242,6 +278,18 @@ def tab(browser: Browser, page: Page) -> Iterator[Callable[..., Chat]]:
 @pytest.fixture
 def chat(tab: Callable[..., Chat], server: Server) -> Chat:
     return tab(server)
+
+
+@pytest.fixture
+def line(server: Server) -> Iterator[Wire]:
+    with wire(server.port) as line:
+        yield line
+
+
+@pytest.fixture
+def far(tab: Callable[..., Chat], server: Server, line: Wire) -> Chat:
+    """A chat through a wire."""
+    return tab(server, through=line)
 
 
 def test_the_page_is_small(project: Project) -> None:
@@ -294,7 +342,7 @@ def test_keep_alives_disturb_nothing(chat: Chat) -> None:
 
 @pytest.mark.parametrize("by", ["button", "Escape"])
 def test_an_answer_can_be_stopped(chat: Chat, by: str) -> None:
-    """The page keeps what came and says so, and the model is let go."""
+    """For all of its readers, at once. The page keeps what came and says so, and the model is told of it."""
     chat.ask("Go on for ever")
     chat.tell("on and on")
     expect(chat.text).to_have_text("on and on")
@@ -305,8 +353,299 @@ def test_an_answer_can_be_stopped(chat: Chat, by: str) -> None:
     expect(chat.question).to_be_focused()
     assert chat.shown() == "on and on"
     wait_until(lambda: json.load(chat.server.request("GET", "/answering")) == 0, chat.page.wait_for_timeout)
-    chat.exchange("And now?", "Something else")
-    assert chat.sent[-1] == {"question": "And now?", "history": []}
+    wait_until(lambda: chat.stops == 1, chat.page.wait_for_timeout)
+    assert chat.reads == []
+    chat.exchange("continue", "Something else")
+    assert chat.asked()[-1] == ["Go on for ever", "on and on", "continue"]
+
+
+def test_an_answer_is_stopped_before_it_is_known(far: Chat, line: Wire) -> None:
+    """It has no id yet that could be told to the server: that is made up for."""
+    line.hold()
+    far.question.fill("Too early")
+    far.question.press("Enter")
+    wait_until(lambda: far.asked() == [["Too early"]], far.page.wait_for_timeout)
+    far.stop.click()
+    expect(far.log.get_by_text(NOTICE)).to_have_text(NOTICE + "you stopped it.")
+    assert json.load(far.server.request("GET", "/answering")) == 1
+    line.release()
+    wait_until(lambda: json.load(far.server.request("GET", "/answering")) == 0, far.page.wait_for_timeout)
+    wait_until(lambda: far.stops == 1, far.page.wait_for_timeout)
+    assert far.reads == []
+    assert far.page.get_by_role("status").first.text_content() == ""
+
+
+def test_an_answer_that_is_out_of_reach_can_be_stopped(far: Chat, line: Wire) -> None:
+    far.begin()
+    line.broken = True
+    line.cut()
+    expect(far.log.get_by_text(LOST)).to_be_visible()
+    far.stop.click()
+    expect(far.log.get_by_text(NOTICE)).to_have_text(NOTICE + "you stopped it.")
+    expect(far.send).to_be_visible()
+    assert far.shown() == "One"
+
+
+def test_an_answer_that_another_tab_has_stopped_can_be_asked_for_again(chat: Chat) -> None:
+    """A copy of a tab reads the same answer."""
+    chat.begin()
+    with chat.page.expect_popup() as opened:
+        chat.page.evaluate("() => void open(location.href)")
+    other = opened.value
+    expect(other.locator(".text")).to_have_text("One")
+    other.get_by_role("button", name="Stop").click()
+    expect(other.get_by_text(NOTICE)).to_have_text(NOTICE + "you stopped it.")
+    expect(chat.log.get_by_text(NOTICE)).to_have_text(NOTICE + "it was stopped.")
+    chat.retry.click()
+    expect(chat.log.get_by_text("Thinking…")).to_be_visible()
+    chat.finish("Two", "Two")
+    assert len(set(chat.keys)) == 2
+
+
+@pytest.mark.parametrize("first", ["in the middle", "before a word"])
+def test_a_reload_reads_on(chat: Chat, first: str) -> None:
+    """What is shown is whole, and there once. The model was asked once."""
+    chat.ask("Count")
+    if first == "in the middle":
+        chat.tell("One")
+        expect(chat.text).to_have_text("One")
+    chat.page.reload()
+    if first == "in the middle":
+        expect(chat.text).to_have_text("One")
+    else:
+        expect(chat.log.get_by_text("Thinking…")).to_be_visible()
+    expect(chat.stop).to_be_visible()
+    expect(chat.log).to_have_attribute("aria-busy", "true")
+    chat.finish(", two", "One, two" if first == "in the middle" else ", two")
+    expect(chat.page.locator(".text")).to_have_count(1)
+    assert chat.asked() == [["Count"]]
+    assert (len(chat.sent), chat.reads) == (1, ["2" if first == "in the middle" else "1"])
+    chat.page.reload()
+    expect(chat.log.get_by_text("End of the answer.")).to_be_attached()
+    assert len(chat.reads) == 1
+
+
+def test_what_comes_while_the_page_is_away_is_read_after_it(chat: Chat) -> None:
+    chat.begin()
+    url = chat.page.url
+    chat.page.goto("about:blank")
+    chat.tell(", two", ", three", {"end": "end"})
+    wait_until(lambda: json.load(chat.server.request("GET", "/answering")) == 0, chat.page.wait_for_timeout)
+    chat.page.goto(url)
+    expect(chat.send).to_be_visible()
+    assert chat.shown() == "One, two, three"
+    assert chat.asked() == [["Count"]]
+
+
+def away_and_back(far: Chat, line: Wire) -> None:
+    """A reload in which nothing comes through any more."""
+    url = far.page.url
+    far.page.goto("about:blank")
+    line.losing = False
+    far.page.goto(url)
+
+
+@pytest.mark.parametrize("by", ["a reload", "a cut"])
+def test_a_question_whose_answer_is_lost_is_asked_once(far: Chat, line: Wire, by: str) -> None:
+    """It is sent again with the same key."""
+    far.exchange("Before", "0")
+    line.losing = True
+    far.question.fill("Count")
+    far.question.press("Enter")
+    wait_until(lambda: len(far.asked()) == 2, far.page.wait_for_timeout)
+    if by == "a reload":
+        away_and_back(far, line)
+    else:
+        line.broken = True  # or else the browser may send it again by itself
+        line.cut()
+        expect(far.log.get_by_text(LOST)).to_be_visible()
+        line.broken = line.losing = False
+    expect(far.log.get_by_text("Thinking…")).to_be_visible()
+    far.finish("One", "One")
+    assert far.asked() == [["Before"], ["Before", "0", "Count"]]
+    assert len(far.keys) > 2
+    assert far.keys[0] not in far.keys[1:]
+    assert len(set(far.keys[1:])) == 1
+
+
+def test_an_answer_whose_connection_is_cut_goes_on(far: Chat, line: Wire) -> None:
+    """At once when that is possible. Until then the page says that it tries, and the answer can be stopped."""
+    far.begin()
+    line.cut()
+    wait_until(lambda: far.reads == ["2"], far.page.wait_for_timeout)
+    far.tell(", two")
+    expect(far.text).to_have_text("One, two")
+    expect(far.log.get_by_text(LOST)).to_have_count(0)
+    line.broken = True
+    line.cut()
+    expect(far.log.get_by_text(LOST)).to_be_visible()
+    expect(far.page.get_by_role("status").first).to_have_text(LOST)
+    expect(far.stop).to_be_visible()
+    far.question.fill("Typed meanwhile")
+    far.question.press("Enter")
+    far.tell(", three")
+    line.broken = False
+    expect(far.text).to_have_text("One, two, three")
+    expect(far.log.get_by_text(LOST)).to_have_count(0)
+    far.finish(", four", "One, two, three, four")
+    expect(far.question).to_have_value("Typed meanwhile")
+    assert far.asked() == [["Count"]]
+    assert set(far.reads) == {"2", "3"}
+
+
+def test_pauses_grow_up_to_a_bound(tab: Callable[..., Chat], server: Server, line: Wire) -> None:
+    """The first try has none. Each is shortened by chance, for others were cut off at the same time."""
+    chat = tab(server, PAUSES, line)
+    chat.begin()
+    line.broken = True
+    line.cut()
+    chat.page.wait_for_function("() => window.pauses.length >= 8")
+    line.broken = False
+    chat.finish(", two", "One, two")
+    longest = [1000, 2000, 4000, 8000, 15_000, 15_000, 15_000, 15_000]
+    pauses = chat.page.evaluate("window.pauses")[:8]
+    assert all(ms / 2 <= pause <= ms for pause, ms in zip(pauses, longest, strict=True)), pauses
+
+
+def test_a_network_that_is_back_ends_a_pause(tab: Callable[..., Chat], server: Server, line: Wire) -> None:
+    chat = tab(server, "window.setTimeout = () => 0;", line)  # no pause ends by itself
+    chat.begin()
+    line.broken = True
+    line.cut()
+    expect(chat.log.get_by_text(LOST)).to_be_visible()
+    line.broken = False
+
+    def back() -> bool:
+        chat.page.evaluate("dispatchEvent(new Event('online'))")
+        return chat.log.get_by_text(LOST).count() == 0
+
+    wait_until(back, chat.page.wait_for_timeout)
+    chat.finish(", two", "One, two")
+
+
+def test_a_connection_that_is_silent_for_too_long_is_lost(tab: Callable[..., Chat], serve: Serve) -> None:
+    """After two and a half heartbeats without a byte, and not before. The page's clock is put forward."""
+    with serve() as server, wire(server.port) as line:
+        chat = tab(server, through=line)
+        chat.page.clock.install()
+        chat.page.reload()
+        chat.begin()
+        line.silence()
+        chat.tell(", two")
+        chat.page.clock.fast_forward(20_000)
+        assert chat.reads == []
+        assert chat.shown() == "One"
+        chat.page.clock.fast_forward(5_000)
+        expect(chat.text).to_have_text("One, two")
+        assert chat.reads == ["2"]
+        chat.finish(", three", "One, two, three")
+        assert chat.asked() == [["Count"]]
+
+
+def test_a_connection_that_brings_keep_alives_is_not_lost(tab: Callable[..., Chat], server: Server) -> None:
+    """However long they are all that comes. Here they come far more often than the page was told."""
+    chat = tab(server, "/* in a tab of its own, for its clock */")
+    chat.page.route(
+        f"http://127.0.0.1:{server.port}/",
+        lambda route: route.fulfill(
+            response=(response := route.fetch()), body=response.text().replace('seconds="0.05"', 'seconds="10"')
+        ),
+    )
+    chat.page.clock.install()
+    chat.page.reload()
+    assert chat.page.evaluate("document.documentElement.dataset.heartbeatSeconds") == "10"
+    network = chat.page.context.new_cdp_session(chat.page)
+    network.send("Network.enable")
+    received: list[Any] = []
+    network.on("Network.dataReceived", lambda event: received.append(event))
+    chat.ask("Are you there?")
+    for _ in range(4):
+        received.clear()
+        wait_until(lambda: len(received) >= 3, chat.page.wait_for_timeout)
+        chat.page.clock.fast_forward(15_000)
+    chat.finish("Yes", "Yes")
+    assert chat.reads == []
+
+
+def test_try_again_reads_on_before_it_asks_again(chat: Chat) -> None:
+    """An answer that is not there is final for the page. It may be there later, say behind another load balancer."""
+    chat.begin()
+    gone = "**/chat/stream/*"
+    chat.page.route(gone, lambda route: route.fulfill(status=404, json={"detail": "no such answer"}))
+    chat.page.reload()
+    expect(chat.alert).to_contain_text("The server does not have this answer any more.")
+    expect(chat.log.get_by_text(NOTICE)).to_have_text(NOTICE + "the rest of it was lost.")
+    assert chat.shown() == "One"
+    assert chat.reads == ["2"]
+    chat.page.unroute(gone)
+    chat.retry.click()
+    expect(chat.stop).to_be_visible()
+    chat.tell(", two")
+    expect(chat.text).to_have_text("One, two")
+    assert len(chat.sent) == 1
+    chat.page.route(gone, lambda route: route.fulfill(status=404, json={"detail": "no such answer"}))
+    chat.page.reload()
+    expect(chat.retry).to_be_visible()
+    chat.tell({"end": "end"})
+    wait_until(lambda: json.load(chat.server.request("GET", "/answering")) == 0, chat.page.wait_for_timeout)
+    chat.retry.click()
+    expect(chat.log.get_by_text("Thinking…")).to_be_visible()
+    chat.finish("Eins", "Eins")
+    assert chat.reads == ["2", "2", "3", "3"]
+    assert chat.asked() == [["Count"], ["Count"]]
+    assert len(set(chat.keys)) == 2
+
+
+def test_an_error_that_was_lost_on_the_way_is_made_up_for(chat: Chat) -> None:
+    """The connection was cut between it and the end. The page does not take a part for the whole."""
+    chat.begin()
+    chat.tell({"fail": True})
+    expect(chat.retry).to_be_visible()
+    (kept,) = json.loads(chat.page.evaluate("sessionStorage.getItem('conversation')"))
+    assert (kept["place"], kept["reason"]) == (4, "error")
+    chat.keep([kept | {"place": 3, "reason": None, "problem": None}])
+    expect(chat.alert).to_contain_text("The answer could not be completed.")
+    expect(chat.retry).to_be_visible()
+
+
+def test_a_server_that_can_not_answer_now_is_asked_again(tab: Callable[..., Chat], server: Server) -> None:
+    chat = tab(server, PAUSES)
+    chat.begin()
+    busy = "**/chat/stream/*"
+    chat.page.route(busy, lambda route: route.fulfill(status=503, json={"detail": "the server is going down"}))
+    chat.page.reload()
+    expect(chat.log.get_by_text(LOST)).to_be_visible()
+    wait_until(lambda: len(chat.reads) > 2, chat.page.wait_for_timeout)
+    chat.page.unroute(busy)
+    chat.finish(", two", "One, two")
+
+
+def test_the_model_is_told_what_came_of_each_question(chat: Chat) -> None:
+    """Also of those that were stopped or broke; not of those that were refused, for they would be refused again."""
+    chat.exchange("whole", "1")
+    chat.begin("broken", "2 and")
+    chat.tell({"fail": True})
+    expect(chat.retry).to_be_visible()
+    chat.begin("broken for good", "3 and")
+    chat.tell({"fail": False})
+    expect(chat.send).to_be_visible()
+    chat.ask("stopped before a word")
+    chat.stop.click()
+    expect(chat.send).to_be_visible()
+    chat.begin("declined", "No")
+    chat.tell({"end": "refusal"})
+    expect(chat.send).to_be_visible()
+    chat.ask("impossible")
+    chat.tell({"fail": False})
+    expect(chat.send).to_be_visible()
+    chat.question.fill("x" * 32_001)
+    chat.question.press("Enter")
+    expect(chat.alert.last).to_contain_text("(422)")
+    chat.exchange("continue", "Yes")
+    told = ["whole", "1", "broken", "2 and", "broken for good", "3 and", "stopped before a word", "continue"]
+    assert chat.asked()[-1] == told
+    roles = [message["role"][0] for message in chat.sent[-1]["history"]]
+    assert roles == ["u", "a", "u", "a", "u", "a", "u"]
 
 
 def test_an_error_that_may_pass_can_be_retried(chat: Chat) -> None:
@@ -352,31 +691,32 @@ def test_a_question_that_the_server_refuses_comes_back_to_be_changed(chat: Chat)
 
 
 def test_a_server_that_is_killed_leaves_what_came_through(tab: Callable[..., Chat], serve: Serve) -> None:
-    """The page says that the connection was lost, and offers another try: which fails while there is no server."""
+    """The page comes back until there is a server again. That one has to be asked anew."""
     with serve() as server:
         chat = tab(server)
-        chat.ask("Are you well?")
-        chat.tell("So far, so")
-        expect(chat.text).to_have_text("So far, so")
+        chat.begin("Are you well?", "So far, so")
         server.process.stop(signal.SIGKILL)
-    expect(chat.log.get_by_text(NOTICE)).to_have_text(NOTICE + "the connection was lost; what came is kept.")
+    expect(chat.log.get_by_text(LOST)).to_be_visible()
     assert chat.shown() == "So far, so"
-    chat.retry.click()
-    expect(chat.alert).to_contain_text("There is no connection to the server.")
-    expect(chat.retry).to_be_visible()
-    expect(chat.send).to_be_visible()
+    with serve(server.port):
+        expect(chat.log.get_by_text(NOTICE)).to_have_text(NOTICE + "the rest of it was lost.")
+        expect(chat.alert).to_contain_text("The server does not have this answer any more.")
+        assert chat.shown() == "So far, so"
+        chat.retry.click()
+        expect(chat.log.get_by_text("Thinking…")).to_be_visible()
+        chat.finish("Yes", "Yes")
 
 
-def test_a_server_that_shuts_down_says_so(tab: Callable[..., Chat], serve: Serve) -> None:
+def test_a_server_that_shuts_down_is_come_back_to(tab: Callable[..., Chat], serve: Serve) -> None:
+    """What it says at its end is no end of the answer."""
     with serve(DRAIN_SECONDS="0") as server:
         chat = tab(server)
-        chat.ask("Are you well?")
-        chat.tell("I have to")
-        expect(chat.text).to_have_text("I have to")
+        chat.begin("Are you well?", "I have to")
         server.process.stop(signal.SIGTERM)
-    expect(chat.log.get_by_text(NOTICE)).to_have_text(NOTICE + "the server shut down.")
+    expect(chat.log.get_by_text(LOST)).to_be_visible()
+    expect(chat.alert).to_have_count(0)
+    expect(chat.stop).to_be_visible()
     assert chat.shown() == "I have to"
-    expect(chat.retry).to_be_visible()
 
 
 def test_a_key_is_asked_for_where_one_is_needed(tab: Callable[..., Chat], serve: Serve) -> None:
@@ -440,6 +780,58 @@ def test_a_document_is_followed_to_its_result(chat: Chat, tmp_path: Path) -> Non
 
 
 @with_a_worker_too
+def test_documents_survive_a_reload(chat: Chat, tmp_path: Path) -> None:
+    """Those that have been indexed, and those that are being so. Each is one job."""
+    (tmp_path / "Large").write_text("to be or not to be " * 400_000, "utf-8")
+    panel = chat.page.get_by_role("region", name="Documents")
+    cards = panel.get_by_role("article")
+    chat.page.get_by_text("Documents", exact=True).click()
+    panel.get_by_label("Title").fill("Small")
+    panel.get_by_label("Text", exact=True).fill("to be")
+    panel.get_by_role("button", name="Add document").click()
+    expect(cards).to_contain_text("words: 2\n")
+    panel.get_by_label("or a text file").set_input_files(tmp_path / "Large")
+    panel.get_by_role("button", name="Add document").click()
+    expect(cards.filter(has_text="Large").get_by_text(re.compile("^(queued|running)"))).to_be_visible()
+    chat.page.reload()
+    chat.page.get_by_text("Documents", exact=True).click()
+    expect(cards.filter(has_text="Small")).to_contain_text("words: 2\n")
+    expect(cards.filter(has_text="Large")).to_contain_text(f"words: {6 * 400_000}\n")
+    expect(cards).to_have_count(2)
+    expect(cards.filter(has_text="succeeded")).to_have_count(2)
+    assert len(chat.documents) == 2
+
+
+@with_a_worker_too
+def test_a_document_that_the_server_may_not_have_is_sent_again(far: Chat, line: Wire) -> None:
+    """After a reload, with the same key: it is one job."""
+    far.page.get_by_text("Documents", exact=True).click()
+    far.page.get_by_label("Title").fill("Lost")
+    far.page.locator("#text").fill("to be")
+    line.losing = True
+    far.page.get_by_role("button", name="Add document").click()
+    wait_until(lambda: len(far.documents) == 1, far.page.wait_for_timeout)
+    away_and_back(far, line)
+    far.page.get_by_text("Documents", exact=True).click()
+    expect(far.page.get_by_role("article")).to_contain_text("words: 2\n")
+    assert len(far.documents) == 2
+    assert len(set(far.documents)) == 1
+
+
+@with_a_worker_too
+def test_a_document_whose_connection_is_cut_is_followed_on(far: Chat, line: Wire) -> None:
+    far.page.get_by_text("Documents", exact=True).click()
+    file = far.page.get_by_label("or a text file")
+    file.set_input_files({"name": "Large", "mimeType": "text/plain", "buffer": b"to be or not to be " * 400_000})
+    card = far.page.get_by_role("article")
+    with far.page.expect_request("**/jobs/*/events"):
+        far.page.get_by_role("button", name="Add document").click()
+    line.cut()
+    expect(card).to_contain_text(f"words: {6 * 400_000}\n")
+    expect(far.retry).to_have_count(0)
+
+
+@with_a_worker_too
 def test_a_file_that_is_gone_when_it_is_sent_is_told(chat: Chat, tmp_path: Path) -> None:
     (tmp_path / "gone.txt").write_text("to be")
     chat.page.get_by_text("Documents", exact=True).click()
@@ -486,7 +878,7 @@ def test_whatever_a_text_holds_is_shown_and_does_nothing(chat: Chat, kind: str) 
 
 
 def test_a_reload_keeps_the_conversation(chat: Chat) -> None:
-    """What is shown, and what is sent along: the questions whose answers are complete."""
+    """What is shown, and what is sent along."""
     chat.exchange("Who was\nHamlet?", "A prince.")
     chat.ask("Of where?")
     chat.tell({"fail": True})
@@ -498,12 +890,9 @@ def test_a_reload_keeps_the_conversation(chat: Chat) -> None:
     chat.page.reload()
     expect(chat.page.locator(".question")).to_have_text(["Who was Hamlet?", "Of where?"])
     expect(chat.page.locator(".text")).to_have_text(["A prince.", "Of Den"])
-    expect(chat.alert).to_contain_text("You left before the answer was complete.")
     history = [{"role": "user", "content": "Who was\nHamlet?"}, {"role": "assistant", "content": "A prince."}]
-    chat.retry.click()
-    expect(chat.log.get_by_text("Thinking…")).to_be_visible()
     assert chat.sent[-1] == {"question": "Of where?", "history": history}
-    chat.tell("Of Denmark.", {"end": "length"})
+    chat.tell("mark.", {"end": "length"})
     expect(chat.log.get_by_text(NOTICE)).to_have_text(NOTICE + "it grew too long.")
     chat.page.reload()
     expect(chat.page.locator(".text")).to_have_text(["A prince.", "Of Denmark."])

@@ -18,9 +18,11 @@ class Told:
     def __init__(self) -> None:
         self.words: asyncio.Queue[Any] = asyncio.Queue()
         self.answering = 0
+        self.asked: list[list[str]] = []  # the messages of each time
 
     async def stream(self, messages: Sequence[Message]) -> AsyncGenerator[str | Finish, None]:
         self.answering += 1
+        self.asked.append([message.content for message in messages])
         try:
             while True:
                 word = await self.words.get()
@@ -51,9 +53,18 @@ async def tell(request: Request) -> None:
 
 @app.delete("/tell")
 async def tell_no_more() -> int:
-    """Forgets what has not been said yet; gives how many are being answered."""
-    told.words = asyncio.Queue()
+    """Forgets what has not been said yet, and what it was asked. Ends what is being answered, and gives how many."""
+    while not told.words.empty():
+        told.words.get_nowait()
+    for _ in range(told.answering):
+        told.words.put_nowait(Finish("end"))
+    told.asked.clear()
     return told.answering
+
+
+@app.get("/asked")
+async def asked() -> list[list[str]]:
+    return told.asked
 
 
 @app.get("/answering")

@@ -1,12 +1,16 @@
 """Serves the chat page: the files of `app/web/` with headers that forbid the page to load anything else."""
 
+import hashlib
 import mimetypes
 from pathlib import Path
 
-from fastapi import FastAPI, Request
-from fastapi.responses import Response
+from fastapi import Request
+from fastapi.responses import HTMLResponse, Response
 from fastapi.staticfiles import StaticFiles
+from starlette.staticfiles import NotModifiedResponse
 from starlette.types import Scope
+
+from app.application import App
 
 WEB = Path(__file__).parent / "web"
 POLICY = {
@@ -36,11 +40,18 @@ class Web(StaticFiles):
         return response
 
 
-def install(app: FastAPI) -> None:
+def install(app: App) -> None:
     web = Web(directory=WEB)
+    heartbeat = f'data-heartbeat-seconds="{app.settings.heartbeat_seconds:g}"'  # the page knows a lost connection by it
 
-    async def page(request: Request) -> Response:
-        return await web.get_response("index.html", request.scope)
+    def page(request: Request) -> Response:
+        text = (WEB / "index.html").read_text("utf-8").replace('data-heartbeat-seconds="10"', heartbeat)
+        response: Response = HTMLResponse(text)
+        response.headers["ETag"] = f'"{hashlib.sha256(text.encode()).hexdigest()}"'
+        if web.is_not_modified(response.headers, request.headers):
+            response = NotModifiedResponse(response.headers)
+        response.headers.update(HEADERS)
+        return response
 
     app.add_route("/", page, methods=["GET"], include_in_schema=False)
     app.mount("/web", web)

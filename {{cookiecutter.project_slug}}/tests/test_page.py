@@ -63,7 +63,7 @@ def test_the_page_and_its_files_are_served_to_whoever_asks_under_a_strict_policy
     with TestClient(guarded) as client:
         response = client.get(f"/{path}")
     assert response.status_code == 200
-    assert response.text == (FILES[path] if path else PAGE)
+    assert response.text == (FILES[path] if path else PAGE.replace('seconds="10"', 'seconds="5"'))
     assert response.headers["content-type"] == (TYPES[path.rpartition(".")[2]] if path else "text/html; charset=utf-8")
     policy = dict(rule.split(maxsplit=1) for rule in response.headers["content-security-policy"].split("; "))
     assert set(policy.values()) == {"'none'", "'self'", "'script'"}
@@ -94,6 +94,15 @@ def test_a_browser_that_has_a_file_is_told_that_it_has_not_changed(client: TestC
     assert (again.status_code, again.content) == (304, b"")
     assert again.headers["content-security-policy"] == first.headers["content-security-policy"]
     assert client.get(f"/{path}", headers={"If-None-Match": '"another"'}).status_code == 200
+
+
+def test_the_page_knows_how_often_a_keep_alive_comes(settings: Settings, client: TestClient) -> None:
+    """A browser that has it with another length is not told that it has not changed."""
+    assert settings.heartbeat_seconds == 5
+    page = client.get("/")
+    assert '<html lang="en" data-heartbeat-seconds="5">' in page.text
+    of_another = {"If-None-Match": client.get("/web/index.html").headers["etag"]}
+    assert client.get("/", headers=of_another).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["nowhere.js", "", "%2e%2e/page.py", "..%2fpage.py", "%00", "x" * 300])

@@ -1,22 +1,31 @@
 /** The conversation: what is asked, the answers while they are written, and what this tab remembers of both. */
-import { attempt, call, follow, keep, problemOf, recall } from "./api.js";
+import { attempt, call, follow, keep, LOST, newKey, problemOf, recall } from "./api.js";
 import { add, page, showProblem } from "./page.js";
 const HISTORY_BYTES = 900_000; // with the longest question less than 1 MiB, the server's default MAX_BODY_BYTES
-const CAUSES = { length: "it grew too long", timeout: "it took too long", shutdown: "the server shut down",
-  refusal: "the model declined", stopped: "you stopped it", lost: "the connection was lost; what came is kept" };
-const LEFT = { message: "You left before the answer was complete.", retryable: true };
+const SLOW_BYTES_PER_MS = 10; // a long history may take its time to be sent
+const CAUSES = { length: "it grew too long", timeout: "it took too long", refusal: "the model declined",
+  stopped: "you stopped it", cancelled: "it was stopped", lost: "the rest of it was lost" };
+const GONE = { message: "The server does not have this answer any more.", retryable: true };
+const FAILED = { message: "The answer could not be completed.", retryable: true }; // if its `error` was lost on the way
+const LEFT = { message: "Nobody was reading the answer, or another tab has stopped it.", retryable: true };
+const PROBLEMS = { cancelled: LEFT, error: FAILED, timeout: FAILED };
 const conversation = attempt(() => JSON.parse(recall("conversation"))) ?? []; // { question, answer, reason, … }, …
 let running; // the AbortController of the answer that is being written
-const stop = (problem = null, reason = "stopped") => running?.abort([problem, reason]);
+const stop = () => running?.abort();
 const save = () => (page.unsaved.hidden = keep("conversation", JSON.stringify(conversation)));
 
-/** What is sent along: the latest questions and answers that ended well, as many as fit. Notes how many do not. */
+/** All but what would fail again with each question that follows: declined, refused, or ended at once for good. */
+const isTold = ({ answer, reason, problem }) =>
+  reason && reason !== "refusal" && (answer || problem?.retryable !== false);
+
+/** What is sent along: the latest questions, and what came of them, as many as fit. Notes how many do not. */
 function past(exchange) {
   let room = HISTORY_BYTES;
-  const pairs = conversation.filter(({ answer, reason }) => answer && ["end", "length"].includes(reason))
-    .map(({ question: q, answer: a }) => [{ role: "user", content: q }, { role: "assistant", content: a.toWellFormed() }]);
-  exchange.forgotten = 1 + pairs.findLastIndex((pair) => (room -= new Blob([JSON.stringify(pair)]).size) < 0);
-  return pairs.slice(exchange.forgotten).flat();
+  const turns = conversation.filter(isTold).map(({ question, answer }) =>
+    [{ role: "user", content: question }, { role: "assistant", content: answer.toWellFormed() }]
+      .filter(({ content }) => content.trim()));
+  exchange.forgotten = 1 + turns.findLastIndex((turn) => (room -= new Blob([JSON.stringify(turn)]).size) < 0);
+  return turns.slice(exchange.forgotten).flat();
 }
 
 function showQuestion({ question }) {
@@ -36,29 +45,67 @@ function showEnd(article, exchange) {
   if (reason === "end") add(turn, "p", "unseen", "End of the answer.");
   else if (reason && reason !== "error") add(turn, "p", "quiet", `Not complete: ${CAUSES[reason] ?? reason}.`);
   if (forgotten) add(turn, "p", "quiet", `This chat is too long: its first ${forgotten} answers were not sent along.`);
-  if (problem) showProblem(turn, problem, () => (turn.remove(), write(article, exchange)));
+  if (problem) showProblem(turn, problem, () => (turn.remove(), write(article, exchange, true)));
   if (answer && rated !== stream_id) offerFeedback(turn, exchange);
 }
 
-async function write(article, exchange) {
-  const { question } = Object.assign(exchange, { answer: "", reason: null, problem: null, stream_id: null });
-  const [text, state] = [showAnswer(article, exchange), add(article.lastChild, "p", "quiet", "Sending…")];
-  setRunning(new AbortController());
-  try {
-    await follow(await call("chat/stream", { question, history: past(exchange) }, { signal: running.signal }), {
-      status({ stream_id: id }) { exchange.stream_id = id; page.news.textContent = state.textContent = "Thinking…"; },
-      token(event) { state.remove(); text.appendData(event.text); exchange.answer = text.data; },
-      error: (event) => (exchange.problem = event),
-      done: (event) => (exchange.reason = event.reason),
+/** To be asked anew. With the same key, the server takes it for the same question: it is paid for once. */
+const renew = (exchange) => Object.assign(exchange, { answer: "", place: 0, stream_id: null, key: newKey() });
+
+async function post(exchange, signal, stopped, heard) {
+  const asked = { question: exchange.question, history: past(exchange) };
+  heard(Math.ceil(JSON.stringify(asked).length / SLOW_BYTES_PER_MS));
+  const response = await call("chat/stream", asked, { "Idempotency-Key": exchange.key, signal });
+  exchange.stream_id = response.headers.get("X-Stream-ID");
+  if (stopped.aborted) cancel(exchange);
+  save();
+  return response;
+}
+
+/** If this fails, the server stops the answer itself: nobody reads it. */
+const cancel = ({ stream_id }) =>
+  stream_id && call(`chat/stream/${stream_id}`, null, { method: "DELETE", keepalive: true }).catch(() => {});
+
+/** Asks for the answer, or reads on where it was lost. `again`: asks again if it is gone. */
+async function write(article, exchange, again = false) {
+  if (!exchange.key || (exchange.reason && exchange.reason !== "lost")) renew(exchange);
+  Object.assign(exchange, { reason: null, problem: null });
+  const [text, state] = [showAnswer(article, exchange), add(article.lastChild, "p", "quiet")];
+  const { signal } = setRunning(new AbortController());
+  const say = (words) => signal.aborted || (page.news.textContent = state.textContent = words);
+  say(exchange.stream_id ? "Coming back…" : "Sending…");
+  const read = (silent) =>
+    call(`chat/stream/${exchange.stream_id}`, null, { "Last-Event-ID": exchange.place, signal: silent });
+  const ask = async (silent, heard) => {
+    let response = exchange.stream_id && await read(silent).catch((error) => {
+      if (!again || signal.aborted || error.status !== 404) throw error;
+      renew(exchange);
+      text.data = "";
     });
+    response ||= await post(exchange, silent, signal, heard);
+    again = false;
+    say(exchange.answer ? "" : "Thinking…");
+    return response;
+  };
+  try {
+    await follow(ask, {
+      token(event) { say(""); text.appendData(event.text); exchange.answer = text.data; },
+      error: (event) => (exchange.problem = event),
+      done({ reason }) { exchange.reason = reason; exchange.problem ??= PROBLEMS[reason]; },
+    }, exchange, { signal, lost() { say(LOST); exchange.problem = null; } });
+    exchange.reason ??= "lost";
   } catch (error) {
-    const { aborted, reason } = running.signal; // see `stop`
-    [exchange.problem, exchange.reason] = aborted ? reason : [problemOf(error), exchange.stream_id && "lost"];
+    const gone = exchange.stream_id && error.status === 404;
+    [exchange.problem, exchange.reason] = [gone ? GONE : problemOf(error), exchange.stream_id && "lost"];
+  }
+  if (signal.aborted) {
+    Object.assign(exchange, { problem: null, reason: "stopped" });
+    cancel(exchange);
   }
   state.remove();
   setRunning(null);
   showEnd(article, exchange);
-  if (exchange.problem && !exchange.problem.retryable && !exchange.reason) page.question.value ||= question;
+  if (exchange.problem && !exchange.problem.retryable && !exchange.reason) page.question.value ||= exchange.question;
 }
 
 function setRunning(controller) {
@@ -69,6 +116,7 @@ function setRunning(controller) {
   if (free) page.question.focus();
   page.news.textContent = ""; // a region of its own: screen readers don't read a busy log
   save();
+  return running;
 }
 
 function offerFeedback(turn, exchange) {
@@ -112,13 +160,15 @@ document.addEventListener("keydown", ({ key, isComposing, target }) => {
   panel.firstChild.focus();
   panel.open = false;
 });
-addEventListener("pagehide", () => (stop(LEFT, null), save())); // a reload keeps what has come through
+addEventListener("pagehide", save); // what has come through; the rest is read after a reload
 
 for (const exchange of conversation) {
-  if (exchange.problem || !exchange.reason) exchange.problem = { ...exchange.problem ?? LEFT, status: 0 }; // forget a 401
   const article = showQuestion(exchange);
-  showAnswer(article, exchange);
-  showEnd(article, exchange);
+  if (exchange.problem) exchange.problem.status = 0; // forget a 401
+  if (exchange.reason || exchange.problem) {
+    showAnswer(article, exchange);
+    showEnd(article, exchange);
+  } else write(article, exchange);
 }
 let height = 0;
 new ResizeObserver(() => {

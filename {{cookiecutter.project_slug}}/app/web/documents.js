@@ -1,36 +1,55 @@
 /** The documents panel: each document becomes a job. Its progress is shown while it runs, and then its result. */
-import { call, follow, problemOf } from "./api.js";
+import { attempt, call, follow, keep, LOST, newKey, problemOf, recall } from "./api.js";
 import { add, page, showProblem } from "./page.js";
+const documents = attempt(() => JSON.parse(recall("documents"))) ?? []; // { title, key, job }, without a job { text }
 
-async function index({ title, text, file }, headers, card) {
+/** A text is kept until the server has it, if there is room for it. */
+const save = () => keep("documents", JSON.stringify(documents.filter(({ text, job }) => text || job)
+  .map(({ title, key, job, text }) => job ? { title, key, job } : { title, key, text })));
+
+async function accept(it) {
+  it.text ??= await it.file.text();
+  save();
+  const sent = call("documents", { title: it.title, text: it.text }, { "Idempotency-Key": it.key });
+  it.job = (await (await sent).json()).id;
+  save();
+}
+
+async function index(it, card) {
   card.ariaBusy = "true"; // a screen reader hears of the end, not of every chunk
   card.replaceChildren();
-  add(card, "h2", "", title);
+  add(card, "h2", "", it.title);
   const bar = Object.assign(add(card, "progress"), { value: 0, ariaLabel: "Progress" });
-  const state = add(card, "p", "quiet", "sending");
+  const state = add(card, "p", "quiet", it.job ? "reading" : "sending");
   try {
-    const { id } = await (await call("documents", { title, text: await file?.text() ?? text }, headers)).json();
-    await follow(await call(`jobs/${id}/events`), { status: ({ state: word, progress }) =>
-      [bar.value, state.textContent] = [progress.fraction, [word, progress.message].filter(Boolean).join(": ")] });
-    const { ended_at, error, result } = await (await call(`jobs/${id}`)).json();
-    if (!ended_at) throw new TypeError("the server shut down before the job ended");
+    if (!it.job) await accept(it);
+    const ask = (signal) => call(`jobs/${it.job}/events`, null, { "Last-Event-ID": it.place, signal });
+    const status = ({ state: word, progress: { fraction, message } }) =>
+      [bar.value, state.textContent] = [fraction, [word, message].filter(Boolean).join(": ")];
+    await follow(ask, { status }, Object.assign(it, { place: 0 }), { lost: () => (state.textContent = LOST) });
+    const { error, result } = await (await call(`jobs/${it.job}`)).json();
     if (error) throw error;
     const terms = result?.top_terms.map(({ term, count }) => ` \u2068${term}\u2069 (${count})`); // in its own direction
     if (result) add(card, "p", "", `Chunks: ${result.chunks}, words: ${result.words}\nMost frequent:${terms}`);
   } catch (error) {
-    showProblem(card, problemOf(error), () => index({ title, text, file }, headers, card));
+    if (it.job && error.status === 404 && it.text) [it.job, error.retryable] = [null, true]; // a server without a queue
+    showProblem(card, problemOf(error), () => index(it, card));
   }
   card.ariaBusy = "false";
 }
 
+const show = (it) => index(it, add(page.jobs, "article", "card"));
 page.upload.onsubmit = () => {
-  const headers = { "Idempotency-Key": crypto.getRandomValues(new Uint32Array(4)).join("-") }; // a retry has the same
-  const [title, text, file] = [page.title.value, page.text.value, page.file.files[0]];
+  const file = page.file.files[0];
+  const text = file ? null : page.text.value;
+  const it = { title: page.title.value, text, file, key: newKey() }; // a retry has the same key
+  documents.push(it);
   page.upload.reset();
   page.text.disabled = false;
-  index({ title, text, file }, headers, add(page.jobs, "article", "card"));
+  show(it);
 };
 page.file.onchange = ({ target: { files: [file] } }) => {
   page.text.disabled = Boolean(file);
   page.title.value ||= file?.name.slice(0, 200) ?? "";
 };
+documents.forEach(show);
