@@ -1,5 +1,7 @@
 import asyncio
 import contextvars
+import gc
+import weakref
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -210,6 +212,19 @@ async def test_of_those_that_have_ended_the_oldest_make_room(answers_of: Any, mo
     with pytest.raises(NotFound):
         answers.get(old.id, "me")
     assert answers.get(running.id, "me") is running
+
+
+async def test_nothing_holds_what_is_forgotten_for_want_of_room(
+    answers_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answer_store, "MAX_BYTES", 1)
+    answer = answers_of("a").ask(QUESTION, "me", key="k")
+    await ended(answer)
+    await asyncio.sleep(SOON)
+    kept = weakref.ref(answer)
+    del answer
+    gc.collect()
+    assert kept() is None
 
 
 async def test_those_that_run_do_not(answers_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
