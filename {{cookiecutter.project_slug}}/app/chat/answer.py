@@ -16,6 +16,7 @@ from app.streams.source import Run
 
 WHOLE = {"end", "length", "refusal"}
 FIRST_READER_SECONDS = 1.0  # who asked has this time at least to begin to read
+ANSWER_BYTES = 6000  # about, without its question and its events
 
 
 class Answer:
@@ -42,6 +43,11 @@ class Answer:
     @property
     def running(self) -> bool:
         return not self.run.closed.done()
+
+    @property
+    def bytes(self) -> int:
+        """About how many bytes of memory it takes."""
+        return ANSWER_BYTES + self.log.bytes + (self.generation.question_bytes if self.running else 0)
 
     @property
     def reason(self) -> str | None:

@@ -206,12 +206,28 @@ async def test_of_those_that_have_ended_the_oldest_make_room(answers_of: Any, mo
     for answer in (old, young):
         await ended(answer)
     await asyncio.sleep(0)
-    monkeypatch.setattr(answer_store, "MAX_BYTES", young.log.bytes + 1)
+    monkeypatch.setattr(answer_store, "MAX_BYTES", young.bytes + 1)
     running = answers.ask(QUESTION, "me")
     assert answers.get(young.id, "me") is young
     with pytest.raises(NotFound):
         answers.get(old.id, "me")
     assert answers.get(running.id, "me") is running
+
+
+@pytest.mark.parametrize("stopped_at_once", [True, False])
+async def test_one_that_has_ended_holds_its_question_no_more(answers_of: Any, stopped_at_once: bool) -> None:
+    question = Message(role="user", content="x" * 100_000)
+    held = weakref.ref(question)
+    answers = answers_of("a")
+    answer = answers.ask([question], "me")
+    assert answer.bytes > 100_000
+    if stopped_at_once:
+        answer.stop()
+    await ended(answer)
+    answers._provider.asked.clear()
+    del question
+    gc.collect()
+    assert (held(), answer.bytes < 10_000) == (None, True)
 
 
 async def test_nothing_holds_what_is_forgotten_for_want_of_room(
@@ -231,7 +247,7 @@ async def test_those_that_run_do_not(answers_of: Any, monkeypatch: pytest.Monkey
     answers = answers_of("x" * 1000, 60.0)
     answer = answers.ask(QUESTION, "me")
     assert await answer.log.after(1, WAIT_SECONDS)
-    monkeypatch.setattr(answer_store, "MAX_BYTES", answer.log.bytes)
+    monkeypatch.setattr(answer_store, "MAX_BYTES", answer.bytes)
     with pytest.raises(Unavailable):
         answers.ask(QUESTION, "me")
     assert answer.running
