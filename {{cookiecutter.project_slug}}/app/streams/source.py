@@ -38,6 +38,11 @@ class Run:
         self._task.add_done_callback(self._close)
         self._look_at_the_time()
 
+    @property
+    def last(self) -> Event | None:
+        """The event that the log will end with, as soon as it is known: the source may have to close yet."""
+        return self._last[-1] if self._last else None
+
     def stop(self, *last: Event) -> None:
         """Closes the source. The log ends with `last`, unless the source has come to its end before."""
         if self._last is None and self._begun:
@@ -80,7 +85,8 @@ class Run:
         """Also when what was left behind has closed at last."""
         if self._timer:
             self._timer.cancel()
-        self._into.append(*(self._last or internal_error()))
+        self._last = self._last or internal_error()
+        self._into.append(*self._last)
         if not self.closed.done():
             self.closed.set_result(None)
 

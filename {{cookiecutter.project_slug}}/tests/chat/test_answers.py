@@ -172,6 +172,31 @@ async def test_one_that_has_failed_is(answers_of: Any, caplog: pytest.LogCapture
     assert answers.ask(QUESTION, "me", key="k") is another
 
 
+async def test_so_is_one_that_takes_too_long_and_is_stopped_while_its_model_closes(
+    settings: Settings, opened: list[Answers], shutdown: Shutdown
+) -> None:
+    closes = asyncio.Event()
+
+    class Slow(ScriptedProvider):
+        async def stream(self, messages):  # type: ignore[no-untyped-def]
+            try:
+                yield "a"
+                await asyncio.sleep(60)
+            finally:
+                await closes.wait()
+
+    brief = settings.model_copy(update={"model_timeout_seconds": SOON})
+    opened.append(answers := Answers(Slow(), brief, AnswerSettings(_env_file=None), shutdown))  # type: ignore[call-arg]
+    answer = answers.ask(QUESTION, "me", key="k")
+    await asyncio.sleep(3 * SOON)
+    assert answer.running
+    answer.stop()
+    another = answers.ask(QUESTION, "me", key="k")
+    closes.set()
+    await ended(answer)
+    assert (answer.reason, answer.stopped, another is not answer) == ("timeout", False, True)
+
+
 async def test_so_is_one_that_its_readers_have_left(answers_of: Any) -> None:
     answers = answers_of("a", 60.0, answer_grace_seconds=0)
     answer = answers.ask(QUESTION, "me", key="k")
