@@ -15,7 +15,7 @@ from types import FrameType
 from typing import Any
 
 from app.connections import Connections
-from app.contain import contained
+from app.contain import contained, leave_behind
 
 log = logging.getLogger(__name__)
 SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGBREAK") if hasattr(signal, name)]
@@ -64,6 +64,8 @@ class Shutdown:
             if not task.done():
                 task.cancel()
                 await asyncio.wait({task}, timeout=CLEANUP_SECONDS)
+            if not task.done():
+                leave_behind(task)
         if task.done():
             work.close()  # it may not have begun
         if not expired.done():

@@ -1,10 +1,41 @@
 import asyncio
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
 
 from app.shutdown import SIGNALS, Shutdown
+from tests.server import ROOT
+
+LEAVES_BEHIND = """
+import asyncio, contextlib
+from app import shutdown
+from app.streams import log, source
+
+shutdown.CLEANUP_SECONDS = source.CLEANUP_SECONDS = 0.02
+
+async def swallows():
+    while True:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+
+async def events():
+    await swallows()
+    yield
+
+async def main():
+    run = source.Run(events(), log.MemoryLog())
+    await asyncio.sleep(0.01)
+    await run.close()
+    print("left behind")
+    (going := shutdown.Shutdown(0)).begin()
+    await going.limit(swallows(), "work")
+    print("left behind")
+
+asyncio.run(main())
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -85,6 +116,12 @@ async def test_work_that_does_not_end_when_it_is_cancelled_is_left_behind(
     shutdown.begin()
     assert not await asyncio.wait_for(shutdown.limit(hangs(), "work that hangs"), 5)
     assert "work that hangs has not ended in 0.02 s: it is left behind" in caplog.text
+
+
+def test_a_process_does_not_wait_for_what_is_left_behind() -> None:
+    """As it ends, `asyncio.run` waits for each task."""
+    ended = subprocess.run([sys.executable, "-c", LEAVES_BEHIND], cwd=ROOT, capture_output=True, text=True, timeout=30)
+    assert ended.stdout == "left behind\nleft behind\n", ended.stderr
 
 
 async def test_what_work_raises_when_it_is_cancelled_is_raised() -> None:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import anyio
 
+from app.contain import leave_behind
 from app.logs import request_id
 from app.streams.events import Done, Error, Event, KeepAlive, StreamFault
 from app.streams.log import MemoryLog
@@ -79,6 +80,7 @@ class Run:
         if not self._task.done():
             log.error("a source of events has not closed in %g s: it is left behind", CLEANUP_SECONDS)
             self._task.cancel()  # it may have swallowed the first
+            leave_behind(self._task)
             self._close()
 
     def _close(self, _task: object = None) -> None:

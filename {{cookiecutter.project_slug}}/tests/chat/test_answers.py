@@ -186,7 +186,7 @@ async def test_so_is_one_that_takes_too_long_and_is_stopped_while_its_model_clos
                 await closes.wait()
 
     brief = settings.model_copy(update={"model_timeout_seconds": SOON})
-    opened.append(answers := Answers(Slow(), brief, AnswerSettings(_env_file=None), shutdown))  # type: ignore[call-arg]
+    opened.append(answers := Answers(Slow(), brief, AnswerSettings(_env_file=None), shutdown))
     answer = answers.ask(QUESTION, "me", key="k")
     await asyncio.sleep(3 * SOON)
     assert answer.running
