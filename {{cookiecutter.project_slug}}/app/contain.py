@@ -27,8 +27,8 @@ def was_cancelled(error: BaseException) -> bool:
 
 
 def leave_behind(task: asyncio.Task[Any]) -> None:
-    """For a task that has not ended though it was cancelled: at its end, `asyncio.run` would cancel it again and wait for
-    it without limit, and the process could never exit."""
+    """For a task that has not ended though it was cancelled. At its end, `asyncio.run` would cancel it again and wait
+    for it without limit, so the process could never exit."""
     _left_behind.add(task)  # asyncio complains of a task that nothing holds
     task.add_done_callback(_left_behind.discard)
     asyncio.tasks._unregister_task(task)  # in Python's docs, under "Extending"

@@ -78,6 +78,20 @@ async def test_a_signal_begins_the_drain_and_goes_on_to_the_handler_before() -> 
     assert seen == [signal.SIGTERM, signal.SIGTERM]
 
 
+async def test_a_second_sigint_ends_the_drain_time() -> None:
+    before = signal.signal(signal.SIGINT, lambda *_: None)
+    shutdown, ended = Shutdown(60), asyncio.Event()
+    try:
+        with shutdown.on_signals(), shutdown.at_limit(ended.set):
+            signal.raise_signal(signal.SIGINT)
+            await asyncio.sleep(0.01)
+            assert (shutdown.draining, shutdown.expired) == (True, False)
+            signal.raise_signal(signal.SIGINT)
+            await asyncio.wait_for(ended.wait(), 5)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_outside_the_main_thread_signals_are_left_alone() -> None:
     before = [signal.getsignal(number) for number in SIGNALS]
     inside: list[object] = []
