@@ -1,10 +1,12 @@
-"""What others have written may raise what is no Exception: `sys.exit()`, or a panic of a library in Rust."""
+"""What others have written may raise what is no Exception: `sys.exit()`, or a panic of a library in Rust. And it may
+never end."""
 
 import asyncio
 from collections.abc import Awaitable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
+_left_behind: set[asyncio.Task[Any]] = set()
 
 
 async def contained(work: Awaitable[T]) -> T:
@@ -22,3 +24,11 @@ def was_cancelled(error: BaseException) -> bool:
     """Whether somebody has cancelled the task that is running. Code may raise a CancelledError of its own, too."""
     task = asyncio.current_task()
     return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+
+
+def leave_behind(task: asyncio.Task[Any]) -> None:
+    """For a task that has not ended though it was cancelled. At its end, `asyncio.run` would cancel it again and wait
+    for it without limit, so the process could never exit."""
+    _left_behind.add(task)  # asyncio complains of a task that nothing holds
+    task.add_done_callback(_left_behind.discard)
+    asyncio.tasks._unregister_task(task)  # in Python's docs, under "Extending"

@@ -1,7 +1,8 @@
 """Learns of SIGTERM before the server waits for open requests, and ends what outlives the drain time.
 
 uvicorn tells an application of the shutdown only after the last response has ended. So one open stream would hold it
-for ever. The signal handlers of uvicorn are wrapped, not replaced: a second SIGINT still kills.
+for ever. The signal handlers of uvicorn are wrapped, not replaced: a second SIGINT still kills. It ends the
+drain time too, for what runs without a connection.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ from types import FrameType
 from typing import Any
 
 from app.connections import Connections
-from app.contain import contained
+from app.contain import contained, leave_behind
 
 log = logging.getLogger(__name__)
 SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGBREAK") if hasattr(signal, name)]
@@ -64,6 +65,8 @@ class Shutdown:
             if not task.done():
                 task.cancel()
                 await asyncio.wait({task}, timeout=CLEANUP_SECONDS)
+            if not task.done():
+                leave_behind(task)
         if task.done():
             work.close()  # it may not have begun
         if not expired.done():
@@ -84,6 +87,8 @@ class Shutdown:
             asyncio.get_running_loop().call_later(self.drain_seconds, self._expire)
 
     def _expire(self) -> None:
+        if self.expired:
+            return
         self.expired = True
         loop = asyncio.get_running_loop()
         loop.call_later(GRACE_SECONDS, self._cut)
@@ -107,7 +112,8 @@ class Shutdown:
         wrapped = {number: handler for number in SIGNALS if callable(handler := signal.getsignal(number))}
 
         def handle(number: int, frame: FrameType | None) -> None:
-            loop.call_soon_threadsafe(self.begin, context=context)
+            hurries = self.draining and number == signal.SIGINT
+            loop.call_soon_threadsafe(self._expire if hurries else self.begin, context=context)
             wrapped[signal.Signals(number)](number, frame)
 
         for number in wrapped:

@@ -1,10 +1,41 @@
 import asyncio
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
 
 from app.shutdown import SIGNALS, Shutdown
+from tests.server import ROOT
+
+LEAVES_BEHIND = """
+import asyncio, contextlib
+from app import shutdown
+from app.streams import log, source
+
+shutdown.CLEANUP_SECONDS = source.CLEANUP_SECONDS = 0.02
+
+async def swallows():
+    while True:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+
+async def events():
+    await swallows()
+    yield
+
+async def main():
+    run = source.Run(events(), log.MemoryLog())
+    await asyncio.sleep(0.01)
+    await run.close()
+    print("left behind")
+    (going := shutdown.Shutdown(0)).begin()
+    await going.limit(swallows(), "work")
+    print("left behind")
+
+asyncio.run(main())
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -47,6 +78,20 @@ async def test_a_signal_begins_the_drain_and_goes_on_to_the_handler_before() -> 
     assert seen == [signal.SIGTERM, signal.SIGTERM]
 
 
+async def test_a_second_sigint_ends_the_drain_time() -> None:
+    before = signal.signal(signal.SIGINT, lambda *_: None)
+    shutdown, ended = Shutdown(60), asyncio.Event()
+    try:
+        with shutdown.on_signals(), shutdown.at_limit(ended.set):
+            signal.raise_signal(signal.SIGINT)
+            await asyncio.sleep(0.01)
+            assert (shutdown.draining, shutdown.expired) == (True, False)
+            signal.raise_signal(signal.SIGINT)
+            await asyncio.wait_for(ended.wait(), 5)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_outside_the_main_thread_signals_are_left_alone() -> None:
     before = [signal.getsignal(number) for number in SIGNALS]
     inside: list[object] = []
@@ -85,6 +130,12 @@ async def test_work_that_does_not_end_when_it_is_cancelled_is_left_behind(
     shutdown.begin()
     assert not await asyncio.wait_for(shutdown.limit(hangs(), "work that hangs"), 5)
     assert "work that hangs has not ended in 0.02 s: it is left behind" in caplog.text
+
+
+def test_a_process_does_not_wait_for_what_is_left_behind() -> None:
+    """As it ends, `asyncio.run` waits for each task."""
+    ended = subprocess.run([sys.executable, "-c", LEAVES_BEHIND], cwd=ROOT, capture_output=True, text=True, timeout=30)
+    assert ended.stdout == "left behind\nleft behind\n", ended.stderr
 
 
 async def test_what_work_raises_when_it_is_cancelled_is_raised() -> None:

@@ -16,6 +16,7 @@ from app.streams.source import Run
 
 WHOLE = {"end", "length", "refusal"}
 FIRST_READER_SECONDS = 1.0  # who asked has this time at least to begin to read
+ANSWER_BYTES = 6000  # about, without its question and its events
 
 
 class Answer:
@@ -30,7 +31,7 @@ class Answer:
         self.log = MemoryLog()
         self.run = Run(generation.events(), self.log, generation.time_left)
         self.stopped = False  # by a caller, not by time or for want of readers
-        self._given_up = False
+        self.deletes = 0  # those of a chat: who waits for its end to ask anew may be meant
         self._request_id = request_id.get()
         self._grace = grace
         self._readers = 0
@@ -44,9 +45,14 @@ class Answer:
         return not self.run.closed.done()
 
     @property
+    def bytes(self) -> int:
+        """About how many bytes of memory it takes."""
+        return ANSWER_BYTES + self.log.bytes + (self.generation.question_bytes if self.running else 0)
+
+    @property
     def reason(self) -> str | None:
-        """Why it has ended, and None before."""
-        return self.log.end.reason if self.log.end else None
+        """Why it ends, as soon as that is known: its model may have to close yet. None before."""
+        return self.run.last.reason if isinstance(self.run.last, Done) else None
 
     @property
     def whole(self) -> bool:
@@ -56,7 +62,7 @@ class Answer:
     @property
     def can_be_joined(self) -> bool:
         """Whether it is the answer to a question that is asked again. One that failed, or is about to, is not."""
-        return self.stopped or (self.whole if self.log.end else not self._given_up)
+        return self.reason is None or self.whole or self.stopped
 
     @property
     def seconds_to_first_piece(self) -> float | None:
@@ -80,7 +86,7 @@ class Answer:
 
     def stop(self) -> None:
         """Ends it for all of its readers. They get what was made, and `done` for `cancelled`."""
-        if self.running:
+        if self.reason is None:
             self.stopped = True
             self.run.stop(Done("cancelled"))
 
@@ -89,14 +95,12 @@ class Answer:
         self._give_up("producer_lost", "The server was restarted before the answer was whole.", "error")
 
     def _left(self) -> None:
-        self._given_up = True
         self.run.stop(Done("cancelled"))
 
     def _too_long(self) -> None:
         self._give_up("model_timeout", "The answer took too long.", "timeout")
 
     def _give_up(self, code: str, message: str, reason: str) -> None:
-        self._given_up = True
         self.run.stop(Error(code, message, True, self._request_id), Done(reason))
 
     def _cancel_timers(self, _: object) -> None:

@@ -48,21 +48,22 @@ class AnswerStore:
         return list(self._running.values())
 
     def _bytes(self) -> int:
-        return self._ended_bytes + sum(answer.log.bytes for answer in self._running.values())
+        return self._ended_bytes + sum(answer.bytes for answer in self._running.values())
 
     def _end(self, answer: Answer) -> None:
         del self._running[answer.id]
         self._ended[answer.id] = answer
-        self._ended_bytes += answer.log.bytes
-        asyncio.get_running_loop().call_later(self._seconds, self._forget, answer)
+        self._ended_bytes += answer.bytes
+        # By its id: a timer would hold the answer, and what is forgotten for want of room would not be free.
+        asyncio.get_running_loop().call_later(self._seconds, self._forget, answer.id)
         self._forget_the_oldest()
 
     def _forget_the_oldest(self) -> None:
         while self._bytes() >= MAX_BYTES and self._ended:
-            self._forget(next(iter(self._ended.values())))
+            self._forget(next(iter(self._ended)))
 
-    def _forget(self, answer: Answer) -> None:
-        if self._ended.pop(answer.id, None):
-            self._ended_bytes -= answer.log.bytes
+    def _forget(self, answer_id: str) -> None:
+        if answer := self._ended.pop(answer_id, None):
+            self._ended_bytes -= answer.bytes
             if self._named.get(answer.name) is answer:
                 del self._named[answer.name]

@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from secrets import token_hex
+from sys import getsizeof
 from time import monotonic
 
 from app.chat.providers.base import Finish, Message, ModelError, Provider
@@ -14,11 +15,13 @@ from app.streams.events import Done, Error, Event, Status, StreamFault, Token
 
 log = logging.getLogger(__name__)
 END = Finish()  # for a model that doesn't say how it finished
+MESSAGE_BYTES = 500  # about, besides its text
 
 
 class Generation:
     """Asks the model once. When its events have ended, `reason` says how it ended, and `usage` what it took.
 
+    `question_bytes` is about what the messages take, for as long as the model runs.
     `text` is what has been made so far, also of an answer that was stopped or has failed. `started` is when its events
     were first asked for. `first_piece` is when the model's first piece came. Both are in seconds of `time.monotonic`,
     and None until then.
@@ -34,7 +37,8 @@ class Generation:
         self.first_piece: float | None = None
         self._texts: list[str] = []
         self._provider = provider
-        self._messages = messages
+        self._messages: Sequence[Message] = messages
+        self.question_bytes = sum(MESSAGE_BYTES + getsizeof(message.content) for message in messages)
         self._seconds = seconds
         self._chars_left = max_chars
         self._asked: float | None = None  # when its next piece was asked for
@@ -52,12 +56,16 @@ class Generation:
         self.reason = "timeout"
         raise StreamFault(self._error("model_timeout", "The model took too long to answer."), self.reason)
 
-    async def events(self) -> AsyncGenerator[Event, None]:
+    def events(self) -> AsyncGenerator[Event, None]:
         """Yields `status`, a `token` for each piece, and `done`. Raises StreamFault if the model fails."""
+        messages, self._messages = self._messages, ()  # a chat's whole history: it is gone when the events have ended
+        return self._events(messages)
+
+    async def _events(self, messages: Sequence[Message]) -> AsyncGenerator[Event, None]:
         self.started = monotonic()
         yield Status("thinking", self.id)
         answered = False
-        async with aclosing(self._provider.stream(self._messages)) as pieces:
+        async with aclosing(self._provider.stream(messages)) as pieces:
             while True:
                 self._asked = monotonic()
                 try:

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import to_json
 
-from app.contain import contained
+from app.contain import contained, leave_behind
 from app.errors import NotFound
 from app.jobs import tasks  # noqa: F401 - they register themselves
 from app.jobs.definition import TASKS, JobContext, limits
@@ -107,6 +107,7 @@ class Attempt:
             body.cancel()
             await asyncio.wait({body, renewing}, timeout=CLEANUP_SECONDS)
             if not body.done():
+                leave_behind(body)
                 log.error(
                     "job %s was stopped and has not ended %g s later: it is left behind", self._job.id, CLEANUP_SECONDS
                 )

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import anyio
 
+from app.contain import leave_behind
 from app.logs import request_id
 from app.streams.events import Done, Error, Event, KeepAlive, StreamFault
 from app.streams.log import MemoryLog
@@ -37,6 +38,11 @@ class Run:
         self._task = asyncio.create_task(self._fill())
         self._task.add_done_callback(self._close)
         self._look_at_the_time()
+
+    @property
+    def last(self) -> Event | None:
+        """The event that the log will end with, as soon as it is known: the source may have to close yet."""
+        return self._last[-1] if self._last else None
 
     def stop(self, *last: Event) -> None:
         """Closes the source. The log ends with `last`, unless the source has come to its end before."""
@@ -74,13 +80,15 @@ class Run:
         if not self._task.done():
             log.error("a source of events has not closed in %g s: it is left behind", CLEANUP_SECONDS)
             self._task.cancel()  # it may have swallowed the first
+            leave_behind(self._task)
             self._close()
 
     def _close(self, _task: object = None) -> None:
         """Also when what was left behind has closed at last."""
         if self._timer:
             self._timer.cancel()
-        self._into.append(*(self._last or internal_error()))
+        self._last = self._last or internal_error()
+        self._into.append(*self._last)
         if not self.closed.done():
             self.closed.set_result(None)
 

@@ -1,5 +1,7 @@
 import asyncio
 import contextvars
+import gc
+import weakref
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -170,6 +172,31 @@ async def test_one_that_has_failed_is(answers_of: Any, caplog: pytest.LogCapture
     assert answers.ask(QUESTION, "me", key="k") is another
 
 
+async def test_so_is_one_that_takes_too_long_and_is_stopped_while_its_model_closes(
+    settings: Settings, opened: list[Answers], shutdown: Shutdown
+) -> None:
+    closes = asyncio.Event()
+
+    class Slow(ScriptedProvider):
+        async def stream(self, messages):  # type: ignore[no-untyped-def]
+            try:
+                yield "a"
+                await asyncio.sleep(60)
+            finally:
+                await closes.wait()
+
+    brief = settings.model_copy(update={"model_timeout_seconds": SOON})
+    opened.append(answers := Answers(Slow(), brief, AnswerSettings(_env_file=None), shutdown))
+    answer = answers.ask(QUESTION, "me", key="k")
+    await asyncio.sleep(3 * SOON)
+    assert answer.running
+    answer.stop()
+    another = answers.ask(QUESTION, "me", key="k")
+    closes.set()
+    await ended(answer)
+    assert (answer.reason, answer.stopped, another is not answer) == ("timeout", False, True)
+
+
 async def test_so_is_one_that_its_readers_have_left(answers_of: Any) -> None:
     answers = answers_of("a", 60.0, answer_grace_seconds=0)
     answer = answers.ask(QUESTION, "me", key="k")
@@ -204,7 +231,7 @@ async def test_of_those_that_have_ended_the_oldest_make_room(answers_of: Any, mo
     for answer in (old, young):
         await ended(answer)
     await asyncio.sleep(0)
-    monkeypatch.setattr(answer_store, "MAX_BYTES", young.log.bytes + 1)
+    monkeypatch.setattr(answer_store, "MAX_BYTES", young.bytes + 1)
     running = answers.ask(QUESTION, "me")
     assert answers.get(young.id, "me") is young
     with pytest.raises(NotFound):
@@ -212,11 +239,40 @@ async def test_of_those_that_have_ended_the_oldest_make_room(answers_of: Any, mo
     assert answers.get(running.id, "me") is running
 
 
+@pytest.mark.parametrize("stopped_at_once", [True, False])
+async def test_one_that_has_ended_holds_its_question_no_more(answers_of: Any, stopped_at_once: bool) -> None:
+    question = Message(role="user", content="x" * 100_000)
+    held = weakref.ref(question)
+    answers = answers_of("a")
+    answer = answers.ask([question], "me")
+    assert answer.bytes > 100_000
+    if stopped_at_once:
+        answer.stop()
+    await ended(answer)
+    answers._provider.asked.clear()
+    del question
+    gc.collect()
+    assert (held(), answer.bytes < 10_000) == (None, True)
+
+
+async def test_nothing_holds_what_is_forgotten_for_want_of_room(
+    answers_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answer_store, "MAX_BYTES", 1)
+    answer = answers_of("a").ask(QUESTION, "me", key="k")
+    await ended(answer)
+    await asyncio.sleep(SOON)
+    kept = weakref.ref(answer)
+    del answer
+    gc.collect()
+    assert kept() is None
+
+
 async def test_those_that_run_do_not(answers_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = answers_of("x" * 1000, 60.0)
     answer = answers.ask(QUESTION, "me")
     assert await answer.log.after(1, WAIT_SECONDS)
-    monkeypatch.setattr(answer_store, "MAX_BYTES", answer.log.bytes)
+    monkeypatch.setattr(answer_store, "MAX_BYTES", answer.bytes)
     with pytest.raises(Unavailable):
         answers.ask(QUESTION, "me")
     assert answer.running
