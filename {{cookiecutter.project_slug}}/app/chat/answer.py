@@ -31,7 +31,6 @@ class Answer:
         self.log = MemoryLog()
         self.run = Run(generation.events(), self.log, generation.time_left)
         self.stopped = False  # by a caller, not by time or for want of readers
-        self.deletes = 0  # those of a chat: who waits for its end to ask anew may be meant
         self._request_id = request_id.get()
         self._grace = grace
         self._readers = 0

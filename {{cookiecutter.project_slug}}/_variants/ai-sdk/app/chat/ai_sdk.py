@@ -42,12 +42,7 @@ async def _answer(chat: UIChat, answers: Answers, caller: str) -> Answer:
         if known.fingerprint == chat.fingerprint and known.can_be_joined and not known.stopped:
             return known
         known.stop()
-        deletes = known.deletes
         await asyncio.wait({known.run.closed})  # the page would write both answers into one message
-        if known.deletes > deletes:  # meanwhile the page has stopped this one too
-            answer = answers.start(chat.for_the_model(), caller, fingerprint=chat.fingerprint)
-            answer.stop()
-            return answer
     if known and known.fingerprint == chat.fingerprint and known.whole and chat.ends_in(known.id):
         return known
     return answers.start(chat.for_the_model(), caller, name=name, fingerprint=chat.fingerprint)
@@ -68,7 +63,6 @@ async def stop_ui_chat(chat_id: str, answers: AnswersDep, caller: CallerDep) -> 
     """Stops the chat's answer, if one runs. All who read it keep what was made."""
     if answer := answers.named(_name(caller, chat_id)):
         answer.stop()
-        answer.deletes += 1
     return Response(status_code=202)
 
 

@@ -10,7 +10,6 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from app.chat.ai_sdk import stop_ui_chat
 from app.chat.answer import Answer
 from app.chat.providers.base import Message, Provider
 from app.chat.room import chat
@@ -213,34 +212,6 @@ async def test_of_two_that_come_at_once_one_is_answered(settings: Settings) -> N
             assert two.finished
         assert page.state["answers"]._store.running() == [page.answer]
         page.answer.stop()
-
-
-async def test_delete_stops_a_message_too_that_waits_for_the_answer_before_it(settings: Settings) -> None:
-    closes = asyncio.Event()
-
-    class Slow(ScriptedProvider):
-        async def stream(self, messages):  # type: ignore[no-untyped-def]
-            try:
-                async for piece in super().stream(messages):
-                    yield piece
-            finally:
-                await closes.wait()
-
-    provider = Slow("a", 60.0)
-    async with page_of(settings, provider) as page, page.post() as one:
-        await until(one, '"a"')
-
-        async def ask_more() -> Any:
-            async with page.post(said("Ho", id="m-2")) as two:
-                return await two.rest()
-
-        asking = asyncio.create_task(ask_more())
-        while page.answer.reason is None:
-            await asyncio.sleep(0)
-        await stop_ui_chat("c-1", page.state["answers"], "anonymous")
-        closes.set()
-        assert await asking == ""
-        assert len(provider.asked) == 1
 
 
 async def test_a_message_does_not_join_an_answer_that_was_stopped(settings: Settings) -> None:
