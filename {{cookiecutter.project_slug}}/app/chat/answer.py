@@ -15,7 +15,7 @@ from app.streams.log import MemoryLog
 from app.streams.source import Run
 
 WHOLE = {"end", "length", "refusal"}
-FIRST_READER_SECONDS = 1.0  # who asked has this time at least to begin to read
+FIRST_READER_SECONDS = 1.0  # who asked, or has found it, has this time at least to begin to read
 ANSWER_BYTES = 6000  # about, without its question and its events
 
 
@@ -67,6 +67,12 @@ class Answer:
     def seconds_to_first_piece(self) -> float | None:
         started, first = self.generation.started, self.generation.first_piece
         return None if started is None or first is None else first - started
+
+    def expect_reader(self) -> None:
+        """For whoever has just found it: it is not stopped before that one begins to read."""
+        if not self._readers and self.running:
+            self._leave.cancel()
+            self._leave = asyncio.get_running_loop().call_later(max(self._grace, FIRST_READER_SECONDS), self._left)
 
     @contextmanager
     def reading(self) -> Iterator[None]:

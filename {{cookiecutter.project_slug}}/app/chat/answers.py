@@ -32,8 +32,8 @@ class Answers:
         self._recording: set[asyncio.Task[None]] = set()
 
     def ask(self, messages: Sequence[Message], caller: str, *, key: str | None = None) -> Answer:
-        """Two with the same `key` are one answer: while it runs, and if it is whole or a caller has stopped it. After
-        any other end, the second is asked anew.
+        """Two of one caller with the same `key` are one answer as long as it is kept: while it runs, and if it is whole
+        or a caller has stopped it. After any other end, the second is asked anew. The last message is the question.
 
         Raises Conflict if the key came with another question, and Unavailable as `start` does.
         """
@@ -44,6 +44,7 @@ class Answers:
             if known.fingerprint != fingerprint_of(messages):
                 raise Conflict("this Idempotency-Key came with another question")
             if known.can_be_joined:
+                known.expect_reader()
                 return known
             log.info("asked again, since the answer has failed", extra={"stream": known.id, "reason": known.reason})
         return self.start(messages, caller, name=name)
@@ -94,7 +95,7 @@ class Answers:
             answer.lose()
 
     async def close(self) -> None:
-        """Returns when all answers have ended and are recorded."""
+        """Waits until all answers have ended and are recorded. It ends none: `lose_all` does."""
         while waits := {*(answer.run.closed for answer in self._store.running()), *self._recording}:
             await asyncio.wait(waits)
 

@@ -11,7 +11,7 @@ from time import monotonic
 from app.chat.providers.base import Finish, Message, ModelError, Provider
 from app.contain import contained
 from app.logs import request_id
-from app.streams.events import Done, Error, Event, Status, StreamFault, Token
+from app.streams.events import Done, Error, Event, KeepAlive, Status, StreamFault, Token
 
 log = logging.getLogger(__name__)
 END = Finish()  # for a model that doesn't say how it finished
@@ -19,12 +19,11 @@ MESSAGE_BYTES = 500  # about, besides its text
 
 
 class Generation:
-    """Asks the model once. When its events have ended, `reason` says how it ended, and `usage` what it took.
+    """Asks the model once. When its events have ended, `reason` says how the model ended, and `usage` what it took.
 
-    `question_bytes` is about what the messages take, for as long as the model runs.
-    `text` is what has been made so far, also of an answer that was stopped or has failed. `started` is when its events
-    were first asked for. `first_piece` is when the model's first piece came. Both are in seconds of `time.monotonic`,
-    and None until then.
+    `question_bytes` is about what the messages take while the model runs. `text` is what has been made so far, also of
+    an answer that was stopped or has failed. `started` is when its events were first asked for, and `first_piece` when
+    the first piece came that is not empty: in seconds of `time.monotonic`, and None until then.
     """
 
     def __init__(self, provider: Provider, messages: Sequence[Message], *, seconds: float, max_chars: int) -> None:
@@ -72,8 +71,8 @@ class Generation:
                     piece = await contained(anext(pieces, END))
                     if not isinstance(piece, str | Finish | Event):
                         raise TypeError(f"a provider yields str, Event or Finish, not {type(piece).__name__}")
-                    if isinstance(piece, Done | Error):
-                        raise TypeError("a provider ends with a Finish or an exception, not with an event")
+                    if isinstance(piece, Done | Error | KeepAlive):
+                        raise TypeError(f"a provider yields no {type(piece).__name__}: see `Provider.stream`")
                     if piece is END and not answered:
                         raise ValueError("the model has ended without a word")
                 except Exception as error:
@@ -83,7 +82,8 @@ class Generation:
                     self.reason, self.usage = piece.reason, piece.usage
                     yield Done(self.reason)  # before the model is closed: however that goes, the answer is whole
                     return
-                self.first_piece = self.first_piece or monotonic()
+                if piece:  # an empty one shows nothing to a reader
+                    self.first_piece = self.first_piece or monotonic()
                 if isinstance(piece, Event):
                     yield piece
                 elif not piece:

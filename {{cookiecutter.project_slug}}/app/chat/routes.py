@@ -86,12 +86,16 @@ async def read_answer(
     if answer.log.end and place == len(answer.log):
         return Response(status_code=204)  # a browser's EventSource does not come back then
     if place > len(answer.log):  # no event of this answer
+        # Of an answer that has ended, its `done` ends the reader. Of one that runs, the reader gets all.
         place = len(answer.log) - 1 if answer.log.end else 0
     return AnswerStream(answer, after=place)
 
 
 @router.delete("/chat/stream/{stream_id}", status_code=202)
 async def stop_answer(stream_id: str, answers: AnswersDep, caller: CallerDep) -> Response:
-    """Stops the answer for all of its readers. They get what was made, and `done` with the reason `cancelled`."""
+    """Stops the answer for all of its readers. They get what was made, and `done` with the reason `cancelled`.
+
+    One that has ended stays as it is.
+    """
     answers.get(stream_id, caller).stop()
     return Response(status_code=202)

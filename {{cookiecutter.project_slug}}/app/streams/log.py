@@ -13,8 +13,8 @@ BATCH_EVENTS = 256  # so that a reader who is far behind does not hold up the ot
 @runtime_checkable
 class Log(Protocol):
     async def after(self, place: int, seconds: float) -> Sequence[Event] | None:
-        """Waits for events behind the first `place`, and returns all that are there. Returns an empty sequence if none
-        has come for `seconds`, and None behind the end."""
+        """Returns events behind the first `place`, in order: all that are there, or so many at a time. If there are
+        none it waits, and returns an empty sequence after `seconds`. Returns None behind the end."""
 
 
 class MemoryLog:

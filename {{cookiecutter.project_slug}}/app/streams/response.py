@@ -45,8 +45,8 @@ class EventStream(Response):
         time_left: TimeLeft | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        """Sends the events of a log but the first `after`, or those of an iterator. The stream closes an iterator when
-        it ends, or when `time_left` raises. An `encoder` that has a state is for one stream.
+        """Sends the events of a log but the first `after`, or all those of an iterator. The stream closes an iterator
+        when it ends, or when `time_left` raises. An `encoder` that has a state is for one stream.
 
         The application's lifespan puts what this needs into the request's state: Shutdown and StreamLimits.
         """

@@ -33,7 +33,7 @@ class Run:
         self._into = into
         self._time_left = time_left
         self._last: Last | None = None  # the end of the log, as soon as it is known
-        self._begun = False
+        self._begun = False  # a task that is cancelled before it begins runs nothing, so the source would not close
         self._timer: asyncio.TimerHandle | None = None
         self._task = asyncio.create_task(self._fill())
         self._task.add_done_callback(self._close)
@@ -45,7 +45,7 @@ class Run:
         return self._last[-1] if self._last else None
 
     def stop(self, *last: Event) -> None:
-        """Closes the source. The log ends with `last`, unless the source has come to its end before."""
+        """Closes the source. The log ends with `last`, which ends in a `Done`, unless its end was known before."""
         if self._last is None and self._begun:
             self._task.cancel()
         self._end_with(last)
@@ -84,7 +84,7 @@ class Run:
             self._close()
 
     def _close(self, _task: object = None) -> None:
-        """Also when what was left behind has closed at last."""
+        """Called again when a source that was left behind closes at last. That changes nothing."""
         if self._timer:
             self._timer.cancel()
         self._last = self._last or internal_error()

@@ -288,6 +288,17 @@ async def test_one_that_the_process_takes_along_is_lost(answers_of: Any) -> None
     assert (vars(error)["code"], vars(error)["retryable"], vars(done)["reason"]) == ("producer_lost", True, "error")
 
 
+async def test_who_asks_again_in_time_is_waited_for(answers_of: Any) -> None:
+    """The time without readers is over between the question and the moment when its answer is read."""
+    answers = answers_of("a", 60.0, answer_grace_seconds=SOON)
+    answer = answers.ask(QUESTION, "me", key="k")
+    with answer.reading():
+        pass
+    assert answers.ask(QUESTION, "me", key="k") is answer
+    await asyncio.sleep(3 * SOON)
+    assert answer.running
+
+
 async def test_none_begins_when_nobody_would_end_it_any_more(answers_of: Any, shutdown: Shutdown) -> None:
     answers = answers_of("a")
     shutdown.expired = True

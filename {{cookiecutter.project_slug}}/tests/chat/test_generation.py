@@ -2,13 +2,14 @@ import asyncio
 import logging
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
+from time import monotonic
 
 import pytest
 
 from app.chat.generation import Generation
 from app.chat.providers.base import Finish, Message, ModelError
 from app.logs import request_id
-from app.streams.events import Done, Error, Event, Status, StreamFault, Token
+from app.streams.events import Done, Error, Event, KeepAlive, Status, StreamFault, Token
 from app.streams.log import MemoryLog
 from app.streams.source import Run
 from tests.providers import ScriptedProvider
@@ -196,10 +197,11 @@ async def test_an_event_of_the_providers_own_is_passed_on_as_it_is() -> None:
     assert await events_of("a", Searched("tea"), "b") == [Token("a"), Searched("tea"), Token("b"), Done("end")]
 
 
-@pytest.mark.parametrize("end", [Done("end"), Error("model_error", "", True, "r")])
-async def test_a_provider_may_not_end_the_stream_by_an_event(end: Event) -> None:
-    with pytest.raises(StreamFault):
-        await events_of("a", end)
+@pytest.mark.parametrize("event", [Done("end"), Error("model_error", "", True, "r"), KeepAlive()])
+async def test_a_provider_may_not_yield_what_is_not_its_own_to_say(event: Event) -> None:
+    with pytest.raises(StreamFault) as raised:
+        await events_of("a", event)
+    assert raised.value.error.code == "model_error"
 
 
 async def test_an_answer_knows_when_it_began_and_when_its_first_piece_came() -> None:
@@ -209,6 +211,16 @@ async def test_an_answer_knows_when_it_began_and_when_its_first_piece_came() -> 
     assert generation.started is not None
     assert generation.first_piece is not None
     assert generation.first_piece > generation.started
+
+
+async def test_a_sign_of_life_is_no_first_piece() -> None:
+    generation = generation_of("", 0.01, "a")
+    async with aclosing(generation.events()) as events:
+        await anext(events)
+        began = monotonic()
+        await anext(events)
+    assert generation.first_piece is not None
+    assert generation.first_piece - began >= 0.01
 
 
 async def test_an_answer_without_a_piece_has_no_time_of_its_first() -> None:

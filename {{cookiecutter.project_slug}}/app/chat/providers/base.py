@@ -57,7 +57,7 @@ class Provider(Protocol):
         model's service fails.
 
         An empty piece says that the model is at work, perhaps thinking: the time limit of its silence begins anew. An
-        Event of the provider's own is passed on as it is. It may be of any kind except `Error` and `Done`.
+        Event of the provider's own is passed on as it is. It may be of any kind except `Error`, `Done` and `KeepAlive`.
 
         The generator is closed when the answer is stopped, or nobody has read it for too long. What it holds open
         belongs in a `with` or a `finally`. It outlives the request that asked: it opens what it needs itself, and uses
