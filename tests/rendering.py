@@ -149,7 +149,7 @@ class Project:
         return (self.path / path).read_text("utf-8")
 
     def run(
-        self, *command: str, env: Mapping[str, str] | None = None, check: bool = True, seconds: float = 300
+        self, *command: str, env: Mapping[str, str] | None = None, check: bool = True, seconds: float = 900
     ) -> subprocess.CompletedProcess[str]:
         """Run a command in the project; with `check`, fail with what it printed when it fails."""
         done = run(*command, cwd=self.path, env=env, seconds=seconds)
@@ -198,7 +198,7 @@ def _is_of(compiled: Path, source: Path) -> bool:
 
 
 def run(
-    *command: str, cwd: Path, env: Mapping[str, str] | None = None, typed: str = "", seconds: float = 300
+    *command: str, cwd: Path, env: Mapping[str, str] | None = None, typed: str = "", seconds: float = 900
 ) -> subprocess.CompletedProcess[str]:
     env = environment(env)
     program = shutil.which(command[0], path=env["PATH"]) or command[0]
