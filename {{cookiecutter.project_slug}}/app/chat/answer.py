@@ -34,9 +34,8 @@ class Answer:
         self._request_id = request_id.get()
         self._grace = grace
         self._readers = 0
-        loop = asyncio.get_running_loop()
-        self._leave = loop.call_later(max(grace, FIRST_READER_SECONDS), self._left)
-        self._longest = loop.call_later(longest, self._too_long)
+        self._leave = self._leave_after(max(grace, FIRST_READER_SECONDS))
+        self._longest = asyncio.get_running_loop().call_later(longest, self._too_long)
         self.run.closed.add_done_callback(self._cancel_timers)
 
     @property
@@ -72,7 +71,7 @@ class Answer:
         """For whoever has just found it: it is not stopped before that one begins to read."""
         if not self._readers and self.running:
             self._leave.cancel()
-            self._leave = asyncio.get_running_loop().call_later(max(self._grace, FIRST_READER_SECONDS), self._left)
+            self._leave = self._leave_after(max(self._grace, FIRST_READER_SECONDS))
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -85,7 +84,7 @@ class Answer:
             self._readers -= 1
             if not self._readers and self.running:
                 if self._grace:
-                    self._leave = asyncio.get_running_loop().call_later(self._grace, self._left)
+                    self._leave = self._leave_after(self._grace)
                 else:
                     self._left()
 
@@ -98,6 +97,9 @@ class Answer:
     def lose(self) -> None:
         """Ends it because this process ends. Its log never says `shutdown`, for that tells a reader to come back."""
         self._give_up("producer_lost", "The server was restarted before the answer was whole.", "error")
+
+    def _leave_after(self, seconds: float) -> asyncio.TimerHandle:
+        return asyncio.get_running_loop().call_later(seconds, self._left)
 
     def _left(self) -> None:
         self.run.stop(Done("cancelled"))

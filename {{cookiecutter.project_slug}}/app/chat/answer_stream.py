@@ -17,6 +17,7 @@ class AnswerStream(EventStream):
     ) -> None:
         super().__init__(answer.log, encoder, after=after, headers={"X-Stream-ID": answer.id, **(headers or {})})
         self.answer = answer
+        answer.expect_reader()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self.answer.reading():

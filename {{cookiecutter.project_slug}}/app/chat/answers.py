@@ -44,7 +44,6 @@ class Answers:
             if known.fingerprint != fingerprint_of(messages):
                 raise Conflict("this Idempotency-Key came with another question")
             if known.can_be_joined:
-                known.expect_reader()
                 return known
             log.info("asked again, since the answer has failed", extra={"stream": known.id, "reason": known.reason})
         return self.start(messages, caller, name=name)

@@ -9,6 +9,7 @@ import pytest
 
 from app.chat import answer_store
 from app.chat.answer import Answer
+from app.chat.answer_stream import AnswerStream
 from app.chat.answers import Answers
 from app.chat.providers.base import Finish, Message
 from app.chat.settings import AnswerSettings
@@ -288,13 +289,13 @@ async def test_one_that_the_process_takes_along_is_lost(answers_of: Any) -> None
     assert (vars(error)["code"], vars(error)["retryable"], vars(done)["reason"]) == ("producer_lost", True, "error")
 
 
-async def test_who_asks_again_in_time_is_waited_for(answers_of: Any) -> None:
-    """The time without readers is over between the question and the moment when its answer is read."""
+async def test_who_comes_back_in_time_is_waited_for(answers_of: Any) -> None:
+    """The time without readers is over between the request and the moment when the answer is read."""
     answers = answers_of("a", 60.0, answer_grace_seconds=SOON)
     answer = answers.ask(QUESTION, "me", key="k")
     with answer.reading():
         pass
-    assert answers.ask(QUESTION, "me", key="k") is answer
+    assert AnswerStream(answers.ask(QUESTION, "me", key="k")).answer is answer
     await asyncio.sleep(3 * SOON)
     assert answer.running
 
