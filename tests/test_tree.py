@@ -13,8 +13,8 @@ COMMON = {
     "": "ARCHITECTURE.md Dockerfile Makefile Procfile README.md compose.yaml pyproject.toml",
     "./": ".dockerignore .env.example .gitattributes .gitignore",
     ".github/workflows/": "ci.yml",
-    "app/": "__init__.py application.py background.py connections.py contain.py dependencies.py error_handlers.py "
-    "errors.py feedback.py health.py logs.py main.py middleware.py page.py settings.py shutdown.py",
+    "app/": "__init__.py application.py background.py connections.py contain.py dependencies.py digest.py "
+    "error_handlers.py errors.py feedback.py health.py logs.py main.py middleware.py page.py settings.py shutdown.py",
     "app/chat/": "__init__.py answer.py answer_store.py answer_stream.py answers.py dependencies.py front_ends.py "
     "generation.py room.py routes.py settings.py usage.py",
     "app/chat/providers/": "__init__.py base.py echo.py settings.py",

@@ -1,11 +1,8 @@
 """Asks the model, and keeps what it answers for those who read it. ARCHITECTURE.md says who can end an answer."""
 
 import asyncio
-import hashlib
-import json
 import logging
 from collections.abc import Hashable, Sequence
-from typing import Any
 
 from app.background import Background
 from app.chat.answer import Answer
@@ -14,6 +11,7 @@ from app.chat.generation import Generation
 from app.chat.providers.base import Message, Provider
 from app.chat.settings import AnswerSettings
 from app.chat.usage import record_usage
+from app.digest import digest
 from app.errors import Conflict, Unavailable
 from app.settings import Settings
 from app.shutdown import Shutdown
@@ -105,5 +103,4 @@ class Answers:
 
 
 def fingerprint_of(messages: Sequence[Message]) -> str:
-    parts: list[Any] = [message.model_dump() for message in messages]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return digest(*(message.model_dump() for message in messages))

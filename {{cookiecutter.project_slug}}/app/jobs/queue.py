@@ -4,7 +4,6 @@ Accepting a job only writes its record. The relay hands it to the backend, so th
 """
 
 import asyncio
-import hashlib
 import json
 import time
 from collections.abc import AsyncIterator, Callable
@@ -15,6 +14,7 @@ from uuid import uuid4
 
 from pydantic import ValidationError
 
+from app.digest import digest
 from app.errors import Conflict, Unavailable
 from app.jobs.definition import P, Task
 from app.jobs.events import JobLog, resume
@@ -46,10 +46,10 @@ class JobQueue:
             raise ValueError("due: a datetime with a time zone is needed")
         text, now = _text(task, payload), self._clock()
         job = Job(
-            id=_digest(caller, task.name, key)[:32] if key else uuid4().hex,
+            id=digest(caller, task.name, key)[:32] if key else uuid4().hex,
             task=task.name,
             # Without what the next version may add as a default: the same request is the same job to both.
-            fingerprint=_digest(payload.model_dump(mode="json", exclude_defaults=True)),
+            fingerprint=digest(payload.model_dump(mode="json", exclude_defaults=True)),
             request_id=request_id.get(),
             caller=caller,
             created_at=now,
@@ -130,7 +130,3 @@ def _text(task: Task[P, Any], payload: P) -> str:
     if not same:
         raise ValueError(f"the payload of {task.name} is not the same any more once it has been JSON")
     return text
-
-
-def _digest(*parts: Any) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -1,12 +1,11 @@
 """What `useChat` sends to `POST /api/chat`, as far as it matters here. All else is ignored."""
 
-import hashlib
-import json
 from typing import Literal
 
 from pydantic import BaseModel, Field, field_validator
 
 from app.chat.providers.base import Message, Text
+from app.digest import digest
 
 
 class Part(BaseModel):
@@ -52,7 +51,7 @@ class UIChat(BaseModel):
     def fingerprint(self) -> str:
         """Of the question: the id of the user's last message, and its text, for an edit keeps the id."""
         asked = [[each.id, each.text] for each in self.messages if each.role == "user"][-1:]
-        return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
+        return digest(*asked)
 
     def ends_in(self, answer_id: str) -> bool:
         """Whether the page shows a part of this answer, and asks for the rest."""
