@@ -11,9 +11,9 @@ class Consumer(consumer.Consumer):
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """Celery closes what is left of a lost connection, and connects again.
 
-        It closes it twice. While the broker is away, kombu 5.7 may give up the first time halfway, and the second time
-        it may raise AttributeError if a message was not acknowledged yet, as in kombu's issue 582. Celery expects
-        nothing but errors of connections there, and would end the worker. Nothing is lost here: Celery has let go of the
+        It closes it twice. While the broker is away, kombu 5.7 may give up the first time halfway. The second time it
+        may raise AttributeError if a message was not acknowledged yet, as in kombu's issue 582. Celery expects nothing
+        but errors of connections there, and would end the worker. Nothing is lost here: Celery has let go of the
         connection before, and the relay repeats the message.
         """
         try:
