@@ -12,6 +12,7 @@ from fastapi import FastAPI, Request
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.connections import processes
 from app.settings import Settings
 from app.shutdown import Shutdown
 
@@ -28,6 +29,9 @@ class App(FastAPI):
 
     shutdown: Shutdown
     """The one of the lifespan that runs now. Before the first lifespan there is none."""
+
+    processes = 1
+    """How many the server runs, as far as it says. What this one has in its memory is unknown to the others."""
 
     def __init__(self, settings: Settings, *, outside: Sequence[Middleware], **options: Any) -> None:
         super().__init__(**options)
@@ -46,6 +50,8 @@ class App(FastAPI):
             if not hasattr(self, "shutdown"):
                 raise RuntimeError("the lifespan has not begun: in a test, use `with TestClient(app) as client`")
             self.shutdown.connections.note(scope, send)
+        elif scope["type"] == "lifespan":
+            self.processes = processes(receive)
         await super().__call__(scope, receive, send)
 
 

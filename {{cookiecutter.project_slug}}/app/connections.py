@@ -9,6 +9,9 @@ an object, of which we use:
   stops, with or without a signal. uvicorn waits until that set is empty, and counts it for `--limit-concurrency`.
 
 Under another server, or inside of something that wraps `send`, none of it works, and the log says so once.
+
+ASGI does not say either how many processes the server runs. The `receive` of uvicorn's lifespan is a method of an
+object, of which we use `config`: its `workers`, or those of gunicorn's worker, whose method `callback_notify` is.
 """
 
 import logging
@@ -18,7 +21,7 @@ from contextlib import suppress
 from typing import Any
 from weakref import WeakSet
 
-from starlette.types import Scope, Send
+from starlette.types import Receive, Scope, Send
 
 log = logging.getLogger(__name__)
 UNSENT_BYTES = 64 * 1024
@@ -63,6 +66,14 @@ class Connections:
             # In this order: asyncio's transport for TLS has no buffer any more once it is closing.
             if sends or transport.is_closing() or transport.get_write_buffer_size():
                 transport.abort()
+
+
+def processes(receive: Receive) -> int:
+    """How many processes the server runs, by the `receive` of a lifespan. 1 if it does not say."""
+    config: Any = getattr(getattr(receive, "__self__", None), "config", None)
+    of_gunicorn: Any = getattr(getattr(config, "callback_notify", None), "__self__", None)
+    workers = getattr(getattr(of_gunicorn, "cfg", config), "workers", 1)
+    return workers if isinstance(workers, int) else 1
 
 
 def _limit_unsent(transport: Any) -> None:

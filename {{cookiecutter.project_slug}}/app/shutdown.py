@@ -87,11 +87,11 @@ class Shutdown:
             asyncio.get_running_loop().call_later(self.drain_seconds, self._expire)
 
     def _expire(self) -> None:
-        if self.expired:
-            return
-        self.expired = True
+        """Also called when somebody hurries, and then again: whoever has put its end off ends now."""
         loop = asyncio.get_running_loop()
-        loop.call_later(GRACE_SECONDS, self._cut)
+        if not self.expired:
+            self.expired = True
+            loop.call_later(GRACE_SECONDS, self._cut)
         for end in self._endings.values():
             loop.call_soon(end)  # each by itself: one that raises spoils no other
 

@@ -5,10 +5,12 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
+from app.chat.answer_store import AnswerSettings
 from app.chat.providers.base import Provider
 from app.chat.room import chat
 from app.main import create_app
 from app.settings import EnvSettings, Settings
+from tests.chat.backing import *  # noqa: F403 - its fixtures, wherever answers are kept
 from tests.providers import ScriptedProvider
 from tests.server import Serve, Server, serving
 
@@ -39,9 +41,9 @@ def provider() -> ScriptedProvider:
 
 
 @pytest.fixture(scope="session")
-def build() -> Callable[[Settings, Provider], FastAPI]:
+def build(answer_settings: Callable[..., AnswerSettings]) -> Callable[[Settings, Provider], FastAPI]:
     """The application with one room, the chat."""
-    return lambda settings, provider: create_app(settings, [chat(provider)])
+    return lambda settings, provider: create_app(settings, [chat(provider, answer_settings())])
 
 
 @pytest.fixture
@@ -53,8 +55,8 @@ def client(
 
 
 @pytest.fixture(scope="session")
-def server_env() -> dict[str, str]:
-    return {"MODEL_PROVIDER": "echo"}
+def server_env(store_env: dict[str, str]) -> dict[str, str]:
+    return {"MODEL_PROVIDER": "echo"} | store_env
 
 
 @pytest.fixture

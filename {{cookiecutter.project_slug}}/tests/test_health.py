@@ -27,6 +27,6 @@ def test_ready_shows_what_a_room_needs_and_is_503_only_where_that_is_asked_for(c
     response = client.get("/ready")
     assert (response.status_code, response.json()) == (
         200,
-        {"status": "degraded", "checks": {"store": "degraded: away"}},
+        {"status": "degraded", "checks": {"answers": "ok", "store": "degraded: away"}},
     )
     assert client.get("/ready", params={"strict": 1}).status_code == 503

@@ -1,51 +1,95 @@
 """Where answers are kept: in the memory of this process."""
 
 import asyncio
-from collections.abc import Hashable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import ClassVar
+
+from pydantic import Field
 
 from app.chat.answer import Answer
+from app.chat.known_answer import Asked, KnownAnswer, Name
 from app.errors import NotFound, Unavailable
+from app.settings import EnvSettings
 
 MAX_BYTES = 256 * 1024 * 1024
 
 
-class AnswerStore:
-    """Keeps answers while they run and for some time after, by id and by the names that callers have for them."""
+class AnswerSettings(EnvSettings):
+    """How long answers live, and how many there may be."""
 
-    def __init__(self, most: int, seconds: float) -> None:
-        """At `most` so many run at once. One that has ended is kept for so many `seconds`, or until room is needed."""
-        self._most = most
-        self._seconds = seconds
+    answer_grace_seconds: float = Field(30, ge=0)
+    answer_retention_seconds: float = Field(600, ge=0)
+    answer_max_seconds: float = Field(600, gt=0)
+    max_answers: int = Field(1000, gt=0)
+
+
+class AnswerStore:
+    """Keeps answers while they run and for some time after, by id and by the names that callers have for them. One that
+    has ended is kept until its time is over, or until room is needed."""
+
+    of_one_process: ClassVar = True  # another process does not find its answers
+
+    def __init__(self, settings: AnswerSettings) -> None:
+        self._settings = settings
         self._running: dict[str, Answer] = {}
         self._ended: dict[str, Answer] = {}  # those that ended first come first
         self._ended_bytes = 0
-        self._named: dict[Hashable, Answer] = {}
+        self._named: dict[Name, Answer] = {}
 
-    def make_room(self) -> None:
-        """For one more. Raises Unavailable if there is none."""
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, settings: AnswerSettings) -> AsyncIterator["AnswerStore"]:
+        yield cls(settings)
+
+    async def find_or_reserve(
+        self, asked: Asked, joins: Callable[[KnownAnswer], Awaitable[bool]]
+    ) -> KnownAnswer | None:
+        """Gives the answer of that name, if there is one and `joins` says that it will do. Else gives None. Then there
+        is room for the new one: `add` it before anything is awaited.
+
+        Raises Unavailable if there is no room.
+        """
+        while asked.name and (known := self._named.get(asked.name)):
+            if await joins(known):
+                return known
+            if self._named.get(asked.name) is known:  # else somebody was faster
+                break
         self._forget_the_oldest()
-        if len(self._running) >= self._most or self._bytes() >= MAX_BYTES:
+        if self._is_full():
             raise Unavailable("too many answers at once")
+        return None
 
-    def add(self, answer: Answer, name: Hashable = None) -> None:
+    def add(self, answer: Answer) -> None:
         self._running[answer.id] = answer
-        if name is not None:
-            answer.name = name
-            self._named[name] = answer
+        if answer.asked.name:
+            self._named[answer.asked.name] = answer
         answer.run.closed.add_done_callback(lambda _: self._end(answer))
 
-    def get(self, answer_id: str, caller: str) -> Answer:
+    async def get(self, answer_id: str, caller: str) -> KnownAnswer:
         """Raises NotFound if it is not known, not known any more, or another caller's."""
         answer = self._running.get(answer_id) or self._ended.get(answer_id)
-        if answer is None or answer.caller != caller:
+        if answer is None or answer.asked.caller != caller:
             raise NotFound("no such answer")
         return answer
 
-    def named(self, name: Hashable) -> Answer | None:
+    async def named(self, name: Name) -> KnownAnswer | None:
         return self._named.get(name)
 
     def running(self) -> list[Answer]:
         return list(self._running.values())
+
+    def drain(self) -> None:
+        """For the end of the drain time: what still runs is lost."""
+        for answer in self.running():
+            answer.lose()
+
+    def check(self) -> str:
+        """`ok`, or `degraded: ` and why."""
+        return "degraded: too many answers at once" if self._is_full() else "ok"
+
+    def _is_full(self) -> bool:
+        return len(self._running) >= self._settings.max_answers or self._bytes() >= MAX_BYTES
 
     def _bytes(self) -> int:
         return self._ended_bytes + sum(answer.bytes for answer in self._running.values())
@@ -55,7 +99,7 @@ class AnswerStore:
         self._ended[answer.id] = answer
         self._ended_bytes += answer.bytes
         # By its id: a timer would hold the answer, and what is forgotten for want of room would not be free.
-        asyncio.get_running_loop().call_later(self._seconds, self._forget, answer.id)
+        asyncio.get_running_loop().call_later(self._settings.answer_retention_seconds, self._forget, answer.id)
         self._forget_the_oldest()
 
     def _forget_the_oldest(self) -> None:
@@ -65,5 +109,5 @@ class AnswerStore:
     def _forget(self, answer_id: str) -> None:
         if answer := self._ended.pop(answer_id, None):
             self._ended_bytes -= answer.bytes
-            if self._named.get(answer.name) is answer:
-                del self._named[answer.name]
+            if (name := answer.asked.name) and self._named.get(name) is answer:
+                del self._named[name]

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from starlette.types import Receive, Scope, Send
 
-from app.chat.answer import Answer
+from app.chat.known_answer import KnownAnswer
 from app.streams.events import Encoder, encode
 from app.streams.response import EventStream
 
@@ -13,7 +13,12 @@ class AnswerStream(EventStream):
     """An EventStream of an answer's log. While it lasts, the answer has a reader."""
 
     def __init__(
-        self, answer: Answer, encoder: Encoder = encode, *, after: int = 0, headers: Mapping[str, str] | None = None
+        self,
+        answer: KnownAnswer,
+        encoder: Encoder = encode,
+        *,
+        after: int = 0,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(answer.log, encoder, after=after, headers={"X-Stream-ID": answer.id, **(headers or {})})
         self.answer = answer

@@ -2,14 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import Hashable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from app.background import Background
 from app.chat.answer import Answer
-from app.chat.answer_store import AnswerStore
+from app.chat.answer_store import AnswerSettings, AnswerStore
 from app.chat.generation import Generation
+from app.chat.known_answer import Asked, KnownAnswer, Name
 from app.chat.providers.base import Message, Provider
-from app.chat.settings import AnswerSettings
 from app.chat.usage import record_usage
 from app.digest import digest
 from app.errors import Conflict, Unavailable
@@ -20,8 +20,10 @@ log = logging.getLogger(__name__)
 
 
 class Answers:
-    def __init__(self, provider: Provider, settings: Settings, times: AnswerSettings, shutdown: Shutdown) -> None:
-        self._store = AnswerStore(times.max_answers, times.answer_retention_seconds)
+    def __init__(
+        self, store: AnswerStore, provider: Provider, settings: Settings, times: AnswerSettings, shutdown: Shutdown
+    ) -> None:
+        self._store = store
         self._provider = provider
         self._settings = settings
         self._times = times
@@ -29,72 +31,92 @@ class Answers:
         self._background = Background(shutdown)
         self._recording: set[asyncio.Task[None]] = set()
 
-    def ask(self, messages: Sequence[Message], caller: str, *, key: str | None = None) -> Answer:
+    async def ask(self, messages: Sequence[Message], caller: str, *, key: str | None = None) -> KnownAnswer:
         """Two of one caller with the same `key` are one answer as long as it is kept: while it runs, and if it is whole
         or a caller has stopped it. After any other end, the second is asked anew. The last message is the question.
 
         Raises Conflict if the key came with another question, and Unavailable as `start` does.
         """
         if key is None:
-            return self.start(messages, caller)
-        name = ("key", caller, key)
-        if known := self._store.named(name):
-            if known.fingerprint != fingerprint_of(messages):
-                raise Conflict("this Idempotency-Key came with another question")
-            if known.can_be_joined:
-                return known
-            log.info("asked again, since the answer has failed", extra={"stream": known.id, "reason": known.reason})
-        return self.start(messages, caller, name=name)
+            return await self.start(messages, caller)
+        fingerprint = fingerprint_of(messages)
 
-    def start(
+        async def joins(known: KnownAnswer) -> bool:
+            if known.asked.fingerprint != fingerprint:
+                raise Conflict("this Idempotency-Key came with another question")
+            if not known.can_be_joined:
+                log.info("asked again, since the answer has failed", extra={"stream": known.id, "reason": known.reason})
+            return known.can_be_joined
+
+        return await self.find_or_start(messages, caller, ("key", caller, key), fingerprint, joins)
+
+    async def find_or_start(
         self,
         messages: Sequence[Message],
         caller: str,
-        *,
-        name: Hashable = None,
-        fingerprint: str | None = None,
-        grace: float | None = None,
-    ) -> Answer:
-        """Asks the model. The answer can be found by its `name`. `fingerprint` is that of the question, by default of
-        all messages. `grace` is in seconds, by default that of the settings.
+        name: Name,
+        fingerprint: str,
+        joins: Callable[[KnownAnswer], Awaitable[bool]],
+    ) -> KnownAnswer:
+        """Gives the last answer of that name, if it is still known and `joins` says that it will do. Else asks the
+        model, and the name is the new answer's. `fingerprint` is that of the question.
+
+        Raises Unavailable as `start` does.
+        """
+        generation = self._generation(messages)
+        asked = Asked(generation.id, caller, fingerprint, name)
+        known = await self._store.find_or_reserve(asked, joins)
+        return known or self._run(generation, asked, self._times.answer_grace_seconds)
+
+    async def start(self, messages: Sequence[Message], caller: str, *, grace: float | None = None) -> Answer:
+        """Asks the model. `grace` is in seconds, by default that of the settings.
 
         Raises Unavailable if too many answers run, or the drain time is over.
         """
-        if self._shutdown.expired:  # nobody would end it any more
-            raise Unavailable("the server is going down")
-        self._store.make_room()
-        # If an answer failed before its first word, a client's history has it as blank text. Models refuse that.
-        *before, last = messages
-        spoken = [*(message for message in before if message.content.strip()), last]
-        seconds, max_chars = self._settings.model_timeout_seconds, self._settings.max_answer_chars
-        answer = Answer(
-            Generation(self._provider, spoken, seconds=seconds, max_chars=max_chars),
-            caller,
-            fingerprint=fingerprint or fingerprint_of(messages),
-            grace=self._times.answer_grace_seconds if grace is None else grace,
-            longest=self._times.answer_max_seconds,
-        )
-        self._store.add(answer, name)
-        answer.run.closed.add_done_callback(lambda _: self._record(answer))
-        return answer
+        generation = self._generation(messages)
+        asked = Asked(generation.id, caller, fingerprint_of(messages))
+        await self._store.find_or_reserve(asked, _never)
+        return self._run(generation, asked, self._times.answer_grace_seconds if grace is None else grace)
 
-    def get(self, answer_id: str, caller: str) -> Answer:
+    async def get(self, answer_id: str, caller: str) -> KnownAnswer:
         """Raises NotFound if it is not known, not known any more, or another caller's."""
-        return self._store.get(answer_id, caller)
+        return await self._store.get(answer_id, caller)
 
-    def named(self, name: Hashable) -> Answer | None:
-        """The last answer that was started with this name, if it is still known. A name begins with its kind and the
-        caller, for it is the caller's own."""
-        return self._store.named(name)
+    async def named(self, name: Name) -> KnownAnswer | None:
+        """The last answer that was started with this name, if it is still known."""
+        return await self._store.named(name)
+
+    def check(self) -> str:
+        """Whether answers can be kept: `ok`, or `degraded: ` and why."""
+        return self._store.check()
+
+    def drain(self) -> None:
+        """For the end of the drain time, and for whoever can't wait then."""
+        self._store.drain()
 
     def lose_all(self) -> None:
         for answer in self._store.running():
             answer.lose()
 
     async def close(self) -> None:
-        """Waits until all answers have ended and are recorded. It ends none: `lose_all` does."""
+        """Waits until all answers have ended and are recorded. It ends none: `drain` and `lose_all` do."""
         while waits := {*(answer.run.closed for answer in self._store.running()), *self._recording}:
             await asyncio.wait(waits)
+
+    def _generation(self, messages: Sequence[Message]) -> Generation:
+        # If an answer failed before its first word, a client's history has it as blank text. Models refuse that.
+        *before, last = messages
+        spoken = [*(message for message in before if message.content.strip()), last]
+        seconds, max_chars = self._settings.model_timeout_seconds, self._settings.max_answer_chars
+        return Generation(self._provider, spoken, seconds=seconds, max_chars=max_chars)
+
+    def _run(self, generation: Generation, asked: Asked, grace: float) -> Answer:
+        if self._shutdown.expired:  # nobody would end it any more
+            raise Unavailable("the server is going down")
+        answer = Answer(generation, asked, grace=grace, longest=self._times.answer_max_seconds)
+        self._store.add(answer)
+        answer.run.closed.add_done_callback(lambda _: self._record(answer))
+        return answer
 
     def _record(self, answer: Answer) -> None:
         recording = asyncio.create_task(self._background.run(record_usage, answer))
@@ -104,3 +126,7 @@ class Answers:
 
 def fingerprint_of(messages: Sequence[Message]) -> str:
     return digest(*(message.model_dump() for message in messages))
+
+
+async def _never(known: KnownAnswer) -> bool:
+    return False

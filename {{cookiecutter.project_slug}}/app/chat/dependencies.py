@@ -23,6 +23,11 @@ def _answers(request: Request) -> Answers:
     return cast(State, request.state)["answers"]
 
 
+async def checks(request: Request) -> dict[str, str]:
+    """Whether the place where answers are kept is `ok`, or why it is not. Never raises."""
+    return {"answers": _answers(request).check()}
+
+
 ProviderDep = Annotated[Provider, Depends(_provider)]
 AnswersDep = Annotated[Answers, Depends(_answers)]
 """How a route asks the model. An answer outlives its request: give it nothing that ends with the request, such as what

@@ -1,5 +1,6 @@
 """The chat, as a room of the application: the model that answers, and the routes that ask it."""
 
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import partial
@@ -8,12 +9,14 @@ from fastapi import APIRouter
 
 from app.application import App, Room
 from app.chat import front_ends
+from app.chat.answer_store import AnswerSettings, AnswerStore
 from app.chat.answers import Answers
-from app.chat.dependencies import State
+from app.chat.dependencies import State, checks
 from app.chat.providers import open_provider
 from app.chat.providers.base import Provider
 from app.chat.providers.settings import ProviderSettings
-from app.chat.settings import AnswerSettings
+
+log = logging.getLogger(__name__)
 
 
 def chat(provider: Provider | None = None, times: AnswerSettings | None = None) -> Room:
@@ -24,9 +27,15 @@ def chat(provider: Provider | None = None, times: AnswerSettings | None = None) 
 
     @asynccontextmanager
     async def lifespan(app: App) -> AsyncIterator[State]:
-        async with open_model() as model:
-            answers = Answers(model, app.settings, times, app.shutdown)
-            with app.shutdown.at_limit(answers.lose_all):
+        if app.processes > 1 and AnswerStore.of_one_process:
+            log.warning(
+                "%d processes serve, and each keeps its answers in its own memory: most of those who come back to an"
+                " answer won't find it. README, section 'To come back to an answer'",
+                app.processes,
+            )
+        async with open_model() as model, AnswerStore.open(times) as store:
+            answers = Answers(store, model, app.settings, times, app.shutdown)
+            with app.shutdown.at_limit(answers.drain):
                 try:
                     yield State(provider=model, answers=answers)
                 finally:
@@ -36,6 +45,7 @@ def chat(provider: Provider | None = None, times: AnswerSettings | None = None) 
 
     def join(app: App) -> None:
         app.include_router(APIRouter(lifespan=lifespan))
+        app.checks.append(checks)
         front_ends.install(app)
 
     return join

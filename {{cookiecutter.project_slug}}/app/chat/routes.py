@@ -65,7 +65,7 @@ async def chat(
     The answer goes on for a while when its readers leave. Two requests with the same `Idempotency-Key` are one answer.
     """
     messages = [*ask.history, Message(role="user", content=ask.question)]
-    answer = answers.ask(messages, caller, key=idempotency_key)
+    answer = await answers.ask(messages, caller, key=idempotency_key)
     return AnswerStream(answer, headers={"Location": f"/chat/stream/{answer.id}"})
 
 
@@ -81,13 +81,12 @@ async def read_answer(
 
     204 says that there is no more.
     """
-    answer = answers.get(stream_id, caller)
+    answer = await answers.get(stream_id, caller)
     place = after if last_event_id is None else last_event_id
     if answer.log.end and place == len(answer.log):
         return Response(status_code=204)  # a browser's EventSource does not come back then
-    if place > len(answer.log):  # no event of this answer
-        # Of an answer that has ended, its `done` ends the reader. Of one that runs, the reader gets all.
-        place = len(answer.log) - 1 if answer.log.end else 0
+    if answer.log.end and place > len(answer.log):  # what it has read there is lost, and the end is elsewhere
+        place = answer.log.end_place
     return AnswerStream(answer, after=place)
 
 
@@ -97,5 +96,6 @@ async def stop_answer(stream_id: str, answers: AnswersDep, caller: CallerDep) ->
 
     One that has ended stays as it is.
     """
-    answers.get(stream_id, caller).stop()
+    answer = await answers.get(stream_id, caller)
+    await answer.stop()
     return Response(status_code=202)

@@ -13,6 +13,8 @@ log = logging.getLogger("app.usage")
 async def record_usage(answer: Answer) -> None:
     generation = answer.generation
     fields: dict[str, object] = {"stream": answer.id, "model": generation.model, "reason": answer.reason}
+    if answer.error_code:
+        fields["error"] = answer.error_code
     if (first := answer.seconds_to_first_piece) is not None:
         fields["first_piece_seconds"] = f"{first:.3f}"
     log.info("usage", extra={**fields, **generation.usage})

@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
-from app.streams.events import Done, Event, Token
+from app.logs import request_id
+from app.streams.events import Done, Error, Event, StreamFault, Token
 
 AHEAD_BYTES = 64 * 1024
 BATCH_EVENTS = 256  # so that a reader who is far behind does not hold up the others
@@ -14,7 +15,10 @@ BATCH_EVENTS = 256  # so that a reader who is far behind does not hold up the ot
 class Log(Protocol):
     async def after(self, place: int, seconds: float) -> Sequence[Event] | None:
         """Returns events behind the first `place`, in order: all that are there, or so many at a time. If there are
-        none it waits, and returns an empty sequence after `seconds`. Returns None behind the end."""
+        none it waits, and returns an empty sequence after `seconds`. Returns None behind the end.
+
+        Raises StreamFault if these are not the events that the reader was reading: it must come back for the others.
+        """
 
 
 class MemoryLog:
@@ -29,6 +33,7 @@ class MemoryLog:
         self.bytes = 0
         self._readers: set[asyncio.Future[None]] = set()
         self._room: asyncio.Future[None] | None = None
+        self._cut = False
 
     def __len__(self) -> int:
         return self._gone + len(self._events)
@@ -49,8 +54,22 @@ class MemoryLog:
                 self.bytes += size(event)
                 self._events.append(event)
                 self.end = event if isinstance(event, Done) else None
-        while self._readers:
-            _wake(self._readers.pop())
+        self._wake_readers()
+
+    def cut(self) -> None:
+        """Sends its readers away: this turned out not to be the log of what they read, and they can come back to it."""
+        self._cut = True
+        self._wake_readers()
+
+    @property
+    def end_place(self) -> int:
+        """The place before its last events: an `error` if there is one, and `done`."""
+        return len(self) - (2 if isinstance(self._events[-2:][0], Error) else 1)
+
+    def behind(self, place: int) -> Sequence[Event]:
+        """The events behind the first `place` that are there, or BATCH_EVENTS of them."""
+        start = place - self._gone
+        return self._events[start : start + BATCH_EVENTS]
 
     async def after(self, place: int, seconds: float) -> Sequence[Event] | None:
         if self._one_reader:
@@ -59,18 +78,29 @@ class MemoryLog:
             self._gone = place
             if self._room:
                 _wake(self._room)
-        start = place - self._gone
-        if start >= len(self._events) and not self.end:
-            loop = asyncio.get_running_loop()
+        if place >= len(self) and not self.end:
+            await self._wait(place, seconds)
+        if self._cut or (self.end and place > len(self)):
+            raise StreamFault(Error("server_shutdown", "The answer is elsewhere.", True, request_id.get()), "shutdown")
+        ready = self.behind(place)
+        return ready if ready or not self.end else None
+
+    async def _wait(self, place: int, seconds: float) -> None:
+        """For an event behind `place`, for the end, or for so long."""
+        loop = asyncio.get_running_loop()
+        over = loop.time() + seconds
+        while place >= len(self) and not (self.end or self._cut) and (left := over - loop.time()) > 0:
             self._readers.add(reader := loop.create_future())
-            silence = loop.call_later(seconds, _wake, reader)
+            silence = loop.call_later(left, _wake, reader)
             try:
                 await reader
             finally:
                 silence.cancel()
                 self._readers.discard(reader)
-        ready = self._events[start : start + BATCH_EVENTS]
-        return ready if ready or not self.end else None
+
+    def _wake_readers(self) -> None:
+        while self._readers:
+            _wake(self._readers.pop())
 
 
 def size(event: Event) -> int:

@@ -15,7 +15,7 @@ from app.contain import contained
 from app.logs import request_id
 from app.shutdown import Shutdown
 from app.streams.client import Client
-from app.streams.events import Done, Encoder, Error, Event, KeepAlive, encode
+from app.streams.events import Done, Encoder, Error, Event, KeepAlive, StreamFault, encode
 from app.streams.heartbeat import with_heartbeat
 from app.streams.log import Log
 from app.streams.source import Last, TimeLeft, internal_error
@@ -92,6 +92,8 @@ class EventStream(Response):
                 if shutdown.expired:
                     going = Error("server_shutdown", "The server is restarting.", True, request_id.get())
                     last = going, Done("shutdown")
+            except StreamFault as fault:
+                last = fault.error, Done(fault.reason)
             except Exception as failure:
                 # Where sending fails, the client may have left.
                 if not (client.sending and (client.left or isinstance(failure, OSError))):

@@ -40,9 +40,9 @@ class Run:
         self._look_at_the_time()
 
     @property
-    def last(self) -> Event | None:
-        """The event that the log will end with, as soon as it is known: the source may have to close yet."""
-        return self._last[-1] if self._last else None
+    def last(self) -> Last | None:
+        """What the log will end with, as soon as it is known: the source may have to close yet."""
+        return self._last
 
     def stop(self, *last: Event) -> None:
         """Closes the source. The log ends with `last`, which ends in a `Done`, unless its end was known before."""

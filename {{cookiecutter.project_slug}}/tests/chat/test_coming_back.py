@@ -1,17 +1,17 @@
 """Readers that come, leave and come back: whatever the model does, what each has read is the log, without a gap."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from app.chat.answer import Answer
+from app.chat.answer_store import AnswerSettings, AnswerStore
 from app.chat.answer_stream import AnswerStream
 from app.chat.answers import Answers
+from app.chat.known_answer import KnownAnswer
 from app.chat.providers.base import Finish, Message, ModelError
-from app.chat.settings import AnswerSettings
 from app.settings import Settings
 from app.shutdown import Shutdown
 from app.streams.events import Event
@@ -57,7 +57,7 @@ async def turns(number: int) -> None:
         await asyncio.sleep(0)
 
 
-async def read(answer: Answer, place: int, visits: Sequence[Visit]) -> list[Received]:
+async def read(answer: KnownAnswer, place: int, visits: Sequence[Visit]) -> list[Received]:
     """What one reader has got, who begins at a place. After its last visit it stays to the end."""
     got: list[Received] = []
     for wait, leaves in [*visits, (0, None)]:
@@ -87,27 +87,33 @@ async def read(answer: Answer, place: int, visits: Sequence[Visit]) -> list[Rece
     lost=st.none() | st.integers(0, 12),
 )
 async def test_each_has_read_the_log(
-    steps: list[str], readers: list[tuple[int, list[Visit]]], stopped: int | None, lost: int | None
+    steps: list[str],
+    readers: list[tuple[int, list[Visit]]],
+    stopped: int | None,
+    lost: int | None,
+    answer_settings: Callable[..., AnswerSettings],
 ) -> None:
-    settings, times = Settings(_env_file=None), AnswerSettings(_env_file=None)
-    answers = Answers(Model(steps), settings, times, Shutdown(1))
+    settings, times = Settings(_env_file=None), answer_settings()
     others = asyncio.all_tasks()
-    answer = answers.ask([Message(role="user", content="?")], "me")
+    async with AnswerStore.open(times) as store:
+        answers = Answers(store, Model(steps), settings, times, Shutdown(1))
+        answer = await answers.ask([Message(role="user", content="?")], "me")
 
-    async def ends(end: object, after: int | None) -> None:
-        if after is not None and callable(end):
+        async def stop(after: int) -> None:
             await turns(after)
-            end()
+            await answer.stop()
 
-    got = await asyncio.wait_for(
-        asyncio.gather(
+        async def lose(after: int) -> None:
+            await turns(after)
+            answers.lose_all()
+
+        reading = asyncio.gather(
             *(read(answer, place, visits) for place, visits in readers),
-            ends(answer.stop, stopped),
-            ends(answers.lose_all, lost),
-        ),
-        10,
-    )
-    await answers.close()
+        )
+        ends = [stop(stopped)] if stopped is not None else []
+        ends += [lose(lost)] if lost is not None else []
+        got, *_ = await asyncio.wait_for(asyncio.gather(reading, *ends), 10)
+        await answers.close()
     await turns(2)
     assert asyncio.all_tasks() <= others
 
@@ -116,8 +122,10 @@ async def test_each_has_read_the_log(
         events += batch
     assert [event.name for event in events].count("done") == 1
     assert events[-1].name == "done"
-    for (place, _), received in zip(readers, got, strict=False):
-        assert received is not None
+    for (place, _), received in zip(readers, got, strict=True):
+        if place > len(events):  # it is told to come back, for what it has read is not there
+            assert [(event.name, event.id) for event in received] == [("error", None), ("done", None)]
+            continue
         expected = events[place:]
         assert [event.id for event in received] == [str(place + number) for number in range(1, len(expected) + 1)]
         assert [(event.name, event.data) for event in received] == [(event.name, vars(event)) for event in expected]

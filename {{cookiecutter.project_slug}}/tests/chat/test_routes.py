@@ -201,7 +201,7 @@ async def test_an_answer_outlives_its_request_and_what_that_has_opened(
 
     @app.post("/ask", dependencies=[Depends(opens)])
     async def ask(answers: AnswersDep, caller: CallerDep) -> AnswerStream:
-        return AnswerStream(answers.ask([Message(role="user", content="?")], caller))
+        return AnswerStream(await answers.ask([Message(role="user", content="?")], caller))
 
     async with app.router.lifespan_context(app) as state:
         assert state is not None

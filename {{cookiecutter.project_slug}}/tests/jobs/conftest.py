@@ -3,6 +3,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from fastapi import FastAPI
 
+from app.chat.answer_store import AnswerSettings
 from app.chat.providers.base import Provider
 from app.chat.room import chat
 from app.jobs import room
@@ -16,14 +17,16 @@ from tests.server import Server, serving
 
 
 @pytest.fixture(scope="session")
-def build(job_settings: JobSettings) -> Callable[[Settings, Provider], FastAPI]:
+def build(
+    job_settings: JobSettings, answer_settings: Callable[..., AnswerSettings]
+) -> Callable[[Settings, Provider], FastAPI]:
     """The application with its jobs."""
-    return lambda settings, provider: create_app(settings, [chat(provider), room.jobs(job_settings)])
+    return lambda settings, provider: create_app(settings, [chat(provider, answer_settings()), room.jobs(job_settings)])
 
 
 @pytest.fixture(scope="session")
-def server_env(jobs_env: dict[str, str]) -> dict[str, str]:
-    return {"MODEL_PROVIDER": "echo"} | jobs_env
+def server_env(store_env: dict[str, str], jobs_env: dict[str, str]) -> dict[str, str]:
+    return {"MODEL_PROVIDER": "echo"} | store_env | jobs_env
 
 
 @pytest.fixture(scope="session")

@@ -74,8 +74,9 @@ def main() -> str | None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: asked.append(number))
     settings = {**dotenv_values(ROOT / os.environ.get("ENV_FILE", ".env")), **os.environ}
-    # A short drain: a reload and a Ctrl-C should not wait for an open stream.
+    # A short drain: a reload and a Ctrl-C should not wait for an open stream, nor for an answer.
     env = {**os.environ, "DRAIN_SECONDS": settings.get("DRAIN_SECONDS") or "0.5"}
+    env["ANSWER_DRAIN_SECONDS"] = settings.get("ANSWER_DRAIN_SECONDS") or "0"
     port = settings.get("PORT") or "8000"
     valkey: Children = {}
     children: Children = {}

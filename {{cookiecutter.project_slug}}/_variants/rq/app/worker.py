@@ -19,11 +19,11 @@ from rq.serializers import JSONSerializer
 from rq.worker import BaseWorker
 
 from app import logs
-from app.jobs.connection import ANSWER_SECONDS
 from app.jobs.runner import run
 from app.jobs.settings import JobSettings
 from app.jobs.store import Store
 from app.jobs.workers import WORKER_TTL_SECONDS, live_workers, rq_queue
+from app.redis_client import ANSWER_SECONDS
 from app.settings import Settings
 
 log = logging.getLogger(__name__)

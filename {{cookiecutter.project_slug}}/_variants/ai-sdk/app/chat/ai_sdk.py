@@ -6,14 +6,12 @@ again with a body that ends in the part that the page has already: a page adds t
 rest. ARCHITECTURE.md has all rules.
 """
 
-import asyncio
-
 from fastapi import APIRouter, Response
 
-from app.chat.answer import Answer
 from app.chat.answer_stream import AnswerStream
 from app.chat.answers import Answers
 from app.chat.dependencies import AnswersDep
+from app.chat.known_answer import KnownAnswer, Name
 from app.chat.ui_message_stream import DOCS, HEADERS, UIMessageEncoder
 from app.chat.ui_messages import UIChat
 from app.dependencies import CallerDep
@@ -36,16 +34,21 @@ async def ui_chat(chat: UIChat, answers: AnswersDep, caller: CallerDep) -> Answe
     return AnswerStream(answer, UIMessageEncoder(shown), headers=HEADERS)
 
 
-async def _answer(chat: UIChat, answers: Answers, caller: str) -> Answer:
-    name = _name(caller, chat.id) if chat.id else None
-    while (known := answers.named(name)) and known.running:
-        if known.fingerprint == chat.fingerprint and known.can_be_joined and not known.stopped:
-            return known
-        known.stop()
-        await asyncio.wait({known.run.closed})  # the page would write both answers into one message
-    if known and known.fingerprint == chat.fingerprint and known.whole and chat.ends_in(known.id):
-        return known
-    return answers.start(chat.for_the_model(), caller, name=name, fingerprint=chat.fingerprint)
+async def _answer(chat: UIChat, answers: Answers, caller: str) -> KnownAnswer:
+    if not chat.id:
+        return await answers.start(chat.for_the_model(), caller)
+
+    async def joins(known: KnownAnswer) -> bool:
+        same = known.asked.fingerprint == chat.fingerprint
+        if not known.running:
+            return same and known.whole and chat.ends_in(known.id)
+        if same and known.can_be_joined and not known.stopped:
+            return True
+        await known.stop()
+        await known.ended()  # the page would write both answers into one message
+        return False
+
+    return await answers.find_or_start(chat.for_the_model(), caller, _name(caller, chat.id), chat.fingerprint, joins)
 
 
 @router.get(STREAM, response_class=EventStream, responses=DOCS | NOTHING_THERE)
@@ -54,17 +57,17 @@ async def resume_ui_chat(chat_id: str, answers: AnswersDep, caller: CallerDep) -
 
     `useChat` with `resume` asks this when its page loads. 204 says that there is none: a 404 would be shown.
     """
-    answer = answers.named(_name(caller, chat_id))
+    answer = await answers.named(_name(caller, chat_id))
     return AnswerStream(answer, UIMessageEncoder(), headers=HEADERS) if answer else Response(status_code=204)
 
 
 @router.delete(STREAM, status_code=202)
 async def stop_ui_chat(chat_id: str, answers: AnswersDep, caller: CallerDep) -> Response:
     """Stops the chat's answer, if one runs. All who read it keep what was made."""
-    if answer := answers.named(_name(caller, chat_id)):
-        answer.stop()
+    if answer := await answers.named(_name(caller, chat_id)):
+        await answer.stop()
     return Response(status_code=202)
 
 
-def _name(caller: str, chat_id: str) -> tuple[str, str, str]:
+def _name(caller: str, chat_id: str) -> Name:
     return ("chat", caller, chat_id)

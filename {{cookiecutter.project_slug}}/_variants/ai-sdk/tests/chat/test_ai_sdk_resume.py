@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -11,9 +11,10 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from app.chat.answer import Answer
+from app.chat.answer_store import AnswerSettings
+from app.chat.known_answer import KnownAnswer
 from app.chat.providers.base import Message, Provider
 from app.chat.room import chat
-from app.chat.settings import AnswerSettings
 from app.main import create_app
 from app.settings import Settings
 from tests.asgi import Exchange, exchange
@@ -48,16 +49,19 @@ class Page:
     def get(self) -> Any:
         return exchange(self.app, STREAM, **self.state)
 
-    @property
-    def answer(self) -> Answer:
-        answer = self.state["answers"].named(("chat", "anonymous", "c-1"))
-        assert isinstance(answer, Answer)
+    async def answer(self) -> KnownAnswer:
+        answer = await self.state["answers"].named(("chat", "anonymous", "c-1"))
+        assert isinstance(answer, KnownAnswer)
         return answer
 
 
+async def never(known: KnownAnswer) -> bool:
+    return False
+
+
 @asynccontextmanager
-async def page_of(settings: Settings, provider: Provider, grace: float = 30) -> AsyncIterator[Page]:
-    app = create_app(settings, [chat(provider, AnswerSettings(_env_file=None, answer_grace_seconds=grace))])
+async def page_of(settings: Settings, provider: Provider, times: AnswerSettings) -> AsyncIterator[Page]:
+    app = create_app(settings, [chat(provider, times)])
     async with app.router.lifespan_context(app) as state:
         assert state is not None
         yield Page(app, dict(state))
@@ -78,9 +82,11 @@ def test_a_page_that_loads_again_after_the_end_gets_the_same_answer_from_its_sta
     assert again.headers["x-vercel-ai-ui-message-stream"] == "v1"
 
 
-async def test_a_page_that_loads_again_gets_the_answer_from_its_start_and_the_rest(settings: Settings) -> None:
+async def test_a_page_that_loads_again_gets_the_answer_from_its_start_and_the_rest(
+    settings: Settings, answer_settings: Callable[..., AnswerSettings]
+) -> None:
     provider = ScriptedProvider("a", goes_on := asyncio.Event(), "b")
-    async with page_of(settings, provider) as page:
+    async with page_of(settings, provider, answer_settings()) as page:
         async with page.post() as left:
             await until(left, '"a"')
             left.gone.set()
@@ -89,8 +95,8 @@ async def test_a_page_that_loads_again_gets_the_answer_from_its_start_and_the_re
             begun = [await until(one, '"a"'), await until(two, '"a"')]
             goes_on.set()
             texts = [begun[0] + await one.rest(), begun[1] + await two.rest()]
-    assert texts[0] == texts[1]
-    assert (chunks(texts[0])[0]["messageId"], text_of(texts[0])) == (page.answer.id, "ab")
+        assert texts[0] == texts[1]
+        assert (chunks(texts[0])[0]["messageId"], text_of(texts[0])) == ((await page.answer()).id, "ab")
     assert texts[0].endswith("data: [DONE]\n\n")
     assert len(provider.asked) == 1
 
@@ -121,20 +127,24 @@ def test_a_chat_without_an_id_has_no_answer_to_come_back_to(client: TestClient, 
     assert client.get("/api/chat//stream").status_code == 204
 
 
-async def test_a_chat_is_its_callers(settings: Settings) -> None:
+async def test_a_chat_is_its_callers(settings: Settings, answer_settings: Callable[..., AnswerSettings]) -> None:
     """Another caller may have a chat of the same id."""
-    async with page_of(settings, ScriptedProvider("a")) as page:
-        page.state["answers"].start([Message(role="user", content="Hi")], "another", name=("chat", "another", "c-1"))
+    async with page_of(settings, ScriptedProvider("a"), answer_settings()) as page:
+        await page.state["answers"].find_or_start(
+            [Message(role="user", content="Hi")], "another", ("chat", "another", "c-1"), "of another", never
+        )
         async with page.get() as stream:
             assert stream.status == 204
 
 
-async def test_an_answer_that_is_stopped_ends_cleanly_for_all_of_its_readers(settings: Settings) -> None:
+async def test_an_answer_that_is_stopped_ends_cleanly_for_all_of_its_readers(
+    settings: Settings, answer_settings: Callable[..., AnswerSettings]
+) -> None:
     provider = ScriptedProvider("a", 60.0)
-    async with page_of(settings, provider) as page:
+    async with page_of(settings, provider, answer_settings()) as page:
         async with page.post() as one, page.get() as two:
             begun = [await until(one, '"a"'), await until(two, '"a"')]
-            page.answer.stop()
+            await (await page.answer()).stop()
             assert [await one.rest(), await two.rest()] == ["", ""]
             assert one.finished
             assert two.finished
@@ -154,27 +164,33 @@ def test_delete_stops_the_answer_and_a_second_one_does_no_harm(client: TestClien
     assert text_of(client.get(STREAM).text) == "a"
 
 
-async def test_an_answer_without_a_reader_is_stopped_after_the_grace_of_the_settings(settings: Settings) -> None:
+async def test_an_answer_without_a_reader_is_stopped_after_the_grace_of_the_settings(
+    settings: Settings, answer_settings: Callable[..., AnswerSettings]
+) -> None:
     provider = ScriptedProvider("a", 60.0)
-    async with page_of(settings, provider, grace=0.05) as page:
+    async with page_of(settings, provider, answer_settings(answer_grace_seconds=0.05)) as page:
         async with page.post() as stream:
             await until(stream, '"a"')
-        assert page.answer.running
-        await page.answer.run.closed
-    assert page.answer.reason == "cancelled"
+        answer = await page.answer()
+        assert isinstance(answer, Answer)
+        assert answer.running
+        await answer.run.closed
+    assert answer.reason == "cancelled"
 
 
 @pytest.mark.parametrize("trigger", ["submit-message", "regenerate-message"])
-async def test_the_same_message_joins_the_answer_that_runs(settings: Settings, trigger: str) -> None:
+async def test_the_same_message_joins_the_answer_that_runs(
+    settings: Settings, answer_settings: Callable[..., AnswerSettings], trigger: str
+) -> None:
     """Whatever the page has of the answer to it: `regenerate()` drops that, and a page that was lost has another id."""
     provider = ScriptedProvider("a", goes_on := asyncio.Event(), "b")
-    async with page_of(settings, provider) as page, page.post() as one:
+    async with page_of(settings, provider, answer_settings()) as page, page.post() as one:
         await until(one, '"a"')
         async with page.post(said("Hi"), trigger=trigger) as two:
             begun = await until(two, '"a"')
             goes_on.set()
             assert text_of(begun + await two.rest()) == "ab"
-            assert chunks(begun)[0]["messageId"] == page.answer.id
+            assert chunks(begun)[0]["messageId"] == (await page.answer()).id
         assert text_of(await one.rest()) == "b"
     assert len(provider.asked) == 1
 
@@ -186,41 +202,45 @@ def test_the_same_message_makes_a_new_answer_after_the_end(client: TestClient, p
 
 @pytest.mark.parametrize("last", [said("Ho"), said("Hi", id="m-2")], ids=["edited", "new"])
 async def test_another_message_stops_the_answer_that_runs_and_is_answered_then(
-    settings: Settings, last: dict[str, Any]
+    settings: Settings, answer_settings: Callable[..., AnswerSettings], last: dict[str, Any]
 ) -> None:
     provider = ScriptedProvider("a", asyncio.Event(), "b")
-    async with page_of(settings, provider) as page, page.post() as one:
+    async with page_of(settings, provider, answer_settings()) as page, page.post() as one:
         await until(one, '"a"')
-        stopped = page.answer
+        stopped = await page.answer()
         provider.script = ("c",)
         async with page.post(last) as two:
             assert stopped.reason == "cancelled"
             assert text_of(await two.rest()) == "c"
         assert await one.rest() == ""
         assert one.finished
-        assert page.answer is not stopped
+        assert (await page.answer()) is not stopped
 
 
-async def test_of_two_that_come_at_once_one_is_answered(settings: Settings) -> None:
+async def test_of_two_that_come_at_once_one_is_answered(
+    settings: Settings, answer_settings: Callable[..., AnswerSettings]
+) -> None:
     """Two tabs ask while an answer runs, and both wait for its end: none of their answers is left to run unseen."""
     provider = ScriptedProvider("a", 60.0)
-    async with page_of(settings, provider) as page, page.post() as one:
+    async with page_of(settings, provider, answer_settings()) as page, page.post() as one:
         await until(one, '"a"')
         async with page.post(said("Ho", id="m-2")) as two, page.post(said("Hu", id="m-3")) as three:
             await until(three, '"a"')
             assert await two.rest() is not None
             assert two.finished
-        assert page.state["answers"]._store.running() == [page.answer]
-        page.answer.stop()
+        assert page.state["answers"]._store.running() == [await page.answer()]
+        await (await page.answer()).stop()
 
 
-async def test_a_message_does_not_join_an_answer_that_was_stopped(settings: Settings) -> None:
+async def test_a_message_does_not_join_an_answer_that_was_stopped(
+    settings: Settings, answer_settings: Callable[..., AnswerSettings]
+) -> None:
     """Also while its model is still closing."""
     provider = ScriptedProvider("a", 60.0)
-    async with page_of(settings, provider) as page, page.post() as one:
+    async with page_of(settings, provider, answer_settings()) as page, page.post() as one:
         await until(one, '"a"')
-        stopped = page.answer
-        stopped.stop()
+        stopped = await page.answer()
+        await stopped.stop()
         assert stopped.running
         provider.script = ("b",)
         async with page.post() as two:
@@ -228,30 +248,35 @@ async def test_a_message_does_not_join_an_answer_that_was_stopped(settings: Sett
 
 
 @pytest.mark.parametrize("ended", [False, True])
-async def test_a_page_that_asks_with_a_part_of_the_answer_gets_the_rest(settings: Settings, ended: bool) -> None:
+async def test_a_page_that_asks_with_a_part_of_the_answer_gets_the_rest(
+    settings: Settings, answer_settings: Callable[..., AnswerSettings], ended: bool
+) -> None:
     provider = ScriptedProvider("a b", goes_on := asyncio.Event(), "c")
-    async with page_of(settings, provider) as page:
+    async with page_of(settings, provider, answer_settings()) as page:
         async with page.post() as one:
             await until(one, '"a b"')
             if ended:
                 goes_on.set()
                 await one.rest()
-        async with page.post(said("Hi"), said("a ", role="assistant", id=page.answer.id)) as two:
+        answer = await page.answer()
+        async with page.post(said("Hi"), said("a ", role="assistant", id=answer.id)) as two:
             goes_on.set()
             first, *rest = chunks(await two.rest())
-    assert first == {"type": "start", "messageId": page.answer.id}
+    assert first == {"type": "start", "messageId": answer.id}
     assert [chunk["delta"] for chunk in rest if "delta" in chunk] == ["b", "c"]
     assert [chunk["type"] for chunk in rest[:2]] == ["text-start", "text-delta"]
     assert len(provider.asked) == 1
 
 
 @pytest.mark.parametrize("shown", ["", "a"])
-async def test_a_part_of_an_answer_that_failed_is_answered_anew(settings: Settings, shown: str) -> None:
+async def test_a_part_of_an_answer_that_failed_is_answered_anew(
+    settings: Settings, answer_settings: Callable[..., AnswerSettings], shown: str
+) -> None:
     provider = ScriptedProvider("a", RuntimeError("on purpose"))
-    async with page_of(settings, provider) as page:
+    async with page_of(settings, provider, answer_settings()) as page:
         async with page.post() as one:
             await one.rest()
         provider.script = ("b",)
-        async with page.post(said("Hi"), said(shown, role="assistant", id=page.answer.id)) as two:
+        async with page.post(said("Hi"), said(shown, role="assistant", id=(await page.answer()).id)) as two:
             assert text_of(await two.rest()) == "b"
     assert [each.content for each in provider.asked[1]] == ["Hi", "a"][: 1 + len(shown)]

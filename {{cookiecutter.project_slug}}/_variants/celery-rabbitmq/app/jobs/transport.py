@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from app.jobs.connection import ANSWER_SECONDS
 from app.jobs.settings import JobSettings
+from app.redis_client import ANSWER_SECONDS
 
 # For the connection over which ids are handed over: it must not wait for ever.
 SENDER_OPTIONS = {"read_timeout": ANSWER_SECONDS, "write_timeout": ANSWER_SECONDS}

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from app.jobs.connection import ANSWER_SECONDS
 from app.jobs.settings import JobSettings
+from app.redis_client import ANSWER_SECONDS
 
 # In seconds; by default an hour. After this, a message comes back that a worker had fetched, but had not begun when it
 # died. It isn't needed, for the relay is faster, and does no harm.

@@ -6,9 +6,9 @@ from typing import Any
 
 from celery import Celery
 
-from app.jobs.connection import ANSWER_SECONDS
 from app.jobs.settings import JobSettings
 from app.jobs.transport import SENDER_OPTIONS, celery_settings
+from app.redis_client import ANSWER_SECONDS
 
 RUN_JOB = "app.worker.run_job"
 _closing = threading.Lock()  # to close, kombu may change the timeout of all new sockets, and put back what it found

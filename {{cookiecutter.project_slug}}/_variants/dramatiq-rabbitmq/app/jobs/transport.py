@@ -7,8 +7,8 @@ import pika  # type: ignore[import-untyped]
 from dramatiq import Middleware, Worker
 from dramatiq.brokers.rabbitmq import RabbitmqBroker
 
-from app.jobs.connection import ANSWER_SECONDS
 from app.jobs.settings import JobSettings
+from app.redis_client import ANSWER_SECONDS
 
 
 def worker_broker(settings: JobSettings, middleware: Sequence[Middleware]) -> RabbitmqBroker:

@@ -8,8 +8,8 @@ from dramatiq.brokers.redis import RedisBroker
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from app.jobs.connection import ANSWER_SECONDS
 from app.jobs.settings import JobSettings
+from app.redis_client import ANSWER_SECONDS
 
 
 def worker_broker(settings: JobSettings, middleware: Sequence[Middleware]) -> RedisBroker:

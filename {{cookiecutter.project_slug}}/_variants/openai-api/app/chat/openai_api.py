@@ -49,7 +49,7 @@ async def create_completion(
 ) -> Response:
     """Answers the last message: all at once, or with `stream` as it is made."""
     # OpenAI's clients can't come back to an answer, so it ends with its only reader.
-    answer, created = answers.start(asked.for_the_model(), caller, grace=0), int(time.time())
+    answer, created = await answers.start(asked.for_the_model(), caller, grace=0), int(time.time())
     if asked.stream:
         return AnswerStream(answer, ChunkEncoder(answer.generation, created, asked.include_usage))
     headers = {"X-Stream-ID": answer.id}

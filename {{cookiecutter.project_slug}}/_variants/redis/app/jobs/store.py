@@ -22,11 +22,11 @@ from typing import Any, cast, get_args
 from redis.asyncio import Redis
 
 from app.errors import NotFound, Unavailable
-from app.jobs.connection import answering, connect
 from app.jobs.job import Job, JobStatus
 from app.jobs.news import News
 from app.jobs.records import Records, Unreadable, load
 from app.jobs.settings import JobSettings
+from app.redis_client import answering, connect
 
 log = logging.getLogger(__name__)
 ASIDE_SECONDS = 60.0

@@ -12,8 +12,9 @@ import pytest
 from pydantic import RedisDsn
 from redis.asyncio import Connection
 
+from app import redis_client
 from app.errors import NotFound, Unavailable
-from app.jobs import connection, news, relay
+from app.jobs import news, relay
 from app.jobs.definition import TASKS
 from app.jobs.job import Job, Progress
 from app.jobs.runner import run
@@ -147,7 +148,7 @@ async def test_a_server_that_stalls_is_unavailable_in_time(
         await reader.read()
         writer.close()
 
-    monkeypatch.setattr(connection, "ANSWER_SECONDS", 0.05)
+    monkeypatch.setattr(redis_client, "ANSWER_SECONDS", 0.05)
     async with await asyncio.start_server(says_nothing, "127.0.0.1") as stalled:
         port = stalled.sockets[0].getsockname()[1]
         settings = job_settings.model_copy(update={"redis_url": f"redis://127.0.0.1:{port}/0"})
@@ -172,7 +173,7 @@ async def test_more_requests_than_connections_wait_for_one(store: Store) -> None
     await store.create(a_job(), "{}")
     found = await asyncio.gather(*(store.get("j") for _ in range(200)))
     assert len(found) == 200
-    assert len(await store.client.client_list()) <= connection.CONNECTIONS + 5
+    assert len(await store.client.client_list()) <= redis_client.CONNECTIONS + 5
 
 
 async def test_all_who_watch_share_one_connection(store: Store) -> None:
@@ -239,7 +240,7 @@ async def test_a_record_of_a_later_version_is_left_to_it(store: Store) -> None:
 
 async def test_a_connection_from_before_a_restart_is_replaced(store: Store) -> None:
     await store.create(a_job(), "{}")
-    async with connection.connect(store.settings) as other:
+    async with redis_client.connect(store.settings) as other:
         await other.client_kill_filter(_type="normal", skipme=True)
     assert (await store.get("j")).id == "j"
 

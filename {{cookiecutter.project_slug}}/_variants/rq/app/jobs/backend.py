@@ -12,12 +12,12 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from rq import Queue
 
-from app.jobs.connection import ANSWER_SECONDS
 from app.jobs.definition import limits
 from app.jobs.job import Job
 from app.jobs.settings import JobSettings
 from app.jobs.store import Store
 from app.jobs.workers import live_workers, rq_queue
+from app.redis_client import ANSWER_SECONDS
 from app.shutdown import Shutdown
 
 TIMEOUT_MARGIN_SECONDS = 30  # the runner ends a job at its time limit; RQ kills one that does not let it

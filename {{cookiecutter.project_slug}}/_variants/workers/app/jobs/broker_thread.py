@@ -9,8 +9,8 @@ from anyio import CapacityLimiter, move_on_after
 from anyio.to_thread import run_sync
 
 from app.jobs.broker import Sender
-from app.jobs.connection import ANSWER_SECONDS
 from app.jobs.settings import JobSettings
+from app.redis_client import ANSWER_SECONDS
 
 T = TypeVar("T")
 

@@ -16,9 +16,9 @@ from redis.retry import Retry
 
 from app.errors import Unavailable
 from app.jobs.broker_thread import BrokerThread
-from app.jobs.connection import ANSWER_SECONDS, answering
 from app.jobs.settings import JobSettings
 from app.jobs.store import Store
+from app.redis_client import ANSWER_SECONDS, answering
 
 SHOW_SECONDS = 5.0
 SILENT_SECONDS = 30.0  # for this time, a worker that was killed counts as alive

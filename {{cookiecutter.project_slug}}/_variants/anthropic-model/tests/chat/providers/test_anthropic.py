@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
+from app.chat.answer_store import AnswerSettings
 from app.chat.providers.anthropic import Anthropic
 from app.chat.providers.base import Finish, Message, ModelError, Provider
 from app.chat.providers.settings import ProviderSettings
 from app.chat.room import chat
-from app.chat.settings import AnswerSettings
 from app.main import create_app
 from app.settings import Settings
 from tests.asgi import exchange
@@ -334,7 +334,9 @@ def test_a_base_url_that_no_path_can_follow_is_refused(url: str, monkeypatch: py
 
 @pytest.mark.parametrize("waits", ["for its first token", "for the next", "for the response"])
 @pytest.mark.parametrize("why", ["the reader leaves", "the time is up", "the server stops"])
-async def test_the_service_sees_its_connection_closed(why: str, waits: str, settings: Settings) -> None:
+async def test_the_service_sees_its_connection_closed(
+    why: str, waits: str, settings: Settings, answer_settings: Callable[..., AnswerSettings]
+) -> None:
     """Within half a second: what goes on being made is paid for."""
     never = asyncio.Event()
     answer = {
@@ -345,7 +347,7 @@ async def test_the_service_sees_its_connection_closed(why: str, waits: str, sett
     limited = settings.model_copy(update={"model_timeout_seconds": 0.1 if why == "the time is up" else 60})
     limited = limited.model_copy(update={"drain_seconds": 0.1})
     async with asked(answer) as (provider, service):
-        app = create_app(limited, [chat(provider, AnswerSettings(_env_file=None, answer_grace_seconds=0))])
+        app = create_app(limited, [chat(provider, answer_settings(answer_grace_seconds=0))])
         async with (
             app.router.lifespan_context(app) as state,
             exchange(app, "/chat/stream", body={"question": "Hi"}, **state) as stream,  # type: ignore[arg-type]

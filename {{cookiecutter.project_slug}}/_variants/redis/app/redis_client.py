@@ -1,23 +1,39 @@
-"""One process's connections to Redis, and how long it waits for an answer."""
+"""One process's connections to Redis, and how long it waits for an answer. What rooms keep there, they say."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import redis
+from pydantic import BaseModel, RedisDsn, field_validator
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from app.errors import Unavailable
-from app.jobs.settings import JobSettings
+from app.settings import PROJECT
 
 ANSWER_SECONDS = 2.0  # then a request is refused: to wait on would hold a connection, and the caller can try again
 CONNECTIONS = 8  # of a web process, besides those over which it hands jobs to the queue
 
 
+class RedisSettings(BaseModel):
+    """Which Redis, and which keys: all begin with the queue's name."""
+
+    redis_url: RedisDsn = RedisDsn("redis://127.0.0.1:6379/0")
+    queue_name: str = PROJECT
+
+    @field_validator("queue_name")
+    @classmethod
+    def _is_one_name(cls, name: str) -> str:
+        if not re.fullmatch(r"[a-z_][\w.-]*", name, re.ASCII | re.IGNORECASE):
+            raise ValueError("a letter and then letters, digits, . _ -; a worker listens to exactly one queue")
+        return name
+
+
 @asynccontextmanager
-async def connect(settings: JobSettings) -> AsyncIterator[Redis]:
+async def connect(settings: RedisSettings) -> AsyncIterator[Redis]:
     pool = BlockingConnectionPool.from_url(
         str(settings.redis_url),
         decode_responses=True,
@@ -37,10 +53,10 @@ async def connect(settings: JobSettings) -> AsyncIterator[Redis]:
 
 
 @asynccontextmanager
-async def answering() -> AsyncIterator[None]:
-    """Raises Unavailable when Redis fails, or has not answered after ANSWER_SECONDS."""
+async def answering(seconds: float | None = None) -> AsyncIterator[None]:
+    """Raises Unavailable when Redis fails, or has not answered after so many seconds, by default ANSWER_SECONDS."""
     try:
-        async with asyncio.timeout(ANSWER_SECONDS):
+        async with asyncio.timeout(ANSWER_SECONDS if seconds is None else seconds):
             yield
     except (redis.RedisError, OSError, TimeoutError) as error:
-        raise Unavailable("the job store does not answer") from error
+        raise Unavailable("the store does not answer") from error

@@ -1,0 +1,54 @@
+"""Events as Redis keeps them: `token {"text":"Hello"}`, the name and the data.
+
+Two versions of the service may run side by side, so what this one does not know is kept, and passed on under its name.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import MISSING, fields
+from functools import cache
+from typing import Any
+
+from app.streams.events import Event
+
+_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
+
+def dump(event: Event) -> str:
+    """Raises ValueError or TypeError if its data is no JSON."""
+    return f"{event.name} {_json(vars(event))}"
+
+
+def load(text: str) -> Event:
+    name, _, data = text.partition(" ")
+    values: dict[str, Any] = json.loads(data)
+    known = (kind for kind in _known().get(name, ()) if _required(kind) <= values.keys())
+    kind = next(known, None) or _unknown(name)
+    event = kind.__new__(kind)
+    vars(event).update(values)  # also fields that this version does not know
+    return event
+
+
+@cache
+def _known() -> dict[str, list[type[Event]]]:
+    """By name; of those with the same name, that with the most fields comes first. At the first call, the application
+    has been imported, and with it events of your own."""
+    known: dict[str, list[type[Event]]] = {}
+    for kind in sorted(_kinds(Event), key=lambda kind: -len(fields(kind))):
+        known.setdefault(kind.name, []).append(kind)
+    return known
+
+
+def _kinds(kind: type[Event]) -> Iterator[type[Event]]:
+    for each in kind.__subclasses__():
+        yield each
+        yield from _kinds(each)
+
+
+def _required(kind: type[Event]) -> set[str]:
+    return {field.name for field in fields(kind) if field.default is MISSING and field.default_factory is MISSING}
+
+
+@cache
+def _unknown(name: str) -> type[Event]:
+    return type("UnknownEvent", (Event,), {"name": name})

@@ -1,0 +1,153 @@
+"""The calls by which answers are kept in Redis. `answer_store.py` says what lies there."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from secrets import token_hex
+from typing import Any, cast
+
+from pydantic_core import to_json
+from redis.asyncio import Redis
+from redis.commands.core import AsyncScript
+
+from app.chat.answer_events import dump
+from app.chat.answer_scripts import APPEND, LOOK, RESERVE, STOP
+from app.chat.known_answer import Asked, Name
+from app.digest import digest
+from app.redis_client import answering
+from app.streams.events import Done, Error
+
+BUDGET_BYTES = 256 * 1024 * 1024  # of all answers in Redis, which keeps the jobs as well
+LOOK_BYTES = 1024 * 1024
+FULL = "FULL"
+LOST = Error("producer_lost", "The server that made the answer is gone.", True, "-"), Done("error")
+
+
+@dataclass(frozen=True)
+class Times:
+    """In seconds. A writer renews its lease, and learns of a wish to stop, each `renew`. New events are written each
+    `write`, and looked for each `look`."""
+
+    lease: float = 10.0
+    suspicion: float = 2.0
+    renew: float = 0.5
+    write: float = 0.05
+    look: float = 0.1
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one look has found. `left` is how many milliseconds of the lease are left."""
+
+    holder: str
+    left: int
+    ended: str
+    stop: str
+    caller: str
+    fingerprint: str
+    length: int
+    events: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Write:
+    """What is new of an answer behind the first `place` events. `last`: its end is among them. `renames`: its name was
+    not asked for when it began."""
+
+    asked: Asked
+    place: int
+    events: Sequence[str]
+    last: bool
+    stopped: bool
+    renames: bool
+
+
+class Records:
+    """Calls raise Unavailable when Redis does not answer in time, or refuses."""
+
+    def __init__(self, client: Redis, queue_name: str, retention: float, times: Times) -> None:
+        """`retention` is in seconds, from an answer's end."""
+        self.holder = token_hex(8)  # this process
+        self.times = times
+        self._client = client
+        self._name = queue_name
+        self._reserve, self._append, self._look, self._stop = map(client.register_script, (RESERVE, APPEND, LOOK, STOP))
+        unwritten, kept = int(10_000 * times.lease), int(1000 * retention)
+        self._writing = {
+            "holder": self.holder,
+            "lease": int(1000 * times.lease),
+            "expires_in": unwritten,
+            "retention": kept,
+        }
+        error, done = map(dump, LOST)
+        self._looking = {
+            "suspicion": int(1000 * times.suspicion),
+            "retention": max(unwritten, kept),  # a writer that was only stopped, and wakes up, must find this end
+            "error": error,
+            "done": done,
+        }
+
+    async def reserve(self, asked: Asked, instead_of: str | None, *, full: bool, seconds: float) -> str | None:
+        """Returns None when the answer has its name, and this process may write it. If another answer than `instead_of`
+        has the name, returns that one's id. Returns FULL if there is no room in Redis, or none here: `full`."""
+        ask = {**self._writing, **_of(asked), "instead_of": instead_of, "full": full}
+        ask |= {"budget": BUDGET_BYTES, "prefix": f"{self._name}:answer:"}
+        _, state = self._keys(asked.id)
+        async with answering(seconds):
+            keys = [state, self._name_key(asked.name), *self._indexes]
+            return cast(str | None, await self._reserve(keys, [_json(ask)]))
+
+    async def append(self, writes: Sequence[Write]) -> list[Any]:
+        """A reply for each, or the error of what Redis has refused. ARCHITECTURE.md says what replies mean."""
+        calls = []
+        for write in writes:
+            ask = {**self._writing, "id": write.asked.id, "from": write.place, "named": bool(write.asked.name)}
+            ask |= {"last": write.last, "stopped": write.stopped, "renames": write.renames}
+            if not write.place:  # it may have to be written anew
+                ask |= _of(write.asked)
+            keys = [*self._keys(write.asked.id), self._name_key(write.asked.name), *self._indexes]
+            calls.append((keys, [_json(ask), *write.events]))
+        return await self._together(self._append, calls)
+
+    async def look(self, wanted: Sequence[tuple[str, int, bool]]) -> list[Look | Exception | None]:
+        """For each id, what lies behind a place, and None where nothing is known of it. The third says whether somebody
+        reads it, which Redis then notes."""
+        limit = max(1, LOOK_BYTES // max(1, len(wanted)))
+        calls = []
+        for answer_id, place, is_read in wanted:
+            ask = {**self._looking, "id": answer_id, "from": place, "stamp": is_read, "limit": limit}
+            calls.append(([*self._keys(answer_id), *self._indexes], [_json(ask)]))
+        replies = await self._together(self._look, calls)
+        return [reply if isinstance(reply, Exception) else Look(*reply) if reply else None for reply in replies]
+
+    async def stop(self, answer_id: str) -> None:
+        async with answering():
+            await self._stop(self._keys(answer_id)[1:])
+
+    async def named(self, name: Name) -> str | None:
+        async with answering():
+            return cast(str | None, await self._client.get(self._name_key(name)))
+
+    async def _together(self, script: AsyncScript, calls: Sequence[tuple[list[str], list[str]]]) -> list[Any]:
+        async with answering(), self._client.pipeline(transaction=False) as pipe:
+            for keys, arguments in calls:
+                await script(keys, arguments, client=pipe)
+            return await pipe.execute(raise_on_error=False)
+
+    def _keys(self, answer_id: str) -> list[str]:
+        return [f"{self._name}:answer:{answer_id}:{part}" for part in ("events", "state")]
+
+    def _name_key(self, name: Name | None) -> str:
+        return f"{self._name}:answers:name:{digest(*name) if name else ''}"
+
+    @property
+    def _indexes(self) -> list[str]:
+        return [f"{self._name}:answers:{part}" for part in ("running", "ended", "bytes")]
+
+
+def _of(asked: Asked) -> dict[str, Any]:
+    return {"id": asked.id, "caller": asked.caller, "fingerprint": asked.fingerprint, "named": bool(asked.name)}
+
+
+def _json(ask: dict[str, Any]) -> str:
+    """Without what is not needed."""
+    return to_json({field: value for field, value in ask.items() if value is not None and value is not False}).decode()

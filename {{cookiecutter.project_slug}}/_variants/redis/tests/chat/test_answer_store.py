@@ -1,0 +1,362 @@
+"""Answers that any process of the service can read and stop, by what is in Redis."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from app.chat import answer_records
+from app.chat.answer_records import Records
+from app.chat.answer_store import AnswerSettings
+from app.chat.known_answer import Asked
+from app.errors import Conflict, NotFound, Unavailable
+from app.streams.events import Done, Error, Event, Status, StreamFault, Token
+from tests.chat.replicas import BRISK, PATIENT, QUESTION, Service, read, service
+
+LOST = "producer_lost"
+
+
+@pytest.fixture
+async def shared(answer_settings: Callable[..., AnswerSettings]) -> AsyncIterator[Service]:
+    async with service(answer_settings()) as opened:
+        yield opened
+
+
+def names(events: list[Event]) -> list[str]:
+    return [event.name for event in events]
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def test_another_process_reads_the_same_events_from_any_place(shared: Service) -> None:
+    writes, reads = await shared.replica("a", goes_on := asyncio.Event(), "b"), await shared.replica()
+    answer = await writes.start()
+    await read(answer, until="a")
+    known = await reads.get(answer)
+    assert [vars(event) for event in await read(known, 1, until="a")] == [{"text": "a"}]
+    goes_on.set()
+    assert await read(known) == await read(answer) == [Status("thinking", answer.id), Token("a"), Token("b"), Done()]
+    assert (known.reason, known.whole) == ("end", True)
+    assert await read(await writes.get(answer), 2) == [Token("b"), Done()]  # also here, when only Redis has it
+
+
+async def test_an_answer_is_its_callers_everywhere(shared: Service) -> None:
+    writes, reads = await shared.replica("a"), await shared.replica()
+    answer = await writes.start()
+    with pytest.raises(NotFound):
+        await reads.answers.get(answer.id, "you")
+    with pytest.raises(NotFound):
+        await reads.answers.get("unknown", "me")
+
+
+async def test_another_process_stops_it_while_the_model_is_silent(shared: Service) -> None:
+    writes, reads = await shared.replica("a", 60.0, times=BRISK), await shared.replica()
+    answer = await writes.start()
+    await read(answer, until="a")
+    known = await reads.get(answer)
+    await known.stop()
+    assert names(await read(known)) == ["status", "token", "done"]
+    assert (known.reason, known.stopped, answer.reason, answer.stopped) == ("cancelled", True, "cancelled", True)
+    await known.stop()
+    assert writes.provider.closed.is_set()
+
+
+async def test_who_reads_elsewhere_keeps_it_running(answer_settings: Callable[..., AnswerSettings]) -> None:
+    async with service(answer_settings(answer_grace_seconds=0.3)) as shared:
+        writes, reads = await shared.replica("a", 60.0, times=BRISK), await shared.replica()
+        answer = await writes.start()
+        known = await reads.get(answer)
+        with known.reading():
+            await asyncio.sleep(2)
+            assert answer.running
+        await until(lambda: not answer.running)
+        assert (answer.reason, answer.stopped) == ("cancelled", False)
+
+
+async def test_two_processes_that_get_the_same_key_at_once_make_one_answer(shared: Service) -> None:
+    replicas = [await shared.replica("a") for _ in range(4)]
+    answers = await asyncio.gather(*(replica.ask("k") for replica in replicas for _ in range(5)))
+    assert len({answer.id for answer in answers}) == 1
+    for answer in answers:
+        assert names(await read(answer)) == ["status", "token", "done"]
+    assert sum(len(replica.provider.asked) for replica in replicas) == 1
+    with pytest.raises(Conflict):
+        await replicas[1].answers.ask([*QUESTION, *QUESTION], "me", key="k")
+    assert (await replicas[2].answers.ask(QUESTION, "you", key="k")).id != answers[0].id
+
+
+async def test_one_that_has_failed_elsewhere_is_asked_anew_once(shared: Service) -> None:
+    fails, *others = [await shared.replica(step) for step in (RuntimeError("on purpose"), "a", "a")]
+    failed = await fails.ask("k")
+    assert names(await read(failed)) == ["status", "error", "done"]
+    await until(lambda: not fails.store._here)
+    answers = await asyncio.gather(*(other.ask("k") for other in others))
+    assert len({answer.id for answer in answers} | {failed.id}) == 2
+    assert names(await read(answers[0])) == ["status", "token", "done"]
+    assert (await fails.ask("k")).id == answers[0].id
+
+
+async def test_a_key_whose_answer_was_never_made_is_refused_until_its_lease_is_over(
+    shared: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.chat.answer_store.CLAIM_SECONDS", 0.1)
+    replica = await shared.replica("a", times=BRISK)
+    asked = Asked("never", "me", "-", ("key", "me", "k"))
+    dead = Records(shared.redis, shared.settings.queue_name, 600, BRISK)
+    assert await dead.reserve(asked, None, full=False, seconds=1) is None
+    assert await dead.reserve(asked, None, full=False, seconds=1) is None  # its own, again
+    with pytest.raises(Unavailable):
+        await replica.ask("k")
+    await asyncio.sleep(BRISK.lease)
+    assert names(await read(await replica.ask("k"))) == ["status", "token", "done"]
+
+
+async def test_one_whose_process_has_died_is_ended_by_its_readers_once(shared: Service) -> None:
+    dies = await shared.replica("a", 60.0, times=BRISK)
+    others = [await shared.replica(times=BRISK) for _ in range(3)]
+    answer = await dies.start()
+    known = [await other.get(answer) for other in others for _ in range(3)]
+    await read(known[0], until="a")
+    dies.stand_still()
+    *events, error, done = await read(known[0])
+    assert (names(events), vars(error)["code"], vars(error)["retryable"]) == (["status", "token"], LOST, True)
+    assert done == Done("error")
+    for each in known:
+        assert await read(each) == [*events, error, done]
+    assert await read(await (await shared.replica()).get(answer)) == [*events, error, done]
+
+
+async def test_who_was_only_stopped_finds_its_answer_ended_and_closes_its_model(
+    shared: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "app.usage")
+    stands, reads = (
+        await shared.replica("a", goes_on := asyncio.Event(), "b", 60.0, times=BRISK),
+        await shared.replica(times=BRISK),
+    )
+    answer = await stands.start()
+    known = await reads.get(answer)
+    await read(known, until="a")
+    stands.stand_still()
+    goes_on.set()
+    await read(answer, until="b")
+    end = await read(known)
+    local = asyncio.create_task(read(answer))
+    stands.go_on()
+    with pytest.raises(StreamFault) as told:
+        await local
+    assert told.value.reason == "shutdown"  # it comes back, with a cursor past the end of what Redis has
+    await until(lambda: stands.provider.closed.is_set() and not answer.running)
+    assert await read(await stands.get(answer)) == end
+    (line,) = (vars(record) for record in caplog.records if record.name == "app.usage")
+    assert (line["reason"], line["error"]) == ("error", LOST)
+
+
+async def test_a_redis_that_stood_still_for_longer_than_a_lease_ends_no_answer(shared: Service) -> None:
+    writes, reads = await shared.replica("a", 60.0, times=BRISK), await shared.replica(times=BRISK)
+    answer = await writes.start()
+    known = await reads.get(answer)
+    await read(known, until="a")
+    await shared.redis.client_pause(2000, all=True)
+    await asyncio.sleep(2.5)
+    assert (answer.running, known.running) == (True, True)
+
+
+async def test_when_redis_has_lost_its_data_a_running_answer_is_written_anew(shared: Service) -> None:
+    writes, reads = await shared.replica("a", goes_on := asyncio.Event(), "b"), await shared.replica()
+    answer = await writes.ask("k")
+    known = await reads.get(answer)
+    await read(known, until="a")
+    for key in await shared.keys():
+        await shared.redis.delete(key)
+    await shared.redis.script_flush()
+    goes_on.set()
+    assert await read(known) == await read(answer)
+    again = await (await shared.replica()).ask("k")
+    assert (again.id, names(await read(again))) == (answer.id, ["status", "token", "token", "done"])
+
+
+async def test_what_redis_has_lost_of_the_end_is_written_again(shared: Service) -> None:
+    writes, reads = await shared.replica("a", "b", goes_on := asyncio.Event(), "c"), await shared.replica()
+    answer = await writes.start()
+    known = await reads.get(answer)
+    await read(known, until="b")
+    await shared.redis.ltrim(f"{shared.settings.queue_name}:answer:{answer.id}:events", 0, 0)
+    goes_on.set()
+    await read(known)
+    fresh = await (await shared.replica()).get(answer)
+    assert await read(fresh) == await read(known) == await read(answer)
+
+
+async def test_a_reader_who_has_read_what_is_lost_is_sent_back_for_the_end(shared: Service) -> None:
+    dies, reads = await shared.replica("a", "b", 60.0, times=BRISK), await shared.replica(times=BRISK)
+    answer = await dies.start()
+    known = await reads.get(answer)
+    await read(known, until="b")
+    dies.stand_still()
+    await shared.redis.ltrim(f"{shared.settings.queue_name}:answer:{answer.id}:events", 0, 0)
+    with pytest.raises(StreamFault):
+        await read(known, 3)
+    ended = await reads.get(answer)
+    assert (names(await read(ended)), ended.log.end_place) == (["status", "error", "done"], 1)
+
+
+async def test_without_redis_a_question_is_answered_here_and_written_when_it_is_back(
+    shared: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    here, elsewhere = await shared.replica("a", goes_on := asyncio.Event(), "b", times=BRISK), await shared.replica()
+    await shared.redis.client_pause(3000, all=True)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    answer = await here.ask()
+    with pytest.raises(Unavailable):
+        await here.ask("k")
+    assert loop.time() - began < 2.9
+    assert "begins without Redis" in caplog.text
+    await read(answer, until="a")
+    goes_on.set()
+    await read(answer)
+    assert await read(await elsewhere.get(answer)) == await read(answer)
+
+
+async def test_what_redis_refuses_is_logged_and_shown_in_its_words(
+    shared: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    replica = await shared.replica("a", goes_on := asyncio.Event(), "b", times=BRISK)
+    answer = await replica.start()
+    await read(answer, until="a")
+    await until(lambda: replica.store.check() == "ok")
+    await shared.redis.config_set("maxmemory", 1)
+    try:
+        await until(lambda: "maxmemory" in replica.store.check())
+        assert "maxmemory" in caplog.text
+    finally:
+        await shared.redis.config_set("maxmemory", 0)
+    await until(lambda: replica.store.check() == "ok")
+    goes_on.set()
+    assert names(await read(answer)) == ["status", "token", "token", "done"]
+
+
+async def test_every_key_expires_from_its_first_write_on(answer_settings: Callable[..., AnswerSettings]) -> None:
+    async with service(answer_settings(answer_retention_seconds=0.5)) as shared:
+        replica = await shared.replica("a", goes_on := asyncio.Event())
+        answer = await replica.ask("k")
+        await read(answer, until="a")
+        await until(lambda: replica.store._writer._entries[answer.id].written)
+        keys = await shared.keys()
+        assert len(keys) == 5  # nothing has ended yet
+        for key in keys:
+            assert 10 * PATIENT.lease - 5 < await shared.redis.ttl(key) < 10 * PATIENT.lease + 5, key
+        goes_on.set()
+        await read(answer)
+        await asyncio.sleep(1)
+        assert [key for key in await shared.keys() if ":answer:" in key or ":name:" in key] == []
+        with pytest.raises(NotFound):
+            await replica.get(answer)
+        for key in await shared.keys():
+            assert await shared.redis.ttl(key) > 0, key
+
+
+async def test_of_those_that_have_ended_the_oldest_make_room_in_redis(
+    shared: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answer_records, "BUDGET_BYTES", 4000)
+    replica = await shared.replica("x" * 1000)
+    answers = []
+    for _ in range(6):
+        answers.append(await replica.start())
+        await read(answers[-1])
+        await until(lambda: not replica.store._here)
+    with pytest.raises(NotFound):
+        await replica.get(answers[0])
+    assert names(await read(await replica.get(answers[-1]))) == ["status", "token", "done"]
+    total = int(await shared.redis.hget(f"{shared.settings.queue_name}:answers:bytes", "total") or 0)
+    assert 3000 < total < 6000
+
+
+async def test_what_a_later_version_writes_is_kept_and_passed_on(shared: Service) -> None:
+    writes, reads = await shared.replica("a", 60.0), await shared.replica()
+    answer = await writes.start()
+    known = await reads.get(answer)
+    await read(known, until="a")
+    writes.stand_still()
+    events = f"{shared.settings.queue_name}:answer:{answer.id}:events"
+    await shared.redis.rpush(events, 'tool {"id":"t-1","input":{"a":[1]}}', 'token {"text":"b","later":true}')
+    tool, token = (await read(known, until="b"))[2:]
+    assert (tool.name, vars(tool)) == ("tool", {"id": "t-1", "input": {"a": [1]}})
+    assert (isinstance(token, Token), vars(token)) == (True, {"text": "b", "later": True})
+
+
+async def test_events_that_are_ready_together_and_large_arrive_whole(shared: Service) -> None:
+    writes, reads = await shared.replica(*["x" * 3000] * 1000), await shared.replica()
+    writes.answers._settings.max_answer_chars = 10_000_000
+    answer = await writes.start()
+    assert await read(await reads.get(answer)) == await read(answer)
+
+
+async def test_an_idle_process_sends_no_commands(shared: Service) -> None:
+    writes, reads = await shared.replica("a"), await shared.replica()
+    answer = await writes.start()
+    await read(await reads.get(answer))
+    await asyncio.sleep(0.3)
+
+    async def commands() -> int:
+        return int((await shared.redis.info("stats"))["total_commands_processed"])
+
+    before = await commands()
+    await asyncio.sleep(0.5)
+    assert await commands() - before <= 1
+
+
+async def test_once_the_drain_time_is_over_a_shared_answer_goes_on_for_its_readers_elsewhere(
+    answer_settings: Callable[..., AnswerSettings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.chat.answer_store.UNREAD_SECONDS", 0.3)
+    async with service(answer_settings(answer_drain_seconds=30)) as shared:
+        script = ("a", goes_on := asyncio.Event(), "b")
+        drains, reads = await shared.replica(*script, times=BRISK), await shared.replica()
+        drains.provider.script = script
+        answer, unread = await drains.start(), await drains.start()
+        known = await reads.get(answer)
+        with known.reading():
+            await read(known, until="a")
+            await read(unread, until="a")
+            await until(lambda: all(drains.store._writer.is_shared(each) for each in (answer, unread)))
+            drains.answers.drain()
+            await until(lambda: not unread.running)
+            assert (unread.reason, answer.running) == ("cancelled", True)
+            goes_on.set()
+            assert names(await read(known)) == ["status", "token", "token", "done"]
+
+
+@pytest.mark.parametrize("hurries", [True, False])
+async def test_it_is_lost_when_nobody_can_wait_any_more(
+    answer_settings: Callable[..., AnswerSettings], hurries: bool
+) -> None:
+    async with service(answer_settings(answer_drain_seconds=30 if hurries else 0.2)) as shared:
+        drains, reads = await shared.replica("a", 60.0, times=BRISK), await shared.replica()
+        answer = await drains.start()
+        known = await reads.get(answer)
+        with known.reading():
+            await read(known, until="a")
+            drains.answers.drain()
+            if hurries:
+                assert answer.reason is None
+                drains.answers.drain()
+            *_, error, done = await read(known)
+        assert isinstance(error, Error)
+        assert (error.code, done) == (LOST, Done("error"))
+
+
+async def test_one_that_redis_does_not_have_is_lost_with_the_drain_time(shared: Service) -> None:
+    replica = await shared.replica("a", 60.0)
+    replica.stand_still()
+    answer = await replica.start()
+    replica.stand_still()
+    await read(answer, until="a")
+    replica.answers.drain()
+    assert answer.reason == "error"

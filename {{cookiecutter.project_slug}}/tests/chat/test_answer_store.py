@@ -1,0 +1,62 @@
+"""Answers in the memory of this process."""
+
+import asyncio
+import gc
+import weakref
+
+import pytest
+
+from app.chat import answer_store
+from app.errors import NotFound, Unavailable
+from tests.chat.asking import QUESTION, SOON, WAIT_SECONDS, Open, ask, ended
+
+
+async def test_it_is_known_to_its_caller_alone_and_for_some_time(answers_of: Open) -> None:
+    answers = await answers_of("a", answer_retention_seconds=SOON)
+    answer = await ask(answers, QUESTION, "me", key="k")
+    with pytest.raises(NotFound):
+        await answers.get(answer.id, "you")
+    await ended(answer)
+    await asyncio.sleep(0)
+    assert (await answers.get(answer.id, "me")).id == answer.id
+    await asyncio.sleep(3 * SOON)
+    with pytest.raises(NotFound):
+        await answers.get(answer.id, "me")
+    assert (await answers.ask(QUESTION, "me", key="k")).id != answer.id
+
+
+async def test_of_those_that_have_ended_the_oldest_make_room(answers_of: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = await answers_of("x" * 1000)
+    old, young = await ask(answers, QUESTION, "me"), await ask(answers, QUESTION, "me")
+    for answer in (old, young):
+        await ended(answer)
+    await asyncio.sleep(0)
+    monkeypatch.setattr(answer_store, "MAX_BYTES", young.bytes + 1)
+    running = await ask(answers, QUESTION, "me")
+    assert (await answers.get(young.id, "me")).id == young.id
+    with pytest.raises(NotFound):
+        await answers.get(old.id, "me")
+    assert (await answers.get(running.id, "me")).id == running.id
+
+
+async def test_nothing_holds_what_is_forgotten_for_want_of_room(
+    answers_of: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answer_store, "MAX_BYTES", 1)
+    answer = await ask(await answers_of("a"), QUESTION, "me", key="k")
+    await ended(answer)
+    await asyncio.sleep(SOON)
+    kept = weakref.ref(answer)
+    del answer
+    gc.collect()
+    assert kept() is None
+
+
+async def test_those_that_run_do_not(answers_of: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = await answers_of("x" * 1000, 60.0)
+    answer = await ask(answers, QUESTION, "me")
+    assert await answer.log.after(1, WAIT_SECONDS)
+    monkeypatch.setattr(answer_store, "MAX_BYTES", answer.bytes)
+    with pytest.raises(Unavailable):
+        await answers.ask(QUESTION, "me")
+    assert answer.running
