@@ -5,10 +5,10 @@ All readers of an answer share one mirror of its log. There is one look a tick a
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
 from time import monotonic
-from weakref import WeakSet
+from weakref import WeakValueDictionary
 
 from app.chat.answer_events import load
 from app.chat.answer_records import LOST, Look, Records
@@ -24,8 +24,10 @@ KEPT_SECONDS = 1.0  # without a reader
 class Mirror(KnownAnswer):
     """`over` is true when Redis has no more for it."""
 
-    def __init__(self, answer_id: str, records: Records, look: Look) -> None:
+    def __init__(self, answer_id: str, records: Records, look: Look, follow: Callable[["Mirror"], None]) -> None:
+        """Calls `follow` when somebody reads it."""
         super().__init__(Asked(answer_id, look.caller, look.fingerprint), KEPT_SECONDS)
+        self._follow = follow
         self.over = False
         self.stamped = monotonic()
         self.look = look  # the last one
@@ -41,6 +43,12 @@ class Mirror(KnownAnswer):
     def may_begin(self) -> bool:
         """Whether the process that has reserved it has time left."""
         return self.look.left > 0
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        with super().reading():
+            self._follow(self)
+            yield
 
     async def stop(self) -> None:
         await self._records.stop(self.id)
@@ -66,31 +74,36 @@ class Mirrors:
     def __init__(self, records: Records) -> None:
         self._wake = asyncio.Event()
         self._records = records
-        self._followed: dict[str, Mirror] = {}
-        self._all: WeakSet[Mirror] = WeakSet()
+        self._known: WeakValueDictionary[str, Mirror] = WeakValueDictionary()
+        self._followed: set[Mirror] = set()
         self._away = False
 
     @property
     def bytes(self) -> int:
-        return sum(mirror.bytes for mirror in self._all)
+        return sum(mirror.bytes for mirror in self._known.values())
 
     async def get(self, answer_id: str) -> Mirror | None:
         """None if Redis does not have the answer. Raises Unavailable."""
-        if (mirror := self._followed.get(answer_id)) and not mirror.over:
-            mirror.expect_reader()
-            return mirror
-        if not (look := await self._look_at(answer_id, 0)):
-            return None
-        mirror = Mirror(answer_id, self._records, look)
-        while not mirror.over and len(mirror.log) < mirror.look.length:
-            mirror.take(await self._look_at(answer_id, len(mirror.log)))
-        if not mirror.over:
-            if (first := self._followed.get(answer_id)) and not first.over:  # somebody else has come meanwhile
-                return first
-            self._followed[answer_id] = mirror
-            self._wake.set()
-        self._all.add(mirror)
+        if not (mirror := self._of(answer_id)):
+            if not (look := await self._look_at(answer_id, 0)):
+                return None
+            mirror = Mirror(answer_id, self._records, look, self._follow)
+            while not mirror.over and len(mirror.log) < mirror.look.length:
+                mirror.take(await self._look_at(answer_id, len(mirror.log)))
+            mirror = self._of(answer_id) or mirror  # somebody else may have come meanwhile
+            self._known[answer_id] = mirror
+        mirror.expect_reader()
+        self._follow(mirror)
         return mirror
+
+    def _of(self, answer_id: str) -> Mirror | None:
+        mirror = self._known.get(answer_id)
+        return None if mirror is None or mirror.over else mirror
+
+    def _follow(self, mirror: Mirror) -> None:
+        if not mirror.over:
+            self._followed.add(mirror)
+            self._wake.set()
 
     def running(self) -> AbstractAsyncContextManager[None]:
         times = self._records.times
@@ -98,10 +111,9 @@ class Mirrors:
 
     async def follow(self) -> bool:
         """One look at all. Returns False if Redis is away."""
-        for mirror in list(self._followed.values()):
-            if mirror.over or mirror.unread_in <= 0:
-                del self._followed[mirror.id]
-        if not (mirrors := list(self._followed.values())):
+        mirrors = [mirror for mirror in self._followed if not mirror.over and mirror.unread_in > 0]
+        self._followed = set(mirrors)
+        if not mirrors:
             self._wake.clear()
             return True
         now = monotonic()

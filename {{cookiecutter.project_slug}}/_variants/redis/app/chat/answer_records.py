@@ -67,11 +67,12 @@ class Records:
     def __init__(self, client: Redis, queue_name: str, retention: float, times: Times) -> None:
         """`retention` is in seconds, from an answer's end."""
         self.holder = token_hex(8)  # this process
+        self.kept = max(retention, times.lease)  # in seconds, too: readers elsewhere must have time to see the end
         self.times = times
         self._client = client
         self._name = queue_name
         self._reserve, self._append, self._look, self._stop = map(client.register_script, (RESERVE, APPEND, LOOK, STOP))
-        unwritten, kept = int(10_000 * times.lease), int(1000 * retention)
+        unwritten, kept = int(10_000 * times.lease), int(1000 * self.kept)
         self._writing = {
             "holder": self.holder,
             "lease": int(1000 * times.lease),
@@ -86,13 +87,13 @@ class Records:
             "done": done,
         }
 
-    async def reserve(self, asked: Asked, instead_of: str | None, *, full: bool, seconds: float) -> str | None:
+    async def reserve(self, asked: Asked, instead_of: str | None, *, full: bool) -> str | None:
         """Returns None when the answer has its name, and this process may write it. If another answer than `instead_of`
         has the name, returns that one's id. Returns FULL if there is no room in Redis, or none here: `full`."""
         ask = {**self._writing, **_of(asked), "instead_of": instead_of, "full": full}
         ask |= {"budget": BUDGET_BYTES, "prefix": f"{self._name}:answer:"}
         _, state = self._keys(asked.id)
-        async with answering(seconds):
+        async with answering():
             keys = [state, self._name_key(asked.name), *self._indexes]
             return cast(str | None, await self._reserve(keys, [_json(ask)]))
 

@@ -114,6 +114,7 @@ if not over and left < 0 then
         redis.call('PEXPIRE', state, ask.retention)
         redis.call('ZREM', running, ask.id)
         redis.call('ZADD', ended, now + ask.retention, ask.id)
+        redis.call('PEXPIRE', ended, ask.retention)
     end
 end
 if ask.stamp then redis.pcall('HSET', state, 'read', now) end

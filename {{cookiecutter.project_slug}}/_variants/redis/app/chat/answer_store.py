@@ -21,7 +21,6 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from time import monotonic
 from typing import ClassVar
 from weakref import WeakValueDictionary
 
@@ -33,7 +32,7 @@ from app.chat.answer_records import FULL, Records, Times
 from app.chat.answer_writer import Writer
 from app.chat.known_answer import Asked, KnownAnswer, Name
 from app.errors import NotFound, Unavailable
-from app.redis_client import RedisSettings, connect
+from app.redis_client import RedisSettings, answering, connect
 from app.settings import EnvSettings
 
 log = logging.getLogger(__name__)
@@ -109,27 +108,25 @@ class AnswerStore:
 
     async def _taken_by(self, asked: Asked, instead_of: str | None, seconds: float) -> KnownAnswer | None:
         """The answer that has the name, but for `instead_of`. None: the name is that of `asked` now."""
-        deadline = monotonic() + seconds
-        while True:
-            if asked.name and (here := self._named.get(asked.name)) and here.id != instead_of:
-                return here
-            taken = await self._records.reserve(asked, instead_of, full=self._is_full(), seconds=seconds)
-            if taken is None:
-                self._writer.reserved.add(asked.id)
-                return None
-            if taken == FULL:
-                raise Unavailable("too many answers at once")
-            known = await self._known(taken)
-            if isinstance(known, Mirror) and not known.begun:
-                if known.may_begin and known.look.holder != self._records.holder:
-                    if monotonic() >= deadline:
-                        raise Unavailable("another process is about to begin this answer")
-                    await asyncio.sleep(LOOK_SECONDS)
-                    continue
-                known = None
-            if known:
-                return known
-            instead_of = taken  # it was never made, or is gone
+        async with answering(seconds):
+            while True:
+                if asked.name and (here := self._named.get(asked.name)) and here.id != instead_of:
+                    return here
+                taken = await self._records.reserve(asked, instead_of, full=self._is_full())
+                if taken is None:
+                    self._writer.reserved.add(asked.id)
+                    return None
+                if taken == FULL:
+                    raise Unavailable("too many answers at once")
+                known = await self._known(taken)
+                if isinstance(known, Mirror) and not known.begun:
+                    if known.may_begin and known.look.holder != self._records.holder:
+                        await asyncio.sleep(LOOK_SECONDS)  # another process is about to begin it
+                        continue
+                    known = None
+                if known:
+                    return known
+                instead_of = taken  # it was never made, or is gone
 
     def add(self, answer: Answer) -> None:
         self._here[answer.id] = answer
@@ -195,7 +192,7 @@ class AnswerStore:
 
     def _end(self, answer: Answer) -> None:
         """Redis may be away for longer than the answer is kept."""
-        asyncio.get_running_loop().call_later(self._settings.answer_retention_seconds, self._writer.forget, answer.id)
+        asyncio.get_running_loop().call_later(self._records.kept, self._writer.forget, answer.id)
 
     def _forget(self, answer: Answer) -> None:
         del self._here[answer.id]

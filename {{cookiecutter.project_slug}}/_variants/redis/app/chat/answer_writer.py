@@ -85,7 +85,7 @@ class Writer:
         trouble = ""
         for entry, write, reply in zip(entries, writes, replies, strict=True):
             if isinstance(reply, Exception):
-                trouble = str(reply)
+                trouble = str(reply.__cause__ or reply)
                 entry.answer.expect_reader()  # whoever reads elsewhere can't say so now
             else:
                 await self._take(entry, write, now, *reply)

@@ -11,7 +11,7 @@ from app.chat.answer_store import AnswerSettings
 from app.chat.known_answer import Asked
 from app.errors import Conflict, NotFound, Unavailable
 from app.streams.events import Done, Error, Event, Status, StreamFault, Token
-from tests.chat.replicas import BRISK, PATIENT, QUESTION, Service, read, service
+from tests.chat.replicas import BRISK, QUESTION, Service, read, service
 
 LOST = "producer_lost"
 
@@ -107,8 +107,8 @@ async def test_a_key_whose_answer_was_never_made_is_refused_until_its_lease_is_o
     replica = await shared.replica("a", times=BRISK)
     asked = Asked("never", "me", "-", ("key", "me", "k"))
     dead = Records(shared.redis, shared.settings.queue_name, 600, BRISK)
-    assert await dead.reserve(asked, None, full=False, seconds=1) is None
-    assert await dead.reserve(asked, None, full=False, seconds=1) is None  # its own, again
+    assert await dead.reserve(asked, None, full=False) is None
+    assert await dead.reserve(asked, None, full=False) is None  # its own, again
     with pytest.raises(Unavailable):
         await replica.ask("k")
     await asyncio.sleep(BRISK.lease)
@@ -242,15 +242,15 @@ async def test_what_redis_refuses_is_logged_and_shown_in_its_words(
 
 
 async def test_every_key_expires_from_its_first_write_on(answer_settings: Callable[..., AnswerSettings]) -> None:
-    async with service(answer_settings(answer_retention_seconds=0.5)) as shared:
-        replica = await shared.replica("a", goes_on := asyncio.Event())
+    async with service(answer_settings(answer_retention_seconds=0)) as shared:
+        replica = await shared.replica("a", goes_on := asyncio.Event(), times=BRISK)
         answer = await replica.ask("k")
         await read(answer, until="a")
         await until(lambda: replica.store._writer._entries[answer.id].written)
         keys = await shared.keys()
         assert len(keys) == 5  # nothing has ended yet
         for key in keys:
-            assert 10 * PATIENT.lease - 5 < await shared.redis.ttl(key) < 10 * PATIENT.lease + 5, key
+            assert 8 * BRISK.lease < await shared.redis.pttl(key) / 1000 < 12 * BRISK.lease, key
         goes_on.set()
         await read(answer)
         await asyncio.sleep(1)
