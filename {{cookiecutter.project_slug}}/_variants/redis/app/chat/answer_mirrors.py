@@ -42,6 +42,10 @@ class Mirror(KnownAnswer):
         """Whether the process that has reserved it has time left."""
         return self.look.left > 0
 
+    @property
+    def lost(self) -> bool:
+        return self.reason is not None and not self.look.holder
+
     async def stop(self) -> None:
         await self._records.stop(self.id)
 
