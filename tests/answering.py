@@ -1,4 +1,4 @@
-"""What the crash tests of answers are made of: web processes over one Redis, and readers that go from one to another."""
+"""What crash tests of answers are made of: web processes over one Redis, and readers that go from one to another."""
 
 import asyncio
 import json
@@ -165,7 +165,8 @@ class Service:
         self.webs[place] = self._start_web(place)
         self.webs[place].printed(RUNS)
 
-    def stop_redis(self, number: Literal[signal.Signals.SIGSTOP, signal.Signals.SIGKILL]) -> None:
+    def stop_redis(self, number: signal.Signals) -> None:
+        """By SIGSTOP it stays as it is, and answers nobody."""
         self._away_since = time.time()
         if number == signal.SIGSTOP:
             self._redis.send(number)
@@ -223,6 +224,7 @@ class Reader:
         self.beyond: list[Event] = []
         self.last_words: list[Event] = []  # of connections
         self.found = asyncio.Event()
+        self._news = asyncio.Event()
         self.heard = math.inf  # when it has heard something last; it has not begun yet
         self.longest = 0.0  # so many seconds it has heard nothing
         self.connections = 0
@@ -256,7 +258,14 @@ class Reader:
             place = {"Last-Event-ID": str(len(self.log))} if self.log else {}
             await self._connect("GET", f"/chat/stream/{answer}", headers=place)
 
-    async def _connect(self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> None:
+    async def has(self, events: int) -> None:
+        while len(self.log) < events:
+            self._news.clear()
+            await self._news.wait()
+
+    async def _connect(
+        self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None
+    ) -> None:
         port = self.service.ports[self.chance.choice(self.places)]
         try:
             async with asked(port, method, path, body, headers) as response:
@@ -297,6 +306,7 @@ class Reader:
             del self.log[at:]
         if at == len(self.log):
             self.log.append(event)
+            self._news.set()
 
     def __str__(self) -> str:
         return f"answer {self.answer}, {len(self.log)} events up to {self.log[-3:]}, last words {self.last_words}"
