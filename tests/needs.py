@@ -40,7 +40,7 @@ NEEDS = {
     "npm": Need("npm", "front-end tests", ("npm",)),
 }
 # They wait rather than compute, and beside tests that take every core their waits would be too short: they come last.
-PATIENT = {"test_benchmarks.py", "test_crash.py", "test_load.py"}
+PATIENT = {"test_answers_crash.py", "test_benchmarks.py", "test_crash.py", "test_load.py"}
 LEFT_OUT = "left out for want of"  # a key of a report's user_properties, which travel from xdist's workers
 SLOW_LEFT_OUT = pytest.StashKey[int]()
 

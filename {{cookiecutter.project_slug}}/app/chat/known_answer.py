@@ -64,6 +64,20 @@ class KnownAnswer:
         return self.reason is None or self.whole or self.stopped
 
     @property
+    def lost(self) -> bool:
+        """Whether its end was written for a process that is gone. Who has read there may have read more than the log
+        has, up to the places of that end or beyond."""
+        return False
+
+    def goes_on_at(self, place: int) -> int | None:
+        """The place from which one has to read who has read up to `place`. None: that was all."""
+        if not self.log.end:
+            return place
+        if place > (self.log.end_place if self.lost else len(self.log)):
+            return self.log.end_place
+        return None if place == len(self.log) else place
+
+    @property
     def bytes(self) -> int:
         """About how many bytes of memory it takes."""
         return ANSWER_BYTES + self.log.bytes

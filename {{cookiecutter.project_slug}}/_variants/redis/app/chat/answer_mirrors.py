@@ -44,6 +44,10 @@ class Mirror(KnownAnswer):
         """Whether the process that has reserved it has time left."""
         return self.look.left > 0
 
+    @property
+    def lost(self) -> bool:
+        return self.reason is not None and not self.look.holder
+
     @contextmanager
     def reading(self) -> Iterator[None]:
         with super().reading():
