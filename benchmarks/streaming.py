@@ -16,6 +16,7 @@ import math
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -23,6 +24,7 @@ from dataclasses import asdict, dataclass, field, replace
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
+import redis_answers
 from measuring import (
     BEGAN,
     Figures,
@@ -288,6 +290,7 @@ METRICS = {
     "growth": measure_growth,
     "first-event": measure_first_event,
 }
+REDIS = "redis"  # a table of its own
 ONCE = {"idle"}  # a second time, memory would come from what the first has left
 
 
@@ -359,13 +362,29 @@ def allow_descriptors_for(sizes: Sizes, metrics: list[str]) -> None:
     allow_descriptors(max(idle, *sizes.crowds))
 
 
+def in_redis(quick: bool, rounds: int | None, kept: Path | None, wants_json: bool) -> str:
+    sizes = redis_answers.QUICK if quick else redis_answers.Sizes()
+    sizes = replace(sizes, rounds=rounds or sizes.rounds)
+    allow_descriptors(sizes.readers + sizes.answers)
+    with tempfile.TemporaryDirectory() as scratch:
+        figures = redis_answers.measured((kept or Path(scratch)).absolute(), sizes)
+    return (redis_answers.as_json if wants_json else redis_answers.as_markdown)(figures, sizes)
+
+
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="streaming.py", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--json", action="store_true", help="print the figures as JSON, and nothing else, on stdout")
     parser.add_argument("--plot", type=picture, metavar="FILE.png", help="draw the figures into this file")
     parser.add_argument("--quick", action="store_true", help="much smaller numbers of all: to see that it works")
-    parser.add_argument("--only", choices=METRICS, help="measure this alone")
+    only = f"measure this alone; {REDIS}, which is not measured else: what answers in Redis cost"
+    parser.add_argument("--only", choices=[*METRICS, REDIS], help=only)
     parser.add_argument("--rounds", type=positive, metavar="N", help=f"default: {Sizes.rounds}, with --quick 1")
+    parser.add_argument(
+        "--projects",
+        type=Path,
+        metavar="FOLDER",
+        help=f"of `--only {REDIS}`: keep the projects here, and measure those that are here already",
+    )
     options = parser.parse_args(arguments)
     if sys.platform == "win32":
         parser.error("Linux or macOS is needed: there is no uvloop for Windows")
@@ -377,6 +396,9 @@ def main(arguments: list[str]) -> int:
     metrics = [options.only] if options.only else list(METRICS)
     stop_on_signals()
     try:
+        if options.only == REDIS:
+            print(in_redis(options.quick, options.rounds, options.projects, options.json))
+            return 0
         allow_descriptors_for(sizes, metrics)
         figures = measure(sizes, metrics, math.inf if options.rounds else LIMIT_SECONDS)
         print(as_json(figures, sizes) if options.json else as_markdown(figures))

@@ -162,6 +162,26 @@ def test_the_whole_route_is_measured_for_every_contestant(
         assert figure["ratios"]["ours"] > 0, figure
 
 
+@pytest.mark.slow
+@posix_only
+def test_answers_in_redis_are_measured_beside_those_in_memory(render: Callable[..., Project], tmp_path: Path) -> None:
+    """A figure of each kind in each round; what only Redis costs has none in memory."""
+    for contestant, queue in (("memory", "none"), ("redis", "rq")):
+        copied(render(queue_backend=queue), tmp_path / contestant / "my-chat")
+    done = benchmark("streaming.py", "--quick", "--json", "--only", "redis", "--projects", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert {"Python", "fastapi", "redis", "uvicorn"} <= report["machine"]["versions"].keys()
+    in_redis, both = {"redis"}, {"memory", "redis"}
+    assert [(figure["metric"], set(figure["values"])) for figure in report["figures"]] == [
+        ("idle", in_redis),
+        *[("writing", who) for who in (both, both, both, in_redis, in_redis)],
+        *[("reading", who) for who in (both, in_redis)],
+    ]
+    for figure in report["figures"]:
+        assert all(len(values) == report["sizes"]["rounds"] == 1 for values in figure["rounds"].values()), figure
+
+
 @pytest.mark.parametrize("model", choices("model_provider"))
 def test_each_model_that_can_be_chosen_is_measured(model: str) -> None:
     """But for that which no service stands behind."""

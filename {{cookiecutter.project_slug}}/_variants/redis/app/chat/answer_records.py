@@ -8,6 +8,7 @@ from typing import Any, cast
 from pydantic_core import to_json
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
+from redis.exceptions import NoScriptError
 
 from app.chat.answer_events import dump
 from app.chat.answer_scripts import APPEND, LOOK, RESERVE, STOP
@@ -129,10 +130,16 @@ class Records:
             return cast(str | None, await self._client.get(self._name_key(name)))
 
     async def _together(self, script: AsyncScript, calls: Sequence[tuple[list[str], list[str]]]) -> list[Any]:
-        async with answering(), self._client.pipeline(transaction=False) as pipe:
-            for keys, arguments in calls:
-                await script(keys, arguments, client=pipe)
-            return await pipe.execute(raise_on_error=False)
+        """In one round trip. redis-py's own way with scripts would ask first, each time, whether Redis has them."""
+        async with answering():
+            while True:
+                async with self._client.pipeline(transaction=False) as pipe:
+                    for keys, arguments in calls:
+                        pipe.evalsha(script.sha, len(keys), *keys, *arguments)
+                    replies = await pipe.execute(raise_on_error=False)
+                if not any(isinstance(reply, NoScriptError) for reply in replies):
+                    return replies
+                await self._client.script_load(script.script)  # each call is one that can be repeated
 
     def _keys(self, answer_id: str) -> list[str]:
         return [f"{self._name}:answer:{answer_id}:{part}" for part in ("events", "state")]

@@ -8,6 +8,7 @@ import pytest
 from app.chat import answer_records
 from app.chat.answer_records import Records
 from app.chat.answer_store import AnswerSettings
+from app.chat.answers import fingerprint_of
 from app.chat.known_answer import Asked
 from app.errors import Conflict, NotFound, Unavailable
 from app.streams.events import Done, Error, Event, Status, StreamFault, Token
@@ -105,7 +106,7 @@ async def test_a_key_whose_answer_was_never_made_is_refused_until_its_lease_is_o
 ) -> None:
     monkeypatch.setattr("app.chat.answer_store.CLAIM_SECONDS", 0.1)
     replica = await shared.replica("a", times=BRISK)
-    asked = Asked("never", "me", "-", ("key", "me", "k"))
+    asked = Asked("never", "me", fingerprint_of(QUESTION), ("key", "me", "k"))
     dead = Records(shared.redis, shared.settings.queue_name, 600, BRISK)
     assert await dead.reserve(asked, None, full=False) is None
     assert await dead.reserve(asked, None, full=False) is None  # its own, again
