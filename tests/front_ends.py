@@ -199,7 +199,8 @@ def a_page_that_has_lost_its_connection_and_regenerates_gets_the_answer_that_run
     assert other == page == [page[0], {"id": page[1]["id"], **whole(page[0])}]
 
 
-def an_answer_that_has_ended_is_made_anew_where_the_page_regenerates(chat: Client) -> None:
+def regenerated_after_the_end(chat: Client) -> None:
+    """An answer that has ended is made anew."""
     pages, ((question, first), (same_question, second)) = play(chat, "regeneratesAfterTheEnd")
     assert pages == [READY, READY]
     assert same_question == question
@@ -245,7 +246,7 @@ SCENES = (
     a_page_that_loads_after_an_answer_has_ended_gets_all_of_it,
     two_tabs_show_the_same_answer,
     a_page_that_has_lost_its_connection_and_regenerates_gets_the_answer_that_runs,
-    an_answer_that_has_ended_is_made_anew_where_the_page_regenerates,
+    regenerated_after_the_end,
     a_page_that_sends_a_part_of_an_answer_gets_the_rest,
     a_page_stops_the_answer_for_all,
     another_question_while_an_answer_runs_stops_it_and_is_answered,
@@ -255,6 +256,21 @@ SCENES = (
 class Silent(SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         pass
+
+
+PAGE_SCRIPT = """
+import { createRoot } from "react-dom/client";
+const key = "%s";
+createRoot(document.body).render(<Page id="chat/1" />);
+"""
+
+
+def readme_page(project: Project, packages: Path, folder: Path, name: str, port: int) -> None:
+    """Make the page of a project's README, with React and that version's `useChat`: it asks at this port."""
+    _, _, code = project.read("README.md").partition("```tsx\n")
+    script = packages / f"{folder.name}.tsx"
+    script.write_text(code.partition("```")[0].replace(":8000", f":{port}") + PAGE_SCRIPT % KEY, "utf-8")
+    bundle(packages, folder, script.name, f"--alias:ai={name}", f"--alias:@ai-sdk/react=react-{name}")
 
 
 def bundle(packages: Path, folder: Path, script: str, *options: str) -> None:

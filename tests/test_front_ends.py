@@ -23,6 +23,7 @@ from front_ends import (
     node_tests,
     one_or_slow,
     play,
+    readme_page,
     serving,
     serving_folder,
     whole,
@@ -320,13 +321,6 @@ def page_port(packages: Path) -> Iterator[int]:
         yield port
 
 
-PAGE_SCRIPT = """
-import { createRoot } from "react-dom/client";
-const key = "%s";
-createRoot(document.body).render(<Page id="chat/1" />);
-"""
-
-
 @pytest.mark.slow
 @node_tests
 @pytest.mark.needs("chromium")
@@ -335,18 +329,15 @@ def test_the_page_of_the_readme_comes_back_to_its_answer_and_stops_it(
     name: str, packages: Path, chat_project: Project
 ) -> None:
     """With React and each version's `useChat`, in a browser."""
-    folder, script = packages / f"readme-{name}", packages / f"readme-{name}.tsx"
+    folder = packages / f"readme-{name}"
     folder.mkdir()
-    _, _, code = chat_project.read("README.md").partition("```tsx\n")
     question = "as many words as it takes to load a page again before the answer to them has come to its own end"
     with (
         serving_folder(folder) as page_port,
         serving(chat_project, CORS_ORIGINS=f"http://127.0.0.1:{page_port}") as server,
         chromium() as browser,
     ):
-        code = code.partition("```")[0].replace(":8000", f":{server.port}")
-        script.write_text(code + PAGE_SCRIPT % KEY, "utf-8")
-        bundle(packages, folder, script.name, f"--alias:ai={name}", f"--alias:@ai-sdk/react=react-{name}")
+        readme_page(chat_project, packages, folder, name, server.port)
         page = browser.new_page()
         page.goto(f"http://127.0.0.1:{page_port}")
         page.get_by_role("textbox").fill(question)
