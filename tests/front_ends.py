@@ -92,8 +92,10 @@ def orders_for(*command: str, cwd: Path) -> "Iterator[subprocess.Popen[str]]":
 
 
 @pytest.fixture(scope="session")
-def packages(shared: Path) -> Path:
-    """A folder with the clients' packages, and with our scripts that use them: one for all processes of this run."""
+def packages(shared: Path, pytestconfig: pytest.Config) -> Path:
+    """A folder with the clients' packages, and with our scripts that use them: one for all processes of this run. Only
+    slow tests use more than the newest chat's."""
+    wanted = PACKAGES if pytestconfig.getoption("--slow") else dict(list(CHATS.items())[-1:])
     folder = shared / "clients"
     with exclusive(folder.with_suffix(".lock")):
         if not (folder / "installed").exists():
@@ -102,7 +104,7 @@ def packages(shared: Path) -> Path:
                 (folder / script.name).write_bytes(script.read_bytes())
             # A company's own certificate authority is known to the system, and not to the list that Node carries.
             trusts = "NODE_EXTRA_CA_CERTS" in os.environ or not SYSTEM_CERTIFICATES.exists()
-            named = [f"{name}@{version}" for name, version in PACKAGES.items()]
+            named = [f"{name}@{version}" for name, version in wanted.items()]
             npm = ("npm", "install", "--prefix", str(folder), "--ignore-scripts", "--no-audit", *named)
             extra = None if trusts else {"NODE_EXTRA_CA_CERTS": str(SYSTEM_CERTIFICATES)}
             install = run(*npm, cwd=folder, env=extra)
