@@ -106,7 +106,7 @@ class MemoryLog:
 
 def size(event: Event) -> int:
     """About how many bytes of memory it takes."""
-    return 200 + (len(event.text) if isinstance(event, Token) else len(repr(event)))
+    return 200 + (len(event.text) if isinstance(event, Token) else len(str(vars(event))))
 
 
 def _wake(waiting: "asyncio.Future[None]") -> None:

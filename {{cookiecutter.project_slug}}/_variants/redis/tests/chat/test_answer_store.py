@@ -1,6 +1,7 @@
 """Answers that any process of the service can read and stop, by what is in Redis."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -94,7 +95,7 @@ async def test_one_that_has_failed_elsewhere_is_asked_anew_once(shared: Service)
     fails, *others = [await shared.replica(step) for step in (RuntimeError("on purpose"), "a", "a")]
     failed = await fails.ask("k")
     assert names(await read(failed)) == ["status", "error", "done"]
-    await until(lambda: not fails.store._here)
+    await until(lambda: not fails.store._here.ended())
     answers = await asyncio.gather(*(other.ask("k") for other in others))
     assert len({answer.id for answer in answers} | {failed.id}) == 2
     assert names(await read(answers[0])) == ["status", "token", "done"]
@@ -107,7 +108,7 @@ async def test_a_key_whose_answer_was_never_made_is_refused_until_its_lease_is_o
     monkeypatch.setattr("app.chat.answer_store.CLAIM_SECONDS", 0.1)
     replica = await shared.replica("a", times=BRISK)
     asked = Asked("never", "me", fingerprint_of(QUESTION), ("key", "me", "k"))
-    dead = Records(shared.redis, shared.settings.queue_name, 600, BRISK)
+    dead = Records(shared.redis, shared.settings.queue_name, 600, BRISK, "dead")
     assert await dead.reserve(asked, None, full=False) is None
     assert await dead.reserve(asked, None, full=False) is None  # its own, again
     with pytest.raises(Unavailable):
@@ -243,17 +244,21 @@ async def test_without_redis_a_question_is_answered_here_and_written_when_it_is_
 async def test_what_redis_refuses_is_logged_and_shown_in_its_words(
     shared: Service, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", "app.chat")
     replica = await shared.replica("a", goes_on := asyncio.Event(), "b", times=BRISK)
     answer = await replica.start()
     await read(answer, until="a")
-    await until(lambda: replica.store.check() == "ok")
+    assert await replica.store.check() == "ok"
     await shared.redis.config_set("maxmemory", 1)
     try:
-        await until(lambda: "maxmemory" in replica.store.check())
-        assert "maxmemory" in caplog.text
+        assert "maxmemory" in await replica.store.check()
+        await until(lambda: re.search(r"not written to Redis.*maxmemory", caplog.text))
+        await replica.ask()
+        assert re.search(r"begins without Redis.*maxmemory", caplog.text)
     finally:
         await shared.redis.config_set("maxmemory", 0)
-    await until(lambda: replica.store.check() == "ok")
+    assert await replica.store.check() == "ok"
+    await until(lambda: "written to Redis again" in caplog.text)
     goes_on.set()
     assert names(await read(answer)) == ["status", "token", "token", "done"]
 
@@ -287,7 +292,7 @@ async def test_of_those_that_have_ended_the_oldest_make_room_in_redis(
     for _ in range(6):
         answers.append(await replica.start())
         await read(answers[-1])
-        await until(lambda: not replica.store._here)
+        await until(lambda: not replica.store._here.ended())
     with pytest.raises(NotFound):
         await replica.get(answers[0])
     assert names(await read(await replica.get(answers[-1]))) == ["status", "token", "done"]
