@@ -10,7 +10,7 @@ from app.chat import answer_records
 from app.chat.answer_records import Records
 from app.chat.answer_store import AnswerSettings
 from app.chat.answers import fingerprint_of
-from app.chat.known_answer import Asked
+from app.chat.known_answer import Asked, KnownAnswer
 from app.errors import Conflict, NotFound, Unavailable
 from app.streams.events import Done, Error, Event, Status, StreamFault, Token
 from tests.chat.replicas import BRISK, QUESTION, Service, read, service
@@ -378,7 +378,152 @@ async def test_one_that_redis_does_not_have_is_lost_with_the_drain_time(shared: 
     replica = await shared.replica("a", 60.0)
     replica.stand_still()
     answer = await replica.start()
-    replica.stand_still()
     await read(answer, until="a")
     replica.answers.drain()
     assert answer.reason == "error"
+
+
+async def test_who_reads_elsewhere_counts_without_a_grace_too(answer_settings: Callable[..., AnswerSettings]) -> None:
+    async with service(answer_settings(answer_grace_seconds=0)) as shared:
+        writes, reads = await shared.replica("a", 60.0, times=BRISK), await shared.replica(times=BRISK)
+        answer = await writes.start()
+        with answer.reading():
+            known = await reads.get(answer)
+            with known.reading():
+                await asyncio.sleep(0.5)  # the writer has heard of it
+                with answer.reading():
+                    pass
+        assert answer.running
+        await until(lambda: not answer.running)
+
+
+async def test_all_readers_of_an_answer_share_what_was_read_of_it(shared: Service) -> None:
+    writes, reads = await shared.replica("a"), await shared.replica()
+    answer = await writes.start()
+    running = await asyncio.gather(*(reads.get(answer) for _ in range(5)))
+    await read(running[0])
+    await until(lambda: not writes.store._here.ended())
+    ended = await asyncio.gather(*(reads.get(answer) for _ in range(5)))
+    assert len({id(each) for each in (*running, *ended)}) == 1
+
+
+async def test_a_mirror_that_nobody_has_read_for_a_while_goes_on_when_it_is_read(shared: Service) -> None:
+    writes, reads = await shared.replica("a", goes_on := asyncio.Event(), "b"), await shared.replica()
+    known = await reads.get(answer := await writes.start())
+    await until(lambda: not reads.store._mirrors._followed)
+    goes_on.set()
+    assert await read(known) == await read(answer)
+
+
+async def test_a_chat_is_known_elsewhere_before_its_first_event_is(shared: Service) -> None:
+    writes, reads = await shared.replica("a", 60.0, times=BRISK), await shared.replica()
+    writes.stand_still()
+    name = ("chat", "me", "c")
+
+    async def never(known: KnownAnswer) -> bool:
+        return False
+
+    answer = await writes.answers.find_or_start(QUESTION, "me", name, "-", never)
+    known = await reads.answers.named(name)
+    assert known is not None
+    await known.stop()
+    writes.go_on()
+    await until(lambda: not answer.running)
+    assert answer.stopped
+
+
+async def test_whoever_comes_too_late_to_begin_is_kept_out(shared: Service) -> None:
+    late, takes_over = await shared.replica("a", 60.0, times=BRISK), await shared.replica("b")
+    late.stand_still()
+    answer = await late.ask("k")
+    await asyncio.sleep(BRISK.lease + 0.1)
+    other = await takes_over.ask("k")
+    assert other.id != answer.id
+    late.go_on()
+    await until(lambda: not answer.running)
+    assert answer.reason == "error"
+    assert (await late.ask("k")).id == other.id
+
+
+async def test_when_the_budget_is_used_up_by_what_runs_no_more_begin(
+    shared: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answer_records, "BUDGET_BYTES", 1000)
+    replica = await shared.replica("x" * 2000, 60.0)
+    answer = await replica.start()
+    await read(answer, until="x" * 2000)
+    await until(lambda: replica.store._writer.is_shared(answer))
+    with pytest.raises(Unavailable):
+        await replica.start()
+
+
+async def test_what_waits_for_redis_for_long_makes_room(shared: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    replica = await shared.replica("x" * 1000)
+    await shared.redis.client_pause(1500, all=True)
+    first = await replica.start()
+    await read(first)
+    monkeypatch.setattr("app.chat.answer_store.MAX_BYTES", first.bytes)
+    second = await replica.start()
+    assert (replica.store._here.get(first.id), replica.store._here.get(second.id)) == (None, second)
+
+
+async def test_a_process_that_stops_writes_on_through_an_outage(
+    answer_settings: Callable[..., AnswerSettings],
+) -> None:
+    async with service(answer_settings(answer_drain_seconds=30)) as shared:
+        reads = await shared.replica()
+        async with service(shared.settings) as other:
+            stops = await other.replica("a", goes_on := asyncio.Event(), "b", times=BRISK)
+            answer = await stops.start()
+            known = await reads.get(answer)
+            await read(known, until="a")
+            stops.answers.drain()
+            await other.redis.client_pause(2500, all=True)
+            goes_on.set()
+            await read(answer)
+        assert await read(known) == await read(answer)
+
+
+async def test_a_process_that_stops_does_not_wait_for_a_redis_that_is_away_for_long(
+    answer_settings: Callable[..., AnswerSettings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.chat.answer_writer.OUTAGE_SECONDS", 0.2)
+    monkeypatch.setattr("app.redis_client.ANSWER_SECONDS", 0.1)
+    async with service(answer_settings(answer_drain_seconds=30)) as shared:
+        stops = await shared.replica("a", 60.0, times=BRISK)
+        answer = await stops.start()
+        await until(lambda: stops.store._writer.is_shared(answer))
+        stops.answers.drain()
+        await shared.redis.client_pause(1000, all=True)
+        await until(lambda: not answer.running)
+        assert answer.error_code == LOST
+
+
+async def test_time_without_redis_does_not_count_for_an_answer_that_it_has_lost(
+    shared: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.redis_client.ANSWER_SECONDS", 0.1)
+    writes, reads = await shared.replica("a", 60.0, times=BRISK), await shared.replica(times=BRISK)
+    answer = await writes.start()
+    known = await reads.get(answer)
+    with known.reading():
+        await read(known, until="a")
+        writes.stand_still()
+        for key in await shared.keys():
+            await shared.redis.delete(key)
+        await asyncio.sleep(2 * BRISK.look)  # it has been missed
+        await shared.redis.client_pause(1000, all=True)
+        await asyncio.sleep(1.1)
+        writes.go_on()
+        await asyncio.sleep(2 * BRISK.lease)
+        assert known.running
+
+
+async def test_what_is_left_of_an_answer_without_its_events_is_no_answer(shared: Service) -> None:
+    writes, reads = await shared.replica("a"), await shared.replica()
+    answer = await writes.start()
+    await read(answer)
+    await until(lambda: not writes.store._here.ended())
+    await shared.redis.delete(f"{shared.settings.queue_name}:answer:{answer.id}:events")
+    with pytest.raises(NotFound):
+        await reads.get(answer)
