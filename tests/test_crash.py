@@ -81,11 +81,25 @@ def project(variant: str, render: Callable[..., Project]) -> Project:
     return project
 
 
+@pytest.fixture(scope="session")
+def services_for() -> Iterator[Callable[[Project], dict[str, str]]]:
+    """`services_for(project)`: what it needs, started when it is first asked for. They stay while tests of other queues
+    come in between; each test has a queue of its own."""
+    started: dict[Path, dict[str, str]] = {}
+    with ExitStack() as stack:
+
+        def services_for(project: Project) -> dict[str, str]:
+            if project.path not in started:
+                started[project.path] = stack.enter_context(services(project))
+            return started[project.path]
+
+        yield services_for
+
+
 @pytest.fixture(scope="module")
-def env(project: Project) -> Iterator[dict[str, str]]:
+def env(project: Project, services_for: Callable[[Project], dict[str, str]]) -> dict[str, str]:
     """The environment of all processes here, with the services that the queue needs."""
-    with services(project) as env:
-        yield env
+    return services_for(project)
 
 
 @pytest.fixture(scope="module")
