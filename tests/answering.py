@@ -186,6 +186,10 @@ class Service:
         """Whether Redis was, at some moment in between."""
         return any(left < until and since < back for left, back in self.away)
 
+    def seconds_with_redis(self, since: float, until: float) -> float:
+        away = sum(max(0.0, min(until, back) - max(since, left)) for left, back in self.away)
+        return until - since - away
+
     def silent_for(self, since: float) -> float:
         """How long somebody has waited who has heard nothing since then. While Redis is away nobody can tell him."""
         now = time.time()
