@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-from crashing import show, until, with_tasks
+from crashing import Entry, Journal, show, until, with_tasks
 from rendering import Project, environment
 from running import Process, free_port, python_of, settings_of
 
@@ -89,15 +89,6 @@ async def asked(
         outgoing.close()
 
 
-class Note(NamedTuple):
-    """What the model has noted."""
-
-    what: Literal["opened", "closed"]
-    name: str
-    process: int
-    at: float
-
-
 class Service:
     """Three web processes over one Redis. Each that is killed or told to stop has a successor on its port."""
 
@@ -108,7 +99,7 @@ class Service:
         self.away: list[tuple[float, float]] = []  # when Redis was
         self._away_since: float | None = None
         self._folder = folder
-        self._journal = folder / "journal"
+        self.journal = Journal(folder / "journal")  # of the model: an entry's job is the name of the question
         self._redis_port = free_port()
         self._path = with_tasks(project)
         self._python = python_of(project)
@@ -116,12 +107,11 @@ class Service:
         self._env = {name: value for name, value in environment().items() if name not in settings_of(project)}
         self._env |= {
             "REDIS_URL": f"redis://{HOST}:{self._redis_port}/0",
-            "JOURNAL": str(self._journal),
+            "JOURNAL": str(self.journal.path),
             "MODEL_PROVIDER": "echo",
             "DRAIN_SECONDS": "1",
         }
         self._all: list[Process] = []
-        self._journal.touch()
         self._start_redis()
         began = time.monotonic()
         self.webs = [self._start_web(place) for place in range(3)]
@@ -137,14 +127,10 @@ class Service:
         for process in self._all:
             process.close()
 
-    def notes(self, what: str, name: str | None = None) -> list[Note]:
-        lines = self._journal.read_text("utf-8").splitlines()
-        notes = [Note(**json.loads(line)) for line in lines]
-        return [note for note in notes if note.what == what and name in (None, note.name)]
-
-    def noted(self, what: str, name: str) -> Note:
-        until(lambda: bool(self.notes(what, name)), f"{name} is {what}")
-        return self.notes(what, name)[0]
+    def closed(self, name: str) -> Entry:
+        """Waits until the connection to the model is."""
+        until(lambda: bool(self.journal.of(name, "closed")), f"the model is closed for {name}")
+        return self.journal.of(name, "closed")[0]
 
     def kill(self, place: int) -> Process:
         """There is nobody on its port then, until `replace`."""
@@ -186,6 +172,10 @@ class Service:
         """Whether Redis was, at some moment in between."""
         return any(left < until and since < back for left, back in self.away)
 
+    def seconds_with_redis(self, since: float, until: float) -> float:
+        away = sum(max(0.0, min(until, back) - max(since, left)) for left, back in self.away)
+        return until - since - away
+
     def silent_for(self, since: float) -> float:
         """How long somebody has waited who has heard nothing since then. While Redis is away nobody can tell him."""
         now = time.time()
@@ -225,7 +215,7 @@ class Reader:
         self.last_words: list[Event] = []  # of connections
         self.found = asyncio.Event()
         self._news = asyncio.Event()
-        self.heard = math.inf  # when it has heard something last; it has not begun yet
+        self.heard = math.inf  # when it has heard something last, times left out when it was absent; not yet begun
         self.longest = 0.0  # so many seconds it has heard nothing
         self.connections = 0
 
@@ -274,7 +264,9 @@ class Reader:
                     self.connections += 1
                     await self._take(response)
                     if not self.ended:
-                        await asyncio.sleep(self.chance.uniform(*ABSENT_SECONDS))
+                        absent = self.chance.uniform(*ABSENT_SECONDS)
+                        await asyncio.sleep(absent)
+                        self.heard += absent
                     return
         except OSError:
             pass

@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 from answering import Question, Reader, Service, asked, health_seconds, text_of, watch
+from crashing import Entry
 from rendering import Project
 from running import Process
 
@@ -26,6 +27,9 @@ HANG_SECONDS = 15.0
 STILL_SECONDS = 14.0
 UNREAD_SECONDS = 5.0
 ANSWERS = 300
+ANSWER_SECONDS = 20.0
+PIECES = 40
+WRITTEN_SECONDS = 3.0  # after which Redis has what an answer has, if it is there
 ASKING_SECONDS = 20.0  # in which they are all asked for
 KILLS = 6
 KILL_SECONDS = 9.0  # from one to the next, about
@@ -58,7 +62,9 @@ def chance() -> random.Random:
 def test_whatever_dies_each_reader_gets_what_there_is_and_one_end(service: Service, chance: random.Random) -> None:
     """Of 300 answers of 20 s, each with two readers that come and go, while six times a web process is killed or told
     to stop, and Redis is away twice. Nobody waits for long, and no question is answered twice."""
-    questions = [Question(f"crowd-{number}", pieces=40, seconds=0.5) for number in range(ANSWERS)]
+    questions = [
+        Question(f"crowd-{number}", pieces=PIECES, seconds=ANSWER_SECONDS / PIECES) for number in range(ANSWERS)
+    ]
     pairs = [[Reader(service, [0, 1, 2], chance, COMES_AND_GOES) for _ in range(2)] for _ in questions]
     readers = [*chain(*pairs)]
     left: list[Process] = []
@@ -107,15 +113,14 @@ def test_whatever_dies_each_reader_gets_what_there_is_and_one_end(service: Servi
     for question, pair, log in zip(questions, pairs, logs, strict=True):
         for reader in pair:
             has_read(reader, log, question)
-        *earlier, made = service.notes("opened", question.name)
+        *earlier, made = service.journal.of(question.name, "opened")
         # Only one whose process was killed before anybody could know of it may be asked for again.
-        for note in earlier:
-            assert service.killed.get(note.process, made.at) < made.at, f"{question.name} is made twice"
-            assert not service.notes("closed", question.name) or note != earlier[0]
+        for entry in earlier:
+            assert service.killed.get(entry.session, made.at) < made.at, f"{question.name} is made twice"
         again += earlier
         whole = log.reason == "end"
         assert whole == (log.text == question.text)
-        assert whole or may_be_lost(service, made.process, made.at + 20), f"{log} need not have been lost"
+        assert whole or may_be_lost(service, made), f"{log} need not have been lost"
     all_closed(service)
     lost = [log for log in logs if log.reason != "end"]
     print(
@@ -159,17 +164,22 @@ def is_lost(reader: Reader) -> None:
     assert (error.data["code"], error.data["retryable"], done.data) == ("producer_lost", True, {"reason": "error"})
 
 
-def may_be_lost(service: Service, process: int, until: float) -> bool:
-    """Its process was killed; or it was told to stop, and could not give all to Redis."""
-    told = service.told_to_stop.get(process)
-    return process in service.killed or (told is not None and service.was_away(told, until))
+def may_be_lost(service: Service, made: Entry) -> bool:
+    """Its process was killed, or told to stop and then without Redis; and it had no time to give the end to Redis."""
+    killed, told = (when.get(made.session) for when in (service.killed, service.told_to_stop))
+    gone = killed or told
+    for closed in service.journal.of(made.job, "closed"):
+        if gone and service.seconds_with_redis(closed.at, gone) > WRITTEN_SECONDS:
+            return False
+    return bool(killed or (told and service.was_away(told, made.at + ANSWER_SECONDS + WRITTEN_SECONDS)))
 
 
 def all_closed(service: Service) -> None:
     """Every connection to the model: with its process, or by it."""
-    closed = {(note.name, note.process) for note in service.notes("closed")}
-    opened = {(note.name, note.process) for note in service.notes("opened") if note.process not in service.killed}
-    assert opened <= closed, f"still open: {opened - closed}"
+    closed = {(entry.job, entry.session) for entry in service.journal.all("closed")}
+    opened = {(entry.job, entry.session) for entry in service.journal.all("opened")}
+    left = {(job, session) for job, session in opened - closed if session not in service.killed}
+    assert not left, "still open"
 
 
 def test_an_answer_ends_for_all_readers_when_its_process_dies_or_stands_still(
@@ -205,7 +215,7 @@ def test_an_answer_ends_for_all_readers_when_its_process_dies_or_stands_still(
     service.replace(0)
     assert [event.name for event in of_still[0].last_words] == ["error", "done"]
     assert of_still[0].last_words[1].data == {"reason": "shutdown"}
-    service.noted("closed", "stands")
+    service.closed("stands")
     still.printed("usage .*producer_lost")
     logs = asyncio.run(logs_of(service, [str(readers[0].answer) for readers in (of_dead, of_still)], chance))
     for question, log, readers in zip((dies, stands), logs, (of_dead, of_still), strict=True):
@@ -234,7 +244,7 @@ def test_a_silent_model_is_closed_within_a_second_of_a_stop_elsewhere(service: S
 
     usual = health_seconds(service.ports[0])
     began, reader = asyncio.run(all_read())
-    seconds = service.noted("closed", "silent").at - began
+    seconds = service.closed("silent").at - began
     print(f"closed after {seconds:.2f} s")
     assert seconds < 1 + 20 * usual
     assert (reader.reason, reader.text) == ("cancelled", question.text)
@@ -243,7 +253,7 @@ def test_a_silent_model_is_closed_within_a_second_of_a_stop_elsewhere(service: S
 def test_hundreds_of_readers_elsewhere_get_the_same_and_hold_up_nothing(
     service: Service, chance: random.Random
 ) -> None:
-    questions = [Question(f"followed-{number}", pieces=12, seconds=0.5) for number in range(FOLLOWED)]
+    questions = [Question(f"followed-{number}", pieces=8, seconds=0.5) for number in range(FOLLOWED)]
     ask = [Reader(service, [0], chance, STAYS) for _ in questions]
     follow = [Reader(service, [1], chance, STAYS) for _ in range(FOLLOWERS)]
     usual: list[float] = []
@@ -277,12 +287,12 @@ def test_hundreds_of_readers_elsewhere_get_the_same_and_hold_up_nothing(
         assert (reader.reason, text_of(reader.log)) == ("end", questions[number % FOLLOWED].text)
     print(f"/health took {median(usual) * 1000:.1f} ms, and {median(followed) * 1000:.1f} ms with all of them")
     assert len(followed) > 10
-    assert median(followed) < 10 * median(usual)
+    assert median(followed) < 20 * median(usual)
 
 
 def test_who_is_told_to_stop_goes_on_for_those_who_read_elsewhere(service: Service, chance: random.Random) -> None:
     """They get the whole answer, and then the process ends. One that nobody reads ends 5 s after the drain time."""
-    read = Question("drained", pieces=100, seconds=0.1)
+    read = Question("drained", pieces=80, seconds=0.1)
     unread = Question("unread", pieces=600, seconds=0.1)
 
     async def all_read() -> tuple[list[Reader], Process, float]:
@@ -307,7 +317,7 @@ def test_who_is_told_to_stop_goes_on_for_those_who_read_elsewhere(service: Servi
     for reader in readers:
         assert (reader.reason, reader.text, reader.beyond) == ("end", read.text, [])
     assert [event.data.get("reason") for event in readers[0].last_words] == [None, "shutdown"]
-    whole, stopped = service.noted("closed", "drained").at, service.noted("closed", "unread").at
+    whole, stopped = service.closed("drained").at, service.closed("unread").at
     drained = service.told_to_stop[process.pid] + 1
     print(f"unread for {stopped - drained:.1f} s; the process has ended {ended - max(whole, stopped):.1f} s later")
     assert UNREAD_SECONDS - 0.5 < stopped - drained < UNREAD_SECONDS + 1 + 20 * usual

@@ -15,8 +15,8 @@ from app.main import create_app
 
 
 def note(what: Literal["opened", "closed"], name: str) -> None:
-    """One write at the end of a file: whole, and there whatever dies next."""
-    line = {"what": what, "name": name, "process": os.getpid(), "at": time.time()}
+    """An entry as the journal of a job has them, in one write: whole, and there whatever dies next."""
+    line = {"what": what, "job": name, "attempt": 1, "number": 0, "at": time.time(), "session": os.getsid(0)}
     file = os.open(os.environ["JOURNAL"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.write(file, json.dumps(line).encode() + b"\n")
     os.close(file)
