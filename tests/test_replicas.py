@@ -161,9 +161,11 @@ def test_the_pages_of_a_chat_take_them_for_one_server(
 
 @pytest.mark.needs("chromium")
 @pytest.mark.parametrize("between", [0, 1])
-def test_the_page_stops_the_model_whichever_server_is_told(between: int, page: Chat, replicas: Replicas) -> None:
+def test_the_page_stops_the_model_whichever_server_is_told(
+    between: int, page: Chat, replicas: Replicas, tmp_path: Path
+) -> None:
     """The other one than that which asks the model; and that one, where one request is between the two."""
-    question = f"wait with {between}"
+    question = f"wait in {tmp_path.name}"
     ask(page, question, f"You said: {question}")
     for _ in range(between):
         assert request(replicas.port, "GET", "/health").status == 200
