@@ -128,7 +128,10 @@ class Server:
         connection = HTTPConnection("127.0.0.1", self.port, timeout=ANSWER_SECONDS)
         with contextlib.closing(connection):
             connection.request(method, path, body, {"Connection": "close", "Content-Type": "application/json"})
-            response = connection.getresponse()
+            try:
+                response = connection.getresponse()
+            except TimeoutError as error:
+                raise TroubleError(f"{method} {path} was not answered in {ANSWER_SECONDS:.0f} s") from error
             answer = response.read()
             if response.status != 200:
                 raise TroubleError(f"{method} {path} was answered with {response.status}: {answer[:300]!r}")
@@ -160,6 +163,8 @@ class Server:
             readers.request(self.port, "POST /chat/stream", question)
             readers.read(1 / rate / answers)
         readers.read(ANSWER_SECONDS, lambda: all(stream.id for stream in readers.streams))
+        if not all(stream.id for stream in readers.streams):
+            raise TroubleError(f"not all of {answers} answers began in {ANSWER_SECONDS:.0f} s")
 
 
 @dataclass(frozen=True)
@@ -184,7 +189,7 @@ def serving(made: Mapping[str, Path]) -> Iterator[Bench]:
 
         def start(name: str, contestant: str, program: str, **settings: str) -> int:
             project = made[contestant]
-            env = environment(project) | settings
+            env = environment(project) | {"LOG_LEVEL": "WARNING"} | settings
             process, errors = stack.enter_context(started([projects.python_of(project), HERE / program], env, project))
             printed[name] = errors
             if not (port := line_of(process, START_SECONDS)):
