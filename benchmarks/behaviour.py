@@ -31,6 +31,7 @@ PATIENCE_SECONDS = 8.0  # whoever takes longer hangs: the drain time of the emit
 SILENCE_SECONDS = 20.0  # longer than any heartbeat: FastAPI's is a private constant, of 15 s
 SETTLE_SECONDS = 2.0  # for what takes a tenth of a second, or never happens
 BUSY_SECONDS = 1.0
+BUSY_ANSWER_SECONDS = 4.0  # who has not answered by then has a source that takes all of a core, for as long as we ask
 BUSY_CPU = 0.1  # of a core: a source that never suspends takes all that it can get, an idle process a hundredth
 FOR_EVER = 10**9
 Process = subprocess.Popen[bytes]
@@ -68,9 +69,9 @@ class Answer:
 
 
 @contextmanager
-def asked(port: int, path: str, *, begun: bool = True) -> Iterator[Answer]:
+def asked(port: int, path: str, *, begun: bool = True, seconds: float = PATIENCE_SECONDS) -> Iterator[Answer]:
     """Ask for this, and wait for its first event if it is to have `begun`; at the block's end, the client leaves."""
-    with contextlib.closing(HTTPConnection("127.0.0.1", port, timeout=PATIENCE_SECONDS)) as connection:
+    with contextlib.closing(HTTPConnection("127.0.0.1", port, timeout=seconds)) as connection:
         connection.connect()
         own = connection.sock  # which the connection forgets when the response says that it is the last
         connection.request("GET", path)
@@ -126,8 +127,8 @@ def after_leaving(port: int, process: Process, events: int) -> Facts:
 
 def usage(port: int) -> dict[str, float]:
     """It collects garbage, and that may close a source: what is to be seen without has to be seen before."""
-    with asked(port, "/usage", begun=False) as answer:
-        answer.read(PATIENCE_SECONDS)
+    with asked(port, "/usage", begun=False, seconds=BUSY_ANSWER_SECONDS) as answer:
+        answer.read(BUSY_ANSWER_SECONDS)
     return json.loads(answer.text)  # type: ignore[no-any-return]
 
 

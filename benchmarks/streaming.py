@@ -86,7 +86,7 @@ class Sizes:
     pause_seconds: float = 0.01  # between two of the new ones
 
 
-QUICK = Sizes(1, False, 3_000, 5, (1, 3, 10), 200, 0.2, 0.5, 50, 4, 0.1, 20)
+QUICK = Sizes(1, False, 1_500, 5, (1, 2, 4), 200, 0.2, 0.5, 50, 4, 0.1, 20)
 
 
 @dataclass(frozen=True)

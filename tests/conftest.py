@@ -21,7 +21,7 @@ from rendering import (
     varied,
 )
 
-pytest_plugins = ["needs", "rabbitmq"]
+pytest_plugins = ["needs", "rabbitmq", "front_ends"]
 # The hooks are modules to the tests.
 sys.path.insert(0, str(ROOT / "hooks"))
 # A run in the background of a shell ignores Ctrl-C, and what it starts would inherit that: some of it is ended by one.

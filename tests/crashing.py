@@ -429,7 +429,7 @@ def with_tasks(project: Project) -> Path:
             for name in ("tasks.py", "routes.py"):
                 with (copy / "app" / "jobs" / name).open("a", encoding="utf-8") as file:
                     file.write((ADDED / name).read_text("utf-8"))
-            for name in ("stuck.py", "hour.py"):
+            for name in ("stuck.py", "hour.py", "noting.py"):
                 shutil.copy(ADDED / name, copy)
     return copy
 

@@ -1,5 +1,6 @@
 """Renders the template as a user would, for the tests that look at or run what comes out."""
 
+import atexit
 import importlib.util
 import itertools
 import json
@@ -13,8 +14,10 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -23,6 +26,7 @@ ROOT = Path(__file__).parent.parent
 QUESTIONS: dict[str, Any] = json.loads((ROOT / "cookiecutter.json").read_text("utf-8"))
 # The template's own date, so that a render locks to the same versions every day.
 EXCLUDE_NEWER = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["uv"]["exclude-newer"]
+UTF8 = {"PYTHONUTF8": "1"}  # a pipe has no encoding of its own
 MADE_BY_TOOLS = {".git", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".venv", "__pycache__", "uv.lock"}
 
 Answers = Mapping[str, str]
@@ -229,15 +233,47 @@ def cookiecutter(
     env: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run cookiecutter into `output_dir`, with the answers as arguments or, if `typed`, at its prompts."""
-    config = template.with_suffix(".yaml")
-    command = [sys.executable, "-m", "cookiecutter", str(template), "--config-file", str(config), *options]
-    # A pipe has no encoding of its own. Cookiecutter leaves the hooks that it rendered in the temporary folder.
-    env = {"PYTHONUTF8": "1", "TMPDIR": str(template.parent), **(env or {})}
+    arguments = [str(template), "--config-file", str(template.with_suffix(".yaml")), *options]
     if not typed:
-        given = [f"{question}={answer}" for question, answer in answers.items()]
-        return run(*command, "--no-input", *given, cwd=output_dir, env=env)
-    lines = "".join(answers.get(question, "") + "\n" for question in asked())
-    return run(*command, cwd=output_dir, env=env, typed=lines)
+        arguments += ["--no-input", *(f"{question}={answer}" for question, answer in answers.items())]
+    lines = "".join(answers.get(question, "") + "\n" for question in asked()) if typed else ""
+    # Cookiecutter leaves the hooks that it rendered in the temporary folder.
+    env = {"TMPDIR": str(template.parent), **(env or {})}
+    if hasattr(os, "fork") and not any(name.startswith("PYTHON") for name in env):
+        return _forked(arguments, output_dir, environment(UTF8 | env), lines)
+    return run(sys.executable, "-m", "cookiecutter", *arguments, cwd=output_dir, env=UTF8 | env, typed=lines)
+
+
+def _forked(
+    arguments: Sequence[str], folder: Path, env: Mapping[str, str], typed: str
+) -> subprocess.CompletedProcess[str]:
+    """What `python -m cookiecutter` would do, without its start."""
+    with TemporaryDirectory() as scratch:
+        files = [Path(scratch, name) for name in ("stdin", "stdout", "stderr")]
+        for file in files:
+            file.write_text(typed if file.name == "stdin" else "", "utf-8")
+        asked = {"arguments": arguments, "folder": str(folder), "environment": env, "files": [*map(str, files)]}
+        process = _cookies()
+        assert process.stdin
+        assert process.stdout
+        print(json.dumps(asked), file=process.stdin, flush=True)
+        status = int(process.stdout.readline())
+        return subprocess.CompletedProcess(arguments, status, *(file.read_text("utf-8") for file in files[1:]))
+
+
+@cache
+def _cookies() -> "subprocess.Popen[str]":
+    """A process that has imported cookiecutter: for most renders, that would take longer than anything else."""
+    process = subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("cookies.py"))],
+        env=environment(UTF8),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
+        start_new_session=True,  # a Ctrl-C is for the tests, and with them its stdin ends
+    )
+    atexit.register(process.communicate)
+    return process
 
 
 def bake(

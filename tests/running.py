@@ -8,7 +8,8 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
@@ -36,6 +37,14 @@ def finds_nothing(*command: str, cwd: Path, cache: Path) -> None:
     with exclusive(cache.with_suffix(".lock")) if "mypy" in command else nullcontext():
         done = run(*command, cwd=cwd, env={"MYPY_CACHE_DIR": str(cache), "RUFF_NO_CACHE": "true"})
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def wait_until(true: Callable[[], bool], pause: Callable[[float], None] = lambda ms: time.sleep(ms / 1000)) -> None:
+    """For what the page does not show. Without the page's own `pause`, no event of it is seen meanwhile."""
+    deadline = time.monotonic() + START_SECONDS
+    while not true():
+        assert time.monotonic() < deadline
+        pause(10)
 
 
 class Process:

@@ -61,9 +61,10 @@ of_each_broker = pytest.mark.parametrize("variant", ["rq", "dramatiq-rabbitmq"],
 DURABLE = [queue for queue in choices("queue_backend") if queue != "none"]
 
 
-def together(*queues: str) -> pytest.MarkDecorator:
-    """With these queues, in the process that runs the others of this kind with them: `pair` is there once."""
-    params = [pytest.param(queue, marks=pytest.mark.xdist_group(f"crash-{queue}")) for queue in queues]
+def together(*queues: str, group: str = "crash-{}") -> pytest.MarkDecorator:
+    """With these queues, in the process that runs the others of this kind: what they share is there once, be it a
+    queue's `pair` or one RabbitMQ for all."""
+    params = [pytest.param(queue, marks=pytest.mark.xdist_group(group.format(queue))) for queue in queues]
     return pytest.mark.parametrize("variant", params, indirect=True)
 
 
@@ -80,11 +81,25 @@ def project(variant: str, render: Callable[..., Project]) -> Project:
     return project
 
 
+@pytest.fixture(scope="session")
+def services_for() -> Iterator[Callable[[Project], dict[str, str]]]:
+    """`services_for(project)`: what it needs, started when it is first asked for. They stay while tests of other queues
+    come in between; each test has a queue of its own."""
+    started: dict[Path, dict[str, str]] = {}
+    with ExitStack() as stack:
+
+        def services_for(project: Project) -> dict[str, str]:
+            if project.path not in started:
+                started[project.path] = stack.enter_context(services(project))
+            return started[project.path]
+
+        yield services_for
+
+
 @pytest.fixture(scope="module")
-def env(project: Project) -> Iterator[dict[str, str]]:
+def env(project: Project, services_for: Callable[[Project], dict[str, str]]) -> dict[str, str]:
     """The environment of all processes here, with the services that the queue needs."""
-    with services(project) as env:
-        yield env
+    return services_for(project)
 
 
 @pytest.fixture(scope="module")
@@ -124,9 +139,9 @@ def disk() -> Iterator[Path]:
         yield Path(folder)
 
 
-@pytest.fixture(scope="module")
-def own_rabbitmq(env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
-    """For the tests that stop or kill it, and leave it as they found it. It ends with the queue's other tests."""
+@pytest.fixture(scope="session")
+def own_rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
+    """For the tests that stop or kill it, and leave it as they found it: with each queue, one after the other."""
     with rabbitmq_server(tmp_path_factory.mktemp("rabbitmq")) as rabbitmq:
         yield rabbitmq
 
@@ -287,7 +302,7 @@ def test_workers_outlive_a_redis_that_dies(project: Project, env: dict[str, str]
 
 
 @pytest.mark.needs("rabbitmq")
-@together(*[queue for queue in DURABLE if "rabbitmq" in queue])
+@together(*[queue for queue in DURABLE if "rabbitmq" in queue], group="crash-rabbitmq")
 def test_workers_outlive_a_rabbitmq_that_dies(
     project: Project, env: dict[str, str], tmp_path: Path, own_rabbitmq: RabbitMQ
 ) -> None:
@@ -322,7 +337,7 @@ def test_workers_outlive_a_rabbitmq_that_dies(
 
 
 @pytest.mark.needs("rabbitmq")
-@together(*[queue for queue in DURABLE if "rabbitmq" in queue])
+@together(*[queue for queue in DURABLE if "rabbitmq" in queue], group="crash-rabbitmq")
 def test_a_silent_rabbitmq_holds_up_nothing(
     project: Project, env: dict[str, str], tmp_path: Path, own_rabbitmq: RabbitMQ
 ) -> None:

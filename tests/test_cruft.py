@@ -42,7 +42,9 @@ def edit(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new), "utf-8", newline="\n")
 
 
-@pytest.mark.parametrize("queue", ["none", "rq"])  # without an overlay that changes, and with one
+# With an overlay that changes, and without one: of such a project, less changes, and tests/test_tree.py holds that it
+# gets no file of another queue's.
+@pytest.mark.parametrize("queue", ["rq", pytest.param("none", marks=pytest.mark.slow)])
 def test_an_update_of_the_template_reaches_a_project_that_was_changed(
     queue: str, template: Path, tmp_path: Path, command: Command
 ) -> None:

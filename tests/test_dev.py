@@ -300,6 +300,12 @@ def test_slow_tests_run_when_they_are_asked_for(processes: str, tmp_path: Path) 
     assert collected.index("test_that_does_not") < collected.index("test_that_takes_minutes")
 
 
+@pytest.mark.xdist_group("together")
+def test_a_group_of_tests_stays_in_one_process(request: pytest.FixtureRequest) -> None:
+    """pytest-xdist goes by how a test's name ends; where it does not, each process starts what the group shares."""
+    assert request.node.nodeid.endswith("@together") == ("PYTEST_XDIST_WORKER" in os.environ)
+
+
 def test_require_all_fails_before_the_run(tmp_path: Path) -> None:
     """With --require-all, a missing program ends the run before any test, in one sentence that names it."""
     done = pytest_in(tmp_path, WANTS, "--require-all")

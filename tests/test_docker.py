@@ -180,11 +180,12 @@ def test_a_service_is_asked_for_its_health_where_another_waits_for_it(composed: 
 def test_compose_gives_only_settings_that_there_are(project: Project, composed: dict[str, dict[str, Any]]) -> None:
     """Each by its name; an address leads to another service; and no time to stop is shorter than what it waits for."""
     settings = settings_of(project)
-    limits = {"web": settings["DRAIN_SECONDS"], "worker": settings["JOB_TIMEOUT_SECONDS"]}
+    drain = float(settings["DRAIN_SECONDS"]) + float(settings.get("ANSWER_DRAIN_SECONDS", 0))
+    limits = {"web": drain, "worker": float(settings["JOB_TIMEOUT_SECONDS"])}
     for name, service in composed.items():
         for key, value in service.get("environment", {}).items():
             assert key in settings
             assert not key.endswith("_URL") or urlsplit(value).hostname in composed
         if name in limits:
             period = service["stop_grace_period"]
-            assert int(period[:-1]) * SECONDS[period[-1]] > float(limits[name])
+            assert int(period[:-1]) * SECONDS[period[-1]] > limits[name]

@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +138,7 @@ def requests(litellm: Process, provider: str) -> list[str]:
 
 
 class Slow:
-    """A service that begins an answer, says no more, and notes when its client has gone."""
+    """A service that begins an answer, says no more, and notes when its client has gone; then it takes the next."""
 
     def __init__(self, *begins: str) -> None:
         self.closed = threading.Event()
@@ -150,18 +150,24 @@ class Slow:
         self._thread.start()
 
     def _serve(self) -> None:
-        client, _ = self._listener.accept()
-        with client:
-            client.recv(65536)
-            head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
-            chunks = "".join(f"{len(piece):x}\r\n{piece}\r\n" for piece in self._begins)
-            client.sendall((head + chunks).encode())
-            while client.recv(65536):
-                pass
-            self.closed_at = time.monotonic()
-            self.closed.set()
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return  # closed
+            with client:
+                client.recv(65536)
+                head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+                chunks = "".join(f"{len(piece):x}\r\n{piece}\r\n" for piece in self._begins)
+                client.sendall((head + chunks).encode())
+                while client.recv(65536):
+                    pass
+                self.closed_at = time.monotonic()
+                self.closed.set()
 
     def close(self) -> None:
+        with suppress(OSError):  # macOS has no such thing for a listener
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes who accepts
         self._listener.close()
 
 
@@ -186,32 +192,38 @@ def stops_it(server: Server, response: Any) -> None:
     assert server.request("DELETE", response.headers["Location"]).status == 202
 
 
-@pytest.mark.parametrize(
-    "what", [leaves, stops_it, is_told_to_stop], ids=["the reader leaves", "a reader stops it", "the server stops"]
-)
-def test_the_service_sees_its_connection_closed_when_nobody_reads_on(
-    what: Callable[[Server, Any], None], provider: str, project: Project
-) -> None:
-    """Within half a second, for what it goes on making is paid for. A busy machine has a few tries, and twenty times
-    what its server takes for an answer."""
-    seconds = []
+def seconds_until_closed(what: Callable[[Server, Any], None], server: Server, service: Slow) -> tuple[float, float]:
+    """From there to the moment at which the service saw it; and how long the server takes for an answer."""
+    service.closed.clear()
+    response = server.request("POST", "/chat/stream", ASKED)
+    while b"Hel" not in response.readline():
+        pass
+    began = time.monotonic()
+    assert server.request("GET", "/health").read()
+    turn = time.monotonic() - began
+    began = time.monotonic()
+    what(server, response)
+    assert service.closed.wait(START_SECONDS)
+    return service.closed_at - began, turn
+
+
+def test_the_service_sees_its_connection_closed_when_nobody_reads_on(provider: str, project: Project) -> None:
+    """The reader leaves, a reader stops the answer, the server stops: within half a second, for what the service goes
+    on making is paid for. A busy machine has a few tries, and twenty times what its server takes for an answer."""
+    left, late = [leaves, stops_it, is_told_to_stop], []
     for _ in range(TRIES):
         with closing(Slow(piece(provider))) as service:
             key = {f"{provider.upper()}_API_KEY": KEY}
             with asking(project, service.port, DRAIN_SECONDS="0", ANSWER_GRACE_SECONDS="0", **key) as server:
-                response = server.request("POST", "/chat/stream", ASKED)
-                while b"Hel" not in response.readline():
-                    pass
-                began = time.monotonic()
-                assert server.request("GET", "/health").read()
-                turn = time.monotonic() - began
-                began = time.monotonic()
-                what(server, response)
-                assert service.closed.wait(START_SECONDS)
-        seconds.append(service.closed_at - began)
-        if seconds[-1] <= max(NOTICED_SECONDS, 20 * turn):
+                for what in left[:]:
+                    seconds, turn = seconds_until_closed(what, server, service)
+                    if seconds <= max(NOTICED_SECONDS, 20 * turn):
+                        left.remove(what)
+                    else:
+                        late.append((what.__name__, seconds))
+        if not left:
             return
-    pytest.fail(f"the service noticed after {seconds} s")
+    pytest.fail(f"the service noticed too late: {late}")
 
 
 def test_without_a_key_the_start_is_refused_with_the_way_out(provider: str, project: Project) -> None:

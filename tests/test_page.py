@@ -6,34 +6,27 @@ The model is `page/told.py`: it says what a test tells it, when it tells it, so 
 import json
 import re
 import signal
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from needs import NEEDS
+from chat_page import PAGE_SECONDS, SIZE, Chat, chromium
 from playwright.sync_api import (
     Browser,
-    ConsoleMessage,
-    Error,
     Page,
-    Request,
     Route,
-    ViewportSize,
     expect,
-    sync_playwright,
 )
 from rendering import Project
-from running import START_SECONDS, Server, posix_only, python_of, request, running, services
+from running import Server, posix_only, python_of, running, services, wait_until
 from wire import Wire, wire
 
 pytestmark = [pytest.mark.needs("chromium"), posix_only, pytest.mark.xdist_group("page")]
 FILES = Path(__file__).parent / "page"
 CONTRAST = (FILES / "contrast.js").read_text("utf-8")
 MAX_LINES = 450
-PAGE_SECONDS = 30.0  # for what the browser is asked to do: a busy machine takes its time
 HOSTILE = {
     "markup": "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'><b>&lt;&amp;</b>",
     "right to left": "abc \u202eoverridden\u202c \u05e9\u05dc\u05d5\u05dd \u2067isolated and never closed",
@@ -53,143 +46,20 @@ PAUSES = """const timer = setTimeout;
         window.pauses.push(ms);
         return timer(call, 0);
     };"""
-SIZE: ViewportSize = {"width": 1280, "height": 720}
-expect.set_options(timeout=PAGE_SECONDS * 1000)
 
-
-class Chat:
-    """A browser's tab with the page, and what it sent; `complaints` is what a developer would see in its console."""
-
-    def __init__(self, page: Page, server: Server, port: int) -> None:
-        self.page = page
-        self.server = server
-        self.sent: list[dict[str, Any]] = []
-        self.keys: list[str] = []  # one for each that was sent
-        self.reads: list[str] = []  # behind which event an answer was read on
-        self.stops = 0
-        self.documents: list[str] = []  # the key of each that was sent
-        self.complaints: list[str] = []
-        page.on("console", self._hear)
-        page.on("pageerror", self._fail)
-        page.on("request", self._note)
-        page.goto(f"http://127.0.0.1:{port}/")
-        self.question = page.get_by_label("Your message")
-        self.send = page.get_by_role("button", name="Send")
-        self.stop = page.get_by_role("button", name="Stop")
-        self.retry = page.get_by_role("button", name="Try again")
-        self.text = page.locator(".text").last
-        self.log = page.get_by_role("log")
-        self.alert = self.log.locator(".alert")
-
-    def leave(self) -> None:
-        """Leave the tab to another test, which finds nothing in it."""
-        self.page.goto("about:blank")
-        self.page.remove_listener("console", self._hear)
-        self.page.remove_listener("pageerror", self._fail)
-        self.page.remove_listener("request", self._note)
-        self.page.unroute_all()
-        self.page.emulate_media(color_scheme="null")
-        self.page.set_viewport_size(SIZE)
-        for other in self.page.context.pages:
-            if other is not self.page:
-                other.close()
-
-    def _hear(self, message: ConsoleMessage) -> None:
-        # What the network or the server refused is for the page to tell: its users have no console.
-        if message.type in ("error", "warning") and not message.text.startswith("Failed to load resource"):
-            self.complaints.append(message.text)
-
-    def _fail(self, error: Error) -> None:
-        self.complaints.append(str(error))
-
-    def _note(self, request: Request) -> None:
-        if request.url.endswith("/chat/stream") and request.post_data:
-            self.sent.append(json.loads(request.post_data))
-            self.keys.append(request.headers["idempotency-key"])
-        elif request.url.endswith("/documents"):
-            self.documents.append(request.headers["idempotency-key"])
-        elif "/chat/stream/" in request.url:
-            self.stops += request.method == "DELETE"
-            self.reads += [request.headers["last-event-id"]] if request.method == "GET" else []
-
-    def tell(self, *words: Any) -> None:
-        """Have the model say these: a text, a failure or its end."""
-        for word in words:
-            assert request(self.server.port, "POST", "/tell", json.dumps(word)).status == 200
-
-    def ask(self, question: str) -> None:
-        """Ask, and wait until the model is asked."""
-        self.question.fill(question)
-        self.question.press("Enter")
-        expect(self.log.get_by_text("Thinking…")).to_be_visible()
-
-    def asked(self) -> Any:
-        """What the model was told, each time that it was asked."""
-        return json.load(self.server.request("GET", "/asked"))
-
-    def begin(self, question: str = "Count", answer: str = "One") -> None:
-        """Ask, and wait for the beginning of the answer."""
-        self.ask(question)
-        self.tell(answer)
-        expect(self.text).to_have_text(answer)
-
-    def finish(self, rest: str, whole: str) -> None:
-        """Tell the rest; what is shown is the whole."""
-        self.tell(rest, {"end": "end"})
-        expect(self.send).to_be_visible()
-        assert self.shown() == whole
-
-    def exchange(self, question: str, answer: str) -> None:
-        self.ask(question)
-        self.tell(answer, {"end": "end"})
-        expect(self.send).to_be_visible()
-
-    def shown(self) -> Any:
-        """The latest answer, exactly: what `expect` compares has no spaces to speak of."""
-        return self.text.evaluate("(element) => element.textContent")
-
-    def keep(self, conversation: Any) -> None:
-        """As if the tab had had this conversation before."""
-        self.page.evaluate(
-            "(kept) => addEventListener('pagehide', () => sessionStorage.setItem('conversation', kept))",
-            json.dumps(conversation),
-        )
-        self.page.reload()
-
-    def frames(self) -> float:
-        """How long the page takes to be drawn again: the shortest of some tries, in case the machine is busy."""
-        drawn = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
-        tries = []
-        for _ in range(5):
-            began = time.monotonic()
-            self.page.evaluate(drawn)
-            tries.append(time.monotonic() - began)
-        return min(tries)
-
-    def overflow(self) -> Any:
-        """How many pixels are out of sight to the right."""
-        return self.page.evaluate(
-            """() => Math.max(...[document.documentElement, ...document.querySelectorAll("body, body *")]
-                .filter((element) => element.clientWidth && element.checkVisibility())
-                .filter((element) => !element.matches(".unseen, input"))
-                .map(({ scrollWidth, clientWidth }) => scrollWidth - clientWidth))"""
-        )
-
-
-def wait_until(true: Callable[[], bool], pause: Callable[[float], None] = lambda ms: time.sleep(ms / 1000)) -> None:
-    """For what the page does not show. Without the page's own `pause`, no event of it is seen meanwhile."""
-    deadline = time.monotonic() + START_SECONDS
-    while not true():
-        assert time.monotonic() < deadline
-        pause(10)
+NO_PAUSE_ENDS = """const timer = setTimeout;
+    window.setTimeout = (call, ms) => Number.isInteger(ms) ? timer(call, ms) : 0;"""
+# What is told to those who were cut off, and are not back soon, is told to nobody, for a busy machine is late.
+NOT_SOON = """const timer = setTimeout;
+    window.setTimeout = (call, ms) => ms === 300 ? 0 : timer(call, ms);
+    window.told = [];
+    addEventListener("load", () => new MutationObserver(() => told.push(document.body.innerText)).observe(
+        document.querySelector("[role=log]"), { subtree: true, childList: true, characterData: true }));"""
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with (
-        sync_playwright() as playwright,
-        playwright.chromium.launch(executable_path=NEEDS["chromium"].path(), args=["--no-sandbox"]) as browser,
-    ):
+    with chromium() as browser:
         yield browser
 
 
@@ -493,6 +363,20 @@ def test_an_answer_whose_connection_is_cut_goes_on(far: Chat, line: Wire) -> Non
     assert set(far.reads) == {"2", "3"}
 
 
+def test_who_is_back_soon_is_not_told_that_the_connection_was_lost(
+    tab: Callable[..., Chat], server: Server, line: Wire
+) -> None:
+    """A line that comes and goes would make the text jump, and be read aloud."""
+    chat = tab(server, NOT_SOON, line)
+    chat.begin()
+    line.cut()
+    wait_until(lambda: chat.reads == ["2"], chat.page.wait_for_timeout)
+    chat.finish(", two", "One, two")
+    told = chat.page.evaluate("told")
+    assert any("One, two" in each for each in told)
+    assert not any(LOST in each for each in told)
+
+
 def test_pauses_grow_up_to_a_bound(tab: Callable[..., Chat], server: Server, line: Wire) -> None:
     """The first try has none. Each is shortened by chance, for others were cut off at the same time."""
     chat = tab(server, PAUSES, line)
@@ -508,7 +392,7 @@ def test_pauses_grow_up_to_a_bound(tab: Callable[..., Chat], server: Server, lin
 
 
 def test_a_network_that_is_back_ends_a_pause(tab: Callable[..., Chat], server: Server, line: Wire) -> None:
-    chat = tab(server, "window.setTimeout = () => 0;", line)  # no pause ends by itself
+    chat = tab(server, NO_PAUSE_ENDS, line)
     chat.begin()
     line.broken = True
     line.cut()

@@ -7,40 +7,11 @@ from http.client import IncompleteRead
 from pathlib import Path
 
 import pytest
-from needs import NEEDS
-from rendering import environment
-from running import START_SECONDS, Server, free_port, request, running, serving_base
+from nginx import nginx
+from running import START_SECONDS, Server, request, serving_base
 
 pytestmark = pytest.mark.needs("nginx")
 COUNT = 5
-# What is not set is nginx's default, proxy_buffering among it. What it compresses it then holds to the end.
-CONFIGURATION = """
-daemon off;
-master_process off;
-pid nginx.pid;
-error_log stderr notice;
-events {{}}
-http {{
-    access_log off;
-    client_body_temp_path body;
-    proxy_temp_path proxy;
-    fastcgi_temp_path fastcgi;
-    uwsgi_temp_path uwsgi;
-    scgi_temp_path scgi;
-    gzip on;
-    gzip_min_length 0;
-    gzip_types text/event-stream;
-    server {{
-        listen 127.0.0.1:{port};
-        location / {{
-            proxy_pass http://127.0.0.1:{upstream};
-            proxy_http_version 1.1;
-            proxy_set_header Connection "";
-            proxy_read_timeout {patience}s;
-        }}
-    }}
-}}
-"""
 
 
 @pytest.fixture
@@ -63,14 +34,7 @@ def server(heartbeat_seconds: float) -> Iterator[Server]:
 @pytest.fixture
 def port(server: Server, patience_seconds: int, tmp_path: Path) -> Iterator[int]:
     """Where nginx listens, which stands before the server."""
-    port, nginx = free_port(), NEEDS["nginx"].path()
-    assert nginx
-    (tmp_path / "nginx.conf").write_text(
-        CONFIGURATION.format(port=port, upstream=server.port, patience=patience_seconds), "utf-8"
-    )
-    command = (nginx, "-p", str(tmp_path), "-c", "nginx.conf", "-e", "stderr")
-    with running(*command, cwd=tmp_path, env=environment()) as process:
-        process.printed("getrlimit")  # said when it listens
+    with nginx(tmp_path, server.port, patience_seconds=patience_seconds) as port:
         yield port
 
 

@@ -14,7 +14,7 @@ import pytest
 from rendering import MADE_BY_TOOLS, Answers, Project, run, varied
 from running import Process, Server, finds_nothing, posix_only, python_of, recipe, running, services, settings_of
 
-NOT_SETTINGS = {"ENV_FILE", "TEST_BROKER_URL", "TEST_REDIS_URL", "WEB_CONCURRENCY"}  # the tests', and one of uvicorn's
+NOT_SETTINGS = {"ENV_FILE", "TEST_BROKER_URL", "TEST_REDIS_URL"}  # the tests'
 MADE_LATER = {".env", "uv.lock"}
 METHODS = "DELETE|GET|PATCH|POST|PUT"
 

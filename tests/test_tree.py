@@ -16,7 +16,7 @@ COMMON = {
     "app/": "__init__.py application.py background.py connections.py contain.py dependencies.py digest.py "
     "error_handlers.py errors.py feedback.py health.py logs.py main.py middleware.py page.py settings.py shutdown.py",
     "app/chat/": "__init__.py answer.py answer_store.py answer_stream.py answers.py dependencies.py front_ends.py "
-    "generation.py room.py routes.py settings.py usage.py",
+    "generation.py known_answer.py room.py routes.py usage.py",
     "app/chat/providers/": "__init__.py base.py echo.py settings.py",
     "app/jobs/": "__init__.py backend.py definition.py dependencies.py events.py job.py lease.py queue.py relay.py "
     "room.py routes.py runner.py settings.py store.py tasks.py watchers.py",
@@ -25,7 +25,8 @@ COMMON = {
     "tests/": "__init__.py apps.py asgi.py conftest.py providers.py server.py sse.py test_background.py "
     "test_connections.py test_errors.py test_feedback.py test_health.py test_logs.py test_main.py test_middleware.py "
     "test_page.py test_served.py test_settings.py test_shutdown.py",
-    "tests/chat/": "__init__.py test_answers.py test_coming_back.py test_generation.py test_routes.py",
+    "tests/chat/": "__init__.py asking.py backing.py conftest.py test_answer_store.py test_answers.py "
+    "test_coming_back.py test_generation.py test_routes.py",
     "tests/chat/providers/": "__init__.py test_echo.py",
     "tests/jobs/": "__init__.py backing.py conftest.py fakes.py test_backend.py test_definition.py test_events.py "
     "test_job.py test_queue.py test_relay.py test_routes.py test_runner.py test_settings.py test_store.py "
@@ -34,11 +35,14 @@ COMMON = {
     "test_log.py test_readers.py test_response.py test_source.py",
 }
 # Of the common files, those that one durable queue may have different from another. What any of them adds lies in
-# app/jobs/, tests/jobs/, and where a worker and its tests are.
+# app/jobs/, tests/jobs/, where a worker and its tests are, and where answers are kept.
 OF_THE_LIBRARY = {"app/jobs/backend.py", "app/jobs/settings.py", "tests/jobs/backing.py", "tests/jobs/test_backend.py"}
-# The same of app/ in all queues: none keeps jobs in its memory.
-OF_THE_QUEUE = OF_THE_LIBRARY | {"app/jobs/store.py"}
-ADDED_BY_QUEUES = re.compile(r"(app|tests)/jobs/\w+\.py|app/worker\.py|scripts/dev\.py|\.github/workflows/ci\.yml")
+# The same of app/ in all queues: none keeps jobs and answers in its memory.
+OF_THE_QUEUE = OF_THE_LIBRARY | {"app/jobs/store.py", "app/chat/answer_store.py"}
+ADDED_BY_QUEUES = re.compile(
+    r"(app|tests)/jobs/\w+\.py|app/worker\.py|scripts/dev\.py|\.github/workflows/ci\.yml"
+    r"|app/redis_client\.py|app/chat/answers?_\w+\.py|tests/chat/(backing|replicas|test_answer_store)\.py"
+)
 COPIED_AS_THEY_ARE = re.compile(r"\.github/|app/web/")
 
 

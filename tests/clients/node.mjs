@@ -4,7 +4,7 @@ import { createInterface } from "node:readline";
 import { askChat, askOpenai } from "./chats.mjs";
 import { play } from "./scenes.mjs";
 
-const LONGEST_MS = 30_000; // only a broken test waits that long
+const LONGEST_MS = 60_000; // only a broken test waits that long
 const [, , name] = process.argv;
 const client = await import(name);
 

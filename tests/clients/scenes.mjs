@@ -167,9 +167,22 @@ const scenes = {
     await Promise.all([asked, followed]);
     return [page, other];
   },
+
+  // Loads again as often as its server goes down, with all that it has then.
+  async comesBackToItsEnd(open, began, question) {
+    const { page, asked } = await begun(open, question);
+    began();
+    await asked;
+    const pages = [page];
+    while (pages.at(-1).chat.status === "error") {
+      pages.push(open(pages.at(-1).chat.messages));
+      await pages.at(-1).load();
+    }
+    return pages;
+  },
 };
 
-export async function play(ai, { scene, ...order }, began) {
-  const pages = await scenes[scene]((messages) => new Page(ai, order, messages), began);
+export async function play(ai, { scene, question, ...order }, began) {
+  const pages = await scenes[scene]((messages) => new Page(ai, order, messages), began, question);
   return { question: LONG, pages: pages.map((page) => (page instanceof Page ? page.screen() : page)) };
 }

@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncIterator
+from itertools import count
 from typing import Any
 
 from app.chat.providers.base import Finish, ModelError  # type: ignore[import-not-found]
@@ -12,6 +14,7 @@ from app.main import create_app  # type: ignore[import-not-found]
 from fastapi import FastAPI
 
 log = logging.getLogger("app.scripted")
+PAUSE_SECONDS = 0.02  # before each word
 
 
 class Scripted(Echo):  # type: ignore[misc]
@@ -21,7 +24,8 @@ class Scripted(Echo):  # type: ignore[misc]
         try:
             if question == "fail at once" or not all(message.content for message in messages):
                 raise ModelError("on purpose")
-            async for piece in super().stream(messages):
+            said = count_until(question[12:]) if question.startswith("count until ") else super().stream(messages)
+            async for piece in said:
                 if isinstance(piece, Finish):
                     if question == "fail":
                         raise ModelError("on purpose")
@@ -33,4 +37,15 @@ class Scripted(Echo):  # type: ignore[misc]
             log.info("closed: %s", question)
 
 
-app: FastAPI = create_app(rooms=[chat(Scripted(0.02))])
+async def count_until(file: str) -> AsyncIterator[Any]:
+    """Says numbers, until there is such a file."""
+    yield "You said: 0"
+    for number in count(1):
+        await asyncio.sleep(PAUSE_SECONDS)
+        if os.path.exists(file):  # noqa: ASYNC240 - at once
+            break
+        yield f" {number}"
+    yield Finish()
+
+
+app: FastAPI = create_app(rooms=[chat(Scripted(PAUSE_SECONDS))])

@@ -73,7 +73,7 @@ def processes(receive: Receive) -> int:
     config: Any = getattr(getattr(receive, "__self__", None), "config", None)
     of_gunicorn: Any = getattr(getattr(config, "callback_notify", None), "__self__", None)
     workers = getattr(getattr(of_gunicorn, "cfg", config), "workers", 1)
-    return workers if isinstance(workers, int) else 1
+    return 1 if getattr(config, "should_reload", False) else workers
 
 
 def _limit_unsent(transport: Any) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from starlette.types import Message, Scope
 
-from app.connections import Connections
+from app.connections import Connections, processes
 from app.shutdown import Shutdown
 
 
@@ -91,3 +91,31 @@ def test_a_server_that_stops_says_so_and_has_nobody_to_wait_for() -> None:
     told.shutdown()
     connections.note(request(), cycle.send)  # of a connection that was open already
     assert (stopped, cycle.server_state.connections) == (["once"], set())
+
+
+class Lifespan:
+    """What the `receive` of a lifespan is a method of in uvicorn, and in gunicorn's worker."""
+
+    def __init__(self, **config: object) -> None:
+        self.config = SimpleNamespace(**config)
+
+    async def receive(self) -> Message:
+        raise AssertionError
+
+
+class Worker:
+    def __init__(self, workers: int) -> None:
+        self.cfg = SimpleNamespace(workers=workers)
+
+    async def callback_notify(self) -> None: ...
+
+
+async def unknown() -> Message:
+    raise AssertionError
+
+
+def test_how_many_processes_serve_is_known_if_the_server_says_it() -> None:
+    assert processes(Lifespan(workers=4, callback_notify=None, should_reload=False).receive) == 4
+    assert processes(Lifespan(workers=4, callback_notify=None, should_reload=True).receive) == 1
+    assert processes(Lifespan(workers=1, callback_notify=Worker(3).callback_notify).receive) == 3
+    assert processes(unknown) == 1

@@ -12,6 +12,7 @@ from app.chat.known_answer import Asked, KnownAnswer, Name
 from app.errors import NotFound, Unavailable
 from app.settings import EnvSettings
 
+Joins = Callable[[KnownAnswer], Awaitable[bool]]
 MAX_BYTES = 256 * 1024 * 1024
 
 
@@ -42,9 +43,7 @@ class AnswerStore:
     async def open(cls, settings: AnswerSettings) -> AsyncIterator["AnswerStore"]:
         yield cls(settings)
 
-    async def find_or_reserve(
-        self, asked: Asked, joins: Callable[[KnownAnswer], Awaitable[bool]]
-    ) -> KnownAnswer | None:
+    async def find_or_reserve(self, asked: Asked, joins: Joins) -> KnownAnswer | None:
         """Gives the answer of that name, if there is one and `joins` says that it will do. Else gives None. Then there
         is room for the new one: `add` it before anything is awaited.
 
@@ -84,8 +83,8 @@ class AnswerStore:
         for answer in self.running():
             answer.lose()
 
-    def check(self) -> str:
-        """`ok`, or `degraded: ` and why."""
+    async def check(self) -> str:
+        """`ok`, or `degraded: ` and why. Never raises."""
         return "degraded: too many answers at once" if self._is_full() else "ok"
 
     def _is_full(self) -> bool:

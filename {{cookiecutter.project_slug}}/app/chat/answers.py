@@ -2,11 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 
 from app.background import Background
 from app.chat.answer import Answer
-from app.chat.answer_store import AnswerSettings, AnswerStore
+from app.chat.answer_store import AnswerSettings, AnswerStore, Joins
 from app.chat.generation import Generation
 from app.chat.known_answer import Asked, KnownAnswer, Name
 from app.chat.providers.base import Message, Provider
@@ -56,13 +56,14 @@ class Answers:
         caller: str,
         name: Name,
         fingerprint: str,
-        joins: Callable[[KnownAnswer], Awaitable[bool]],
+        joins: Joins,
     ) -> KnownAnswer:
         """Gives the last answer of that name, if it is still known and `joins` says that it will do. Else asks the
         model, and the name is the new answer's. `fingerprint` is that of the question.
 
         Raises Unavailable as `start` does.
         """
+        self._refuse_if_late()
         generation = self._generation(messages)
         asked = Asked(generation.id, caller, fingerprint, name)
         known = await self._store.find_or_reserve(asked, joins)
@@ -73,6 +74,7 @@ class Answers:
 
         Raises Unavailable if too many answers run, or the drain time is over.
         """
+        self._refuse_if_late()
         generation = self._generation(messages)
         asked = Asked(generation.id, caller, fingerprint_of(messages))
         await self._store.find_or_reserve(asked, _never)
@@ -86,9 +88,9 @@ class Answers:
         """The last answer that was started with this name, if it is still known."""
         return await self._store.named(name)
 
-    def check(self) -> str:
+    async def check(self) -> str:
         """Whether answers can be kept: `ok`, or `degraded: ` and why."""
-        return self._store.check()
+        return await self._store.check()
 
     def drain(self) -> None:
         """For the end of the drain time, and for whoever can't wait then."""
@@ -103,6 +105,10 @@ class Answers:
         while waits := {*(answer.run.closed for answer in self._store.running()), *self._recording}:
             await asyncio.wait(waits)
 
+    def _refuse_if_late(self) -> None:
+        if self._shutdown.expired:  # nobody would end an answer any more
+            raise Unavailable("the server is going down")
+
     def _generation(self, messages: Sequence[Message]) -> Generation:
         # If an answer failed before its first word, a client's history has it as blank text. Models refuse that.
         *before, last = messages
@@ -111,8 +117,7 @@ class Answers:
         return Generation(self._provider, spoken, seconds=seconds, max_chars=max_chars)
 
     def _run(self, generation: Generation, asked: Asked, grace: float) -> Answer:
-        if self._shutdown.expired:  # nobody would end it any more
-            raise Unavailable("the server is going down")
+        self._refuse_if_late()  # the store may have taken its time
         answer = Answer(generation, asked, grace=grace, longest=self._times.answer_max_seconds)
         self._store.add(answer)
         answer.run.closed.add_done_callback(lambda _: self._record(answer))

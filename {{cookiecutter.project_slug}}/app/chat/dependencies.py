@@ -25,7 +25,7 @@ def _answers(request: Request) -> Answers:
 
 async def checks(request: Request) -> dict[str, str]:
     """Whether the place where answers are kept is `ok`, or why it is not. Never raises."""
-    return {"answers": _answers(request).check()}
+    return {"answers": await _answers(request).check()}
 
 
 ProviderDep = Annotated[Provider, Depends(_provider)]

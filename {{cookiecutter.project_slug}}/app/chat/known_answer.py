@@ -35,8 +35,9 @@ class KnownAnswer:
         self.grace = grace
         self.log = MemoryLog()
         self.stopped = False  # by a caller, not by time or for want of readers
+        self.read_until = 0.0  # of `time.monotonic`: until when it was read, as far as is known
         self._readers = 0
-        self._read_until = 0.0  # of `time.monotonic`
+        self._expected_until = 0.0
         self.expect_reader()
 
     @property
@@ -63,6 +64,12 @@ class KnownAnswer:
         """Whether it is the answer to a question that is asked again. One that failed, or is about to, is not."""
         return self.reason is None or self.whole or self.stopped
 
+    def goes_on_at(self, place: int) -> int | None:
+        """The place from which one has to read who has read up to `place`. None: that was all."""
+        if self.log.end and place > len(self.log):
+            return self.log.end_place
+        return None if self.log.end and place == len(self.log) else place
+
     @property
     def bytes(self) -> int:
         """About how many bytes of memory it takes."""
@@ -71,22 +78,22 @@ class KnownAnswer:
     @property
     def unread_in(self) -> float:
         """Seconds until nobody has read it for `grace`. Infinite while somebody does."""
-        return inf if self._readers else self._read_until + self.grace - monotonic()
+        return inf if self._readers else max(self.read_until + self.grace, self._expected_until) - monotonic()
 
     def expect_reader(self) -> None:
         """For whoever has just found it: it is needed until that one can have begun to read."""
-        self._read_until = max(self._read_until, monotonic() + max(0.0, FIRST_READER_SECONDS - self.grace))
+        self._expected_until = monotonic() + max(self.grace, FIRST_READER_SECONDS)
 
     @contextmanager
     def reading(self) -> Iterator[None]:
         """For each reader: while the block runs, the answer is read."""
         self._readers += 1
-        self._read_until = monotonic()  # whoever was expected is here
+        self._expected_until = 0.0
         try:
             yield
         finally:
             self._readers -= 1
-            self._read_until = max(self._read_until, monotonic())
+            self.read_until = max(self.read_until, monotonic())
 
     async def stop(self) -> None:
         """Ends it for all of its readers. They get what was made, and `done` for `cancelled`."""

@@ -82,11 +82,9 @@ async def read_answer(
     204 says that there is no more.
     """
     answer = await answers.get(stream_id, caller)
-    place = after if last_event_id is None else last_event_id
-    if answer.log.end and place == len(answer.log):
+    place = answer.goes_on_at(after if last_event_id is None else last_event_id)
+    if place is None:
         return Response(status_code=204)  # a browser's EventSource does not come back then
-    if answer.log.end and place > len(answer.log):  # what it has read there is lost, and the end is elsewhere
-        place = answer.log.end_place
     return AnswerStream(answer, after=place)
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 
@@ -55,8 +54,6 @@ async def open_backend(
     settings: JobSettings, store: Store, shutdown: Shutdown, wake: asyncio.Event
 ) -> AsyncIterator[InProcess]:
     """Sets `wake`, that of the relay, when there is room for another job."""
-    if os.environ.get("WEB_CONCURRENCY", "1") not in ("", "0", "1"):
-        log.warning("WEB_CONCURRENCY is above 1, but each process knows its own jobs only: others answer 404")
     backend = InProcess(settings, store, shutdown, wake)
     with shutdown.at_limit(backend.end):
         yield backend

@@ -1,6 +1,7 @@
 """Jobs, as a room of the application: their routes, and the relay that hands them over while the server runs."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -15,6 +16,8 @@ from app.jobs.relay import Relay
 from app.jobs.settings import JobSettings
 from app.jobs.store import Store
 
+log = logging.getLogger(__name__)
+
 
 def jobs(settings: JobSettings | None = None) -> Room:
     """Without `settings` they are read from the environment."""
@@ -22,6 +25,11 @@ def jobs(settings: JobSettings | None = None) -> Room:
 
     @asynccontextmanager
     async def lifespan(app: App) -> AsyncIterator[State]:
+        if app.processes > 1 and Store.of_one_process:
+            log.warning(
+                "%d processes serve, and each knows only the jobs that it has accepted: asked for another's, it answers 404",
+                app.processes,
+            )
         wake = asyncio.Event()
         async with Store.open(settings) as store, open_backend(settings, store, app.shutdown, wake) as backend:
             async with Relay(store, backend, wake, settings.job_lease_seconds).running():

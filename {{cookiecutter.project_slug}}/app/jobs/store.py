@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from heapq import nlargest, nsmallest
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from app.errors import NotFound
 from app.jobs.job import Job, JobStatus
@@ -25,6 +25,8 @@ class _Entry:
 
 class Store:
     """Calls that take an id raise NotFound when there is no such job."""
+
+    of_one_process: ClassVar = True  # another process does not find its jobs
 
     def __init__(self, retention_seconds: float) -> None:
         """A job is forgotten `retention_seconds` after its end, with all that belongs to it."""

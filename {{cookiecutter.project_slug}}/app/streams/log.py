@@ -78,9 +78,10 @@ class MemoryLog:
             self._gone = place
             if self._room:
                 _wake(self._room)
+        ahead = place > len(self)  # it has read elsewhere what is not here yet, and perhaps never will be
         if place >= len(self) and not self.end:
             await self._wait(place, seconds)
-        if self._cut or (self.end and place > len(self)):
+        if self._cut or (self.end and ahead and place > self.end_place):
             raise StreamFault(Error("server_shutdown", "The answer is elsewhere.", True, request_id.get()), "shutdown")
         ready = self.behind(place)
         return ready if ready or not self.end else None
@@ -105,7 +106,7 @@ class MemoryLog:
 
 def size(event: Event) -> int:
     """About how many bytes of memory it takes."""
-    return 200 + (len(event.text) if isinstance(event, Token) else len(repr(event)))
+    return 200 + (len(event.text) if isinstance(event, Token) else len(str(vars(event))))
 
 
 def _wake(waiting: "asyncio.Future[None]") -> None:

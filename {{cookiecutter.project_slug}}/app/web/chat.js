@@ -2,6 +2,7 @@
 import { attempt, call, follow, keep, LOST, newKey, problemOf, recall } from "./api.js";
 import { add, page, showProblem } from "./page.js";
 const HISTORY_BYTES = 900_000; // with the longest question less than 1 MiB, the server's default MAX_BODY_BYTES
+const UNTOLD_MS = 300; // whoever a deploy cuts off is back sooner: a line that comes and goes would make the text jump
 const SLOW_BYTES_PER_MS = 10; // a long history may take its time to be sent
 const CAUSES = { length: "it grew too long", timeout: "it took too long", refusal: "the model declined",
   stopped: "you stopped it", cancelled: "it was stopped", lost: "the rest of it was lost" };
@@ -72,7 +73,11 @@ async function write(article, exchange, again = false) {
   Object.assign(exchange, { reason: null, problem: null });
   const [text, state] = [showAnswer(article, exchange), add(article.lastChild, "p", "quiet")];
   const { signal } = setRunning(new AbortController());
-  const say = (words) => signal.aborted || (page.news.textContent = state.textContent = words);
+  let lost;
+  const say = (words) => {
+    clearTimeout(lost);
+    if (!signal.aborted) page.news.textContent = state.textContent = words;
+  };
   say(exchange.stream_id ? "Coming back…" : "Sending…");
   const read = (silent) =>
     call(`chat/stream/${exchange.stream_id}`, null, { "Last-Event-ID": exchange.place, signal: silent });
@@ -92,7 +97,11 @@ async function write(article, exchange, again = false) {
       token(event) { say(""); text.appendData(event.text); exchange.answer = text.data; },
       error: (event) => (exchange.problem = event),
       done({ reason }) { exchange.reason = reason; exchange.problem ??= PROBLEMS[reason]; },
-    }, exchange, { signal, lost() { say(LOST); exchange.problem = null; } });
+    }, exchange, { signal, lost() {
+      clearTimeout(lost);
+      lost = setTimeout(() => say(LOST), UNTOLD_MS);
+      exchange.problem = null;
+    } });
     exchange.reason ??= "lost";
   } catch (error) {
     const gone = exchange.stream_id && error.status === 404;
@@ -102,6 +111,7 @@ async function write(article, exchange, again = false) {
     Object.assign(exchange, { problem: null, reason: "stopped" });
     cancel(exchange);
   }
+  clearTimeout(lost);
   state.remove();
   setRunning(null);
   showEnd(article, exchange);

@@ -9,6 +9,7 @@ import pytest
 from app.chat import answer_store
 from app.errors import NotFound, Unavailable
 from tests.chat.asking import QUESTION, SOON, WAIT_SECONDS, Open, ask, ended
+from tests.server import Serve
 
 
 async def test_it_is_known_to_its_caller_alone_and_for_some_time(answers_of: Open) -> None:
@@ -60,3 +61,11 @@ async def test_those_that_run_do_not(answers_of: Open, monkeypatch: pytest.Monke
     with pytest.raises(Unavailable):
         await answers.ask(QUESTION, "me")
     assert answer.running
+
+
+def test_several_processes_are_warned_of(serve: Serve) -> None:
+    serve("app.main:app", "--workers", "2").logged("2 processes serve, and each keeps its answers in its own memory")
+
+
+def test_one_is_not(serve: Serve) -> None:
+    assert "processes serve" not in serve("app.main:app").log

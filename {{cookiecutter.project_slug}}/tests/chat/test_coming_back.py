@@ -123,8 +123,8 @@ async def test_each_has_read_the_log(
     assert [event.name for event in events].count("done") == 1
     assert events[-1].name == "done"
     for (place, _), received in zip(readers, got, strict=True):
-        if place > len(events):  # it is told to come back, for what it has read is not there
-            assert [(event.name, event.id) for event in received] == [("error", None), ("done", None)]
+        if [event.id for event in received] == [None, None]:  # it is told to come back, for it was ahead of the log
+            assert place > answer.log.end_place
             continue
         expected = events[place:]
         assert [event.id for event in received] == [str(place + number) for number in range(1, len(expected) + 1)]

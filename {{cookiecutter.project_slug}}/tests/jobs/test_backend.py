@@ -6,9 +6,12 @@ from http.client import HTTPResponse
 
 import pytest
 
+from app.jobs import room
 from app.jobs.definition import TASKS, JobContext, Task
 from app.jobs.settings import JobSettings
 from app.jobs.tasks import Document, index_document
+from app.main import create_app
+from app.settings import Settings
 from app.shutdown import Shutdown
 from tests.jobs.fakes import opened
 from tests.server import Server
@@ -51,13 +54,15 @@ async def test_what_ends_within_the_drain_time_is_waited_for(
     assert "lost" not in caplog.text
 
 
+@pytest.mark.parametrize("processes", [1, 2])
 async def test_several_web_processes_are_warned_of(
-    job_settings: JobSettings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    processes: int, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setenv("WEB_CONCURRENCY", "2")
-    async with opened(job_settings):
+    app = create_app(settings, [room.jobs(JobSettings(_env_file=None))])
+    app.processes = processes
+    async with app.router.lifespan_context(app):
         pass
-    assert "WEB_CONCURRENCY is above 1" in caplog.text
+    assert ("2 processes serve" in caplog.text) == (processes == 2)
 
 
 def beats_until(end: Future[bytes], stream: HTTPResponse) -> int:

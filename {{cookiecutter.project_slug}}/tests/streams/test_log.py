@@ -3,7 +3,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from app.streams.events import Done, Error, Event, Token
+from app.streams.events import Done, Error, Event, StreamFault, Token
 from app.streams.log import AHEAD_BYTES, BATCH_EVENTS, MemoryLog, size
 
 FAULT = (Error("model_error", "no", True, "-"), Done("error"))
@@ -90,3 +90,36 @@ async def test_one_of_one_reader_is_full_with_so_many_bytes_and_lets_go_of_what_
 def test_an_event_counts_its_text_and_some() -> None:
     assert size(Token("x" * 1000)) == 1200
     assert size(Error("code", "x" * 1000, True, "-")) > 1200
+
+
+async def test_a_reader_who_is_ahead_of_the_log_waits_for_what_comes_behind_its_place() -> None:
+    log = MemoryLog()
+    waiting = asyncio.create_task(log.after(2, 5))
+    for word in ("a", "b"):
+        log.append(Token(word))
+        await asyncio.sleep(0)
+    assert not waiting.done()
+    log.append(Token("c"))
+    assert await waiting == [Token("c")]
+
+
+async def test_and_is_told_to_come_back_if_the_log_ends_before_it() -> None:
+    log = MemoryLog()
+    waiting = asyncio.create_task(log.after(9, 5))
+    await asyncio.sleep(0)
+    log.append(Token("a"), *FAULT)
+    with pytest.raises(StreamFault) as told:
+        await waiting
+    assert (told.value.error.code, told.value.reason) == ("server_shutdown", "shutdown")
+    assert log.end_place == 1
+
+
+async def test_so_are_all_readers_of_a_log_that_is_cut() -> None:
+    log = MemoryLog()
+    log.append(Token("a"))
+    waiting = asyncio.create_task(log.after(1, 5))
+    await asyncio.sleep(0)
+    log.cut()
+    for reader in (waiting, log.after(0, 5)):
+        with pytest.raises(StreamFault):
+            await reader

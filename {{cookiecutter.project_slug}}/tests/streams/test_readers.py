@@ -84,11 +84,12 @@ async def test_each_reader_gets_the_logs_events(
     assert events[-1].name == "done"
     for (place, leaves, _, dialect), text in zip(readers, texts[1:], strict=True):
         assert isinstance(text, str), text
-        lost = place > len(events)  # it is told to come back, for what it has read is not there
-        expected = ["error", "done"] if lost else [event.name for event in events[place:]]
+        expected = [event.name for event in events[place:]]
+        if place > log.end_place and "server_shutdown" in text:  # it is told to come back: it was ahead of the log
+            continue
         names = DIALECTS[dialect].names(text)
         assert names == expected if leaves is None else names == expected[: len(names)]
-        if dialect == "ours" and not lost:
+        if dialect == "ours":
             received = parse(text)
             assert [event.id for event in received] == [str(place + number) for number in range(1, len(received) + 1)]
             data = [vars(event) for event in events[place:]]

@@ -18,6 +18,10 @@ ANSWER_SECONDS = 2.0  # then a request is refused: to wait on would hold a conne
 CONNECTIONS = 8  # of a web process, besides those over which it hands jobs to the queue
 
 
+class StoreAway(Unavailable):
+    """Redis fails, or does not answer in time. Its own words are in the cause."""
+
+
 class RedisSettings(BaseModel):
     """Which Redis, and which keys: all begin with the queue's name."""
 
@@ -33,13 +37,13 @@ class RedisSettings(BaseModel):
 
 
 @asynccontextmanager
-async def connect(settings: RedisSettings) -> AsyncIterator[Redis]:
+async def connect(settings: RedisSettings, connections: int = CONNECTIONS) -> AsyncIterator[Redis]:
     pool = BlockingConnectionPool.from_url(
         str(settings.redis_url),
         decode_responses=True,
         # Without this, each new process looks up redis-py's version in a file, and sends it to Redis.
         driver_info=None,
-        max_connections=CONNECTIONS,  # when all are in use this pool waits, and the default one raises
+        max_connections=connections,  # when all are in use this pool waits, and the default one raises
         timeout=ANSWER_SECONDS,
         # `answering` limits the time. With a timeout here, the client would send through `asyncio.wait_for`, which can
         # swallow a cancellation on Python 3.11 (python/cpython#86296). The relay would then outlive the shutdown.
@@ -54,9 +58,9 @@ async def connect(settings: RedisSettings) -> AsyncIterator[Redis]:
 
 @asynccontextmanager
 async def answering(seconds: float | None = None) -> AsyncIterator[None]:
-    """Raises Unavailable when Redis fails, or has not answered after so many seconds, by default ANSWER_SECONDS."""
+    """Raises StoreAway when Redis fails, or has not answered after so many seconds, by default ANSWER_SECONDS."""
     try:
         async with asyncio.timeout(ANSWER_SECONDS if seconds is None else seconds):
             yield
     except (redis.RedisError, OSError, TimeoutError) as error:
-        raise Unavailable("the store does not answer") from error
+        raise StoreAway("the store does not answer") from error

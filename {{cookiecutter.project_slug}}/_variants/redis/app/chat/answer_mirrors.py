@@ -5,16 +5,17 @@ All readers of an answer share one mirror of its log. There is one look a tick a
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
 from time import monotonic
-from weakref import WeakSet
+from weakref import WeakValueDictionary
 
 from app.chat.answer_events import load
-from app.chat.answer_records import LOST, Look, Records
+from app.chat.answer_records import LOST, Look, Records, words
 from app.chat.answer_ticks import repeated
 from app.chat.known_answer import Asked, KnownAnswer
 from app.errors import Unavailable
+from app.redis_client import StoreAway
 
 log = logging.getLogger(__name__)
 STAMP_SECONDS = 1.0  # so often Redis is told that an answer is read
@@ -22,121 +23,161 @@ KEPT_SECONDS = 1.0  # without a reader
 
 
 class Mirror(KnownAnswer):
-    """`over` is true when Redis has no more for it."""
+    """`complete` is true when Redis has no more for it. It then has its end, or was cut."""
 
-    def __init__(self, answer_id: str, records: Records, look: Look) -> None:
+    def __init__(self, answer_id: str, records: Records, look: Look, follow: Callable[["Mirror"], None]) -> None:
+        """Calls `follow` when somebody reads it."""
         super().__init__(Asked(answer_id, look.caller, look.fingerprint), KEPT_SECONDS)
-        self.over = False
+        self.complete = False
         self.stamped = monotonic()
         self.look = look  # the last one
         self._records = records
+        self._follow = follow
         self._missing_since: float | None = None
-        self.take(look)
+        self.update(look)
 
     @property
     def begun(self) -> bool:
+        """Whether the process that has reserved it has written something."""
         return len(self.log) > 0
 
     @property
     def may_begin(self) -> bool:
-        """Whether the process that has reserved it has time left."""
+        """Whether that process has time left."""
         return self.look.left > 0
+
+    def goes_on_at(self, place: int) -> int | None:
+        """A reader has written the end of an answer whose process is gone. Who has read in that process may have read
+        more than Redis got, up to the places of that end or beyond. So those have to read the end."""
+        ended_by_a_reader = self.log.end and not self.look.holder
+        if ended_by_a_reader and place > self.log.end_place:
+            return self.log.end_place
+        return super().goes_on_at(place)
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        with super().reading():
+            self._follow(self)
+            yield
 
     async def stop(self) -> None:
         await self._records.stop(self.id)
 
-    def take(self, look: Look | None) -> None:
-        if look is None:  # Redis has lost its data. The writer writes it anew, if there still is one
-            self._missing_since = self._missing_since or monotonic()
-            if monotonic() - self._missing_since >= self._records.times.lease:
-                self.log.append(*LOST)
-                self.over = True
-            return
+    def update(self, look: Look) -> None:
         self._missing_since = None
         self.look = look
         self.log.append(*map(load, look.events))
         self.stopped = bool(look.stop) and self.reason in (None, "cancelled")
         if look.ended and look.length <= len(self.log):
-            self.over = True
+            self.complete = True
             if not self.log.end:  # Redis has lost a part that was read here, and the end is before it
                 self.log.cut()
 
+    def miss(self) -> None:
+        """Redis has lost its data. The writer writes it anew within a lease, if there still is one."""
+        self._missing_since = self._missing_since or monotonic()
+        if monotonic() - self._missing_since >= self._records.times.lease:
+            self.log.append(*LOST)
+            self.complete = True
+
+    def wait(self) -> None:
+        """Redis is away, and its writer can't write either."""
+        self._missing_since = None
+
+    def give_up(self) -> None:
+        self.complete = True
+        self.log.cut()
+
 
 class Mirrors:
-    def __init__(self, records: Records) -> None:
+    def __init__(self, requests: Records, ticks: Records) -> None:
+        """Looks for a request, and those of each tick, have connections of their own: neither waits for the other."""
+        self._requests = requests
+        self._ticks = ticks
+        self._known: WeakValueDictionary[str, Mirror] = WeakValueDictionary()
+        self._followed: set[Mirror] = set()
         self._wake = asyncio.Event()
-        self._records = records
-        self._followed: dict[str, Mirror] = {}
-        self._all: WeakSet[Mirror] = WeakSet()
-        self._away = False
+        self._refused = ""  # the words of Redis, the last time
 
     @property
     def bytes(self) -> int:
-        return sum(mirror.bytes for mirror in self._all)
+        return sum(mirror.bytes for mirror in self._known.values())
 
     async def get(self, answer_id: str) -> Mirror | None:
         """None if Redis does not have the answer. Raises Unavailable."""
-        if (mirror := self._followed.get(answer_id)) and not mirror.over:
-            mirror.expect_reader()
-            return mirror
-        if not (look := await self._look_at(answer_id, 0)):
-            return None
-        mirror = Mirror(answer_id, self._records, look)
-        while not mirror.over and len(mirror.log) < mirror.look.length:
-            mirror.take(await self._look_at(answer_id, len(mirror.log)))
-        if not mirror.over:
-            if (first := self._followed.get(answer_id)) and not first.over:  # somebody else has come meanwhile
-                return first
-            self._followed[answer_id] = mirror
-            self._wake.set()
-        self._all.add(mirror)
+        mirror = self._shared(answer_id)
+        if mirror is None:
+            if (mirror := await self._read(answer_id)) is None:
+                return None
+            mirror = self._shared(answer_id) or mirror  # somebody else may have come meanwhile
+            self._known[answer_id] = mirror
+        mirror.expect_reader()
+        self._follow(mirror)
         return mirror
 
     def running(self) -> AbstractAsyncContextManager[None]:
-        times = self._records.times
+        times = self._ticks.times
         return repeated(self.follow, self._wake, times.look, times.renew, "mirrors of answers")
 
     async def follow(self) -> bool:
-        """One look at all. Returns False if Redis is away."""
-        for mirror in list(self._followed.values()):
-            if mirror.over or mirror.unread_in <= 0:
-                del self._followed[mirror.id]
-        if not (mirrors := list(self._followed.values())):
+        """One look at all that are read. Returns False if Redis is away."""
+        mirrors = [mirror for mirror in self._followed if not mirror.complete and mirror.unread_in > 0]
+        self._followed = set(mirrors)
+        if not mirrors:
             self._wake.clear()
             return True
         now = monotonic()
-        read = [now - mirror.stamped >= STAMP_SECONDS for mirror in mirrors]
+        stamps = [now - mirror.stamped >= STAMP_SECONDS for mirror in mirrors]
         try:
-            wanted = [(each.id, len(each.log), stamp) for each, stamp in zip(mirrors, read, strict=True)]
-            looks = await self._records.look(wanted)
+            wanted = [(each.id, len(each.log), stamp) for each, stamp in zip(mirrors, stamps, strict=True)]
+            looks = await self._ticks.look(wanted)
         except Unavailable as error:
             looks = [error] * len(mirrors)
-        refused = self._take(mirrors, read, looks, now)
-        if refused and not self._away:
-            log.warning("answers of other processes can't be read from Redis for now: %s", refused)
-        self._away = refused is not None
-        return not self._away
-
-    def _take(
-        self, mirrors: Sequence[Mirror], read: Sequence[bool], looks: Sequence[Look | Exception | None], now: float
-    ) -> Exception | None:
-        refused = None
-        for mirror, stamped, look in zip(mirrors, read, looks, strict=True):
+        refusals = []
+        for mirror, stamped, look in zip(mirrors, stamps, looks, strict=True):
             if isinstance(look, Exception):
-                refused = look
-                continue
-            try:
-                mirror.take(look)
-            except Exception:  # what nobody can read must not keep the others from their answers
-                log.exception("answer %s can't be read from Redis", mirror.id)
-                mirror.over = True
-                mirror.log.cut()
-            if stamped:
-                mirror.stamped = now
-        return refused
+                refusals.append(words(look))
+                mirror.wait()
+            else:
+                self._update(mirror, look)
+                mirror.stamped = now if stamped else mirror.stamped
+        refused = refusals[0] if refusals else ""
+        if refused and refused != self._refused:
+            log.warning("answers of other processes can't be read from Redis for now: %s", refused)
+        self._refused = refused
+        return len(refusals) < len(looks)
+
+    def _update(self, mirror: Mirror, look: Look | None) -> None:
+        try:
+            if look:
+                mirror.update(look)
+            else:
+                mirror.miss()
+        except Exception:  # what nobody can read must not keep the others from their answers
+            log.exception("answer %s can't be read from Redis", mirror.id)
+            mirror.give_up()
+
+    async def _read(self, answer_id: str) -> Mirror | None:
+        """All that Redis has of it now."""
+        look = await self._look_at(answer_id, 0)
+        mirror = Mirror(answer_id, self._requests, look, self._follow) if look else None
+        while mirror and look and not mirror.complete and len(mirror.log) < look.length:
+            if look := await self._look_at(answer_id, len(mirror.log)):
+                mirror.update(look)
+        return mirror if look and mirror and (mirror.log.end or not mirror.complete) else None
 
     async def _look_at(self, answer_id: str, place: int) -> Look | None:
-        (look,) = await self._records.look([(answer_id, place, True)])
+        (look,) = await self._requests.look([(answer_id, place, True)])
         if isinstance(look, Exception):
-            raise Unavailable("the store does not answer") from look
+            raise StoreAway("the store does not answer") from look
         return look
+
+    def _shared(self, answer_id: str) -> Mirror | None:
+        """That of other readers here, if it is of use."""
+        mirror = self._known.get(answer_id)
+        return mirror if mirror and (mirror.log.end or not mirror.complete) else None
+
+    def _follow(self, mirror: Mirror) -> None:
+        if not mirror.complete:
+            self._followed.add(mirror)
+            self._wake.set()

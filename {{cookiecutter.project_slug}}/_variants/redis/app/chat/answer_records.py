@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from secrets import token_hex
 from typing import Any, cast
 
 from pydantic_core import to_json
@@ -11,14 +10,15 @@ from redis.commands.core import AsyncScript
 from redis.exceptions import NoScriptError
 
 from app.chat.answer_events import dump
-from app.chat.answer_scripts import APPEND, LOOK, RESERVE, STOP
+from app.chat.answer_scripts import APPEND, CHECK, LOOK, RESERVE, STOP
 from app.chat.known_answer import Asked, Name
 from app.digest import digest
 from app.redis_client import answering
 from app.streams.events import Done, Error
 
 BUDGET_BYTES = 256 * 1024 * 1024  # of all answers in Redis, which keeps the jobs as well
-LOOK_BYTES = 1024 * 1024
+LOOK_BYTES = 1024 * 1024  # of one look, at however many answers, and so many events: more would hold up the process
+LOOK_EVENTS = 2000
 FULL = "FULL"
 LOST = Error("producer_lost", "The server that made the answer is gone.", True, "-"), Done("error")
 
@@ -51,58 +51,55 @@ class Look:
 
 @dataclass(frozen=True)
 class Write:
-    """What is new of an answer behind the first `place` events. `last`: its end is among them. `renames`: its name was
-    not asked for when it began."""
+    """What is new of an answer behind the first `place` events. `last` says that its end is among them, and
+    `reserved` that Redis has given this process its name."""
 
     asked: Asked
     place: int
     events: Sequence[str]
     last: bool
     stopped: bool
-    renames: bool
+    reserved: bool
 
 
 class Records:
     """Calls raise Unavailable when Redis does not answer in time, or refuses."""
 
-    def __init__(self, client: Redis, queue_name: str, retention: float, times: Times) -> None:
-        """`retention` is in seconds, from an answer's end."""
-        self.holder = token_hex(8)  # this process
+    def __init__(self, client: Redis, queue_name: str, retention: float, times: Times, holder: str) -> None:
+        """`retention` is in seconds, from an answer's end. The `holder` is this process."""
+        self.holder = holder
         self.times = times
+        # In seconds. Readers elsewhere must have time to see the end.
+        self.kept_ended = max(retention, times.lease)
+        self.kept_unwritten = 10 * times.lease
         self._client = client
         self._name = queue_name
-        self._reserve, self._append, self._look, self._stop = map(client.register_script, (RESERVE, APPEND, LOOK, STOP))
-        unwritten, kept = int(10_000 * times.lease), int(1000 * retention)
-        self._writing = {
-            "holder": self.holder,
-            "lease": int(1000 * times.lease),
-            "expires_in": unwritten,
-            "retention": kept,
-        }
+        scripts = (RESERVE, APPEND, LOOK, STOP, CHECK)
+        self._reserve, self._append, self._look, self._stop, self._check = map(client.register_script, scripts)
+        ended, unwritten = int(1000 * self.kept_ended), int(1000 * self.kept_unwritten)
+        self._writing = {"holder": holder, "lease": int(1000 * times.lease), "expires_in": unwritten}
+        self._writing |= {"retention": ended}
         error, done = map(dump, LOST)
-        self._looking = {
-            "suspicion": int(1000 * times.suspicion),
-            "retention": max(unwritten, kept),  # a writer that was only stopped, and wakes up, must find this end
-            "error": error,
-            "done": done,
-        }
+        self._looking = {"suspicion": int(1000 * times.suspicion), "error": error, "done": done}
+        # A writer that only stood still, and goes on, must find the end that a reader has written.
+        self._looking |= {"retention": max(unwritten, ended)}
 
-    async def reserve(self, asked: Asked, instead_of: str | None, *, full: bool, seconds: float) -> str | None:
+    async def reserve(self, asked: Asked, instead_of: str | None, *, full: bool) -> str | None:
         """Returns None when the answer has its name, and this process may write it. If another answer than `instead_of`
         has the name, returns that one's id. Returns FULL if there is no room in Redis, or none here: `full`."""
         ask = {**self._writing, **_of(asked), "instead_of": instead_of, "full": full}
         ask |= {"budget": BUDGET_BYTES, "prefix": f"{self._name}:answer:"}
         _, state = self._keys(asked.id)
-        async with answering(seconds):
+        async with answering():
             keys = [state, self._name_key(asked.name), *self._indexes]
             return cast(str | None, await self._reserve(keys, [_json(ask)]))
 
     async def append(self, writes: Sequence[Write]) -> list[Any]:
-        """A reply for each, or the error of what Redis has refused. ARCHITECTURE.md says what replies mean."""
+        """For each, the reply that `answer_writer.py` understands, or the error of what Redis has refused."""
         calls = []
         for write in writes:
             ask = {**self._writing, "id": write.asked.id, "from": write.place, "named": bool(write.asked.name)}
-            ask |= {"last": write.last, "stopped": write.stopped, "renames": write.renames}
+            ask |= {"last": write.last, "stopped": write.stopped, "renames": not write.reserved}
             if not write.place:  # it may have to be written anew
                 ask |= _of(write.asked)
             keys = [*self._keys(write.asked.id), self._name_key(write.asked.name), *self._indexes]
@@ -112,10 +109,11 @@ class Records:
     async def look(self, wanted: Sequence[tuple[str, int, bool]]) -> list[Look | Exception | None]:
         """For each id, what lies behind a place, and None where nothing is known of it. The third says whether somebody
         reads it, which Redis then notes."""
-        limit = max(1, LOOK_BYTES // max(1, len(wanted)))
+        share = max(1, len(wanted))
+        limits = {"limit": max(1, LOOK_BYTES // share), "most": max(16, LOOK_EVENTS // share)}
         calls = []
         for answer_id, place, is_read in wanted:
-            ask = {**self._looking, "id": answer_id, "from": place, "stamp": is_read, "limit": limit}
+            ask = {**self._looking, **limits, "id": answer_id, "from": place, "stamp": is_read}
             calls.append(([*self._keys(answer_id), *self._indexes], [_json(ask)]))
         replies = await self._together(self._look, calls)
         return [reply if isinstance(reply, Exception) else Look(*reply) if reply else None for reply in replies]
@@ -127,6 +125,11 @@ class Records:
     async def named(self, name: Name) -> str | None:
         async with answering():
             return cast(str | None, await self._client.get(self._name_key(name)))
+
+    async def check(self) -> None:
+        """Whether Redis takes what is written."""
+        async with answering():
+            await self._check([f"{self._name}:answers:check"])
 
     async def _together(self, script: AsyncScript, calls: Sequence[tuple[list[str], list[str]]]) -> list[Any]:
         """In one round trip. redis-py's own way with scripts would ask first, each time, whether Redis has them."""
@@ -149,6 +152,11 @@ class Records:
     @property
     def _indexes(self) -> list[str]:
         return [f"{self._name}:answers:{part}" for part in ("running", "ended", "bytes")]
+
+
+def words(error: BaseException) -> str:
+    """Those of Redis, if it has said any."""
+    return str(error.__cause__ or error) or type(error.__cause__ or error).__name__
 
 
 def _of(asked: Asked) -> dict[str, Any]:

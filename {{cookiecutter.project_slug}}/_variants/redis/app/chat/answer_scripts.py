@@ -19,6 +19,11 @@ if has == ask.id then return false end
 if has and has ~= ask.instead_of then return has end
 if redis.call('EXISTS', state) == 1 then return false end  -- this is repeated
 if ask.full then return 'FULL' end
+-- Whoever has reserved the name, and not begun, may be late: its answer must not be made as well.
+local before = has and ask.prefix .. has
+if before and redis.call('EXISTS', before .. ':state') == 1 and redis.call('EXISTS', before .. ':events') == 0 then
+    redis.call('HSET', before .. ':state', 'holder', '')
+end
 
 local function forget(id)
     redis.call('DEL', ask.prefix .. id .. ':events', ask.prefix .. id .. ':state')
@@ -109,19 +114,20 @@ if not over and left < 0 then
     elseif now - suspected >= ask.suspicion then
         redis.call('RPUSH', events, ask.error, ask.done)
         redis.call('HSET', state, 'ended', 1, 'holder', '')
-        over = '1'
+        holder, over = '', '1'
         redis.call('PEXPIRE', events, ask.retention)
         redis.call('PEXPIRE', state, ask.retention)
         redis.call('ZREM', running, ask.id)
         redis.call('ZADD', ended, now + ask.retention, ask.id)
+        redis.call('PEXPIRE', ended, ask.retention)
     end
 end
 if ask.stamp then redis.pcall('HSET', state, 'read', now) end
 
 local length, place, size, found = redis.call('LLEN', events), ask.from, 0, {}
-while place < length and size < ask.limit do
+while place < length and size < ask.limit and #found < ask.most do
     for _, event in ipairs(redis.call('LRANGE', events, place, place + 63)) do
-        if size >= ask.limit then break end
+        if size >= ask.limit or #found >= ask.most then break end
         found[#found + 1] = event
         size = size + #event
         place = place + 1
@@ -130,6 +136,9 @@ end
 return {holder, left, over or '', stop or '', caller or '', fingerprint or '', length, found}
 """
 )
+
+# Whether Redis takes what is written, and by a script.
+CHECK = "return redis.call('SET', KEYS[1], 1, 'PX', 1000)"
 
 STOP = """
 local holder, over = unpack(redis.call('HMGET', KEYS[1], 'holder', 'ended'))

@@ -21,7 +21,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from time import monotonic
+from secrets import token_hex
 from typing import ClassVar
 from weakref import WeakValueDictionary
 
@@ -29,20 +29,22 @@ from pydantic import Field
 
 from app.chat.answer import Answer
 from app.chat.answer_mirrors import Mirror, Mirrors
-from app.chat.answer_records import FULL, Records, Times
+from app.chat.answer_records import FULL, Records, Times, words
 from app.chat.answer_writer import Writer
+from app.chat.answers_here import AnswersHere
 from app.chat.known_answer import Asked, KnownAnswer, Name
 from app.errors import NotFound, Unavailable
-from app.redis_client import RedisSettings, connect
+from app.redis_client import RedisSettings, StoreAway, answering, connect
 from app.settings import EnvSettings
 
 log = logging.getLogger(__name__)
+Joins = Callable[[KnownAnswer], Awaitable[bool]]
 MAX_BYTES = 256 * 1024 * 1024
 CLAIM_SECONDS = 2.0  # for an Idempotency-Key: a second run of the same would be paid for
 WAIT_SECONDS = 0.5  # else. Then the answer begins without Redis
 APPEARS_SECONDS = (0.0, 0.1, 0.3, 0.6)  # an answer may be known to its caller a moment before it is in Redis
 LOOK_SECONDS = 0.1  # from one look for it to the next
-UNREAD_SECONDS = 5.0  # once the drain time is over, an answer that nobody reads has so long
+UNREAD_SECONDS = 5.0  # once the drain time is over, an answer that nobody reads goes on for so long
 
 
 class AnswerSettings(RedisSettings, EnvSettings):
@@ -58,85 +60,88 @@ class AnswerSettings(RedisSettings, EnvSettings):
 class AnswerStore:
     of_one_process: ClassVar = False
 
-    def __init__(self, settings: AnswerSettings, records: Records) -> None:
+    def __init__(self, settings: AnswerSettings, requests: Records, ticks: Records) -> None:
         self._settings = settings
-        self._records = records
-        self._here: dict[str, Answer] = {}  # those that run, and those whose end is not in Redis yet
-        self._named: dict[Name, Answer] = {}
+        self._records = requests
+        self._here = AnswersHere()
         self._locks: WeakValueDictionary[Name, asyncio.Lock] = WeakValueDictionary()
-        self._writer = Writer(records, self._forget)
-        self._mirrors = Mirrors(records)
+        self._writer = Writer(ticks, self._here.forget)
+        self._mirrors = Mirrors(requests, ticks)
         self._draining = False
 
     @classmethod
     @asynccontextmanager
     async def open(cls, settings: AnswerSettings, times: Times | None = None) -> AsyncIterator["AnswerStore"]:
-        async with connect(settings) as client:
-            records = Records(client, settings.queue_name, settings.answer_retention_seconds, times or Times())
-            store = cls(settings, records)
+        holder, retention = token_hex(8), settings.answer_retention_seconds
+        async with connect(settings) as client, connect(settings, connections=2) as other:
+            store = cls(
+                settings,
+                *(Records(each, settings.queue_name, retention, times or Times(), holder) for each in (client, other)),
+            )
             async with store._writer.running(), store._mirrors.running():
                 yield store
 
-    async def find_or_reserve(
-        self, asked: Asked, joins: Callable[[KnownAnswer], Awaitable[bool]]
-    ) -> KnownAnswer | None:
+    async def find_or_reserve(self, asked: Asked, joins: Joins) -> KnownAnswer | None:
         """Gives the answer of that name, if there is one and `joins` says that it will do. Else gives None. Then there
         is room for the new one: `add` it before anything is awaited.
 
         Raises Unavailable if there is no room, or if nobody can say whether an Idempotency-Key is in use.
         """
         if asked.name is None:
-            return await self._find_or_reserve(asked, joins)
-        async with self._locks.setdefault(asked.name, asyncio.Lock()):  # of two here, one would take the other for dead
-            return await self._find_or_reserve(asked, joins)
+            return await self._find_or_begin_here(asked, joins)
+        # One at a time: what this process has reserved, and not begun, is dead to the next who comes.
+        lock = self._locks.setdefault(asked.name, asyncio.Lock())
+        if asked.name[0] == "key":
+            async with answering(CLAIM_SECONDS), lock:
+                return await self._find(asked, joins, CLAIM_SECONDS)
+        async with lock:
+            return await self._find_or_begin_here(asked, joins)
 
-    async def _find_or_reserve(
-        self, asked: Asked, joins: Callable[[KnownAnswer], Awaitable[bool]]
-    ) -> KnownAnswer | None:
-        paid_twice = asked.name is not None and asked.name[0] == "key"
-        seconds = CLAIM_SECONDS if paid_twice else WAIT_SECONDS
-        instead_of = None
+    async def _find_or_begin_here(self, asked: Asked, joins: Joins) -> KnownAnswer | None:
         try:
-            while known := await self._taken_by(asked, instead_of, seconds):
-                if await joins(known):
-                    return known
-                instead_of = known.id
-        except Unavailable as error:
-            if paid_twice or self._is_full():
+            return await self._find(asked, joins, WAIT_SECONDS)
+        except StoreAway as error:
+            if self._is_full():
                 raise
-            log.warning("answer %s begins without Redis, so it is only here for now: %s", asked.id, error)
+            log.warning("answer %s begins without Redis, so it is only here for now: %s", asked.id, words(error))
+            return None
+
+    async def _find(self, asked: Asked, joins: Joins, seconds: float) -> KnownAnswer | None:
+        instead_of = None
+        while known := await self._owner_of_name(asked, instead_of, seconds):
+            if await joins(known):
+                return known
+            instead_of = known.id
         return None
 
-    async def _taken_by(self, asked: Asked, instead_of: str | None, seconds: float) -> KnownAnswer | None:
-        """The answer that has the name, but for `instead_of`. None: the name is that of `asked` now."""
-        deadline = monotonic() + seconds
-        while True:
-            if asked.name and (here := self._named.get(asked.name)) and here.id != instead_of:
-                return here
-            taken = await self._records.reserve(asked, instead_of, full=self._is_full(), seconds=seconds)
-            if taken is None:
-                self._writer.reserved.add(asked.id)
-                return None
-            if taken == FULL:
-                raise Unavailable("too many answers at once")
-            known = await self._known(taken)
-            if isinstance(known, Mirror) and not known.begun:
-                if known.may_begin and known.look.holder != self._records.holder:
-                    if monotonic() >= deadline:
-                        raise Unavailable("another process is about to begin this answer")
+    async def _owner_of_name(self, asked: Asked, instead_of: str | None, seconds: float) -> KnownAnswer | None:
+        """The answer that has the name, unless that is `instead_of`. None: the name is that of `asked` now."""
+        async with answering(seconds):
+            while True:
+                if (here := self._here.named(asked.name)) and here.id != instead_of:
+                    return here
+                owner = await self._records.reserve(asked, instead_of, full=self._is_full())
+                if owner is None:
+                    self._writer.reserved.add(asked.id)
+                    return None
+                if owner == FULL:
+                    raise Unavailable("too many answers at once")
+                known = await self._known(owner)
+                if not isinstance(known, Mirror) or known.begun:
+                    if known:
+                        return known
+                elif known.may_begin and known.look.holder != self._records.holder:
                     await asyncio.sleep(LOOK_SECONDS)
                     continue
-                known = None
-            if known:
-                return known
-            instead_of = taken  # it was never made, or is gone
+                instead_of = owner  # it is gone, or was never made: its process has had its time, or is this one
 
     def add(self, answer: Answer) -> None:
-        self._here[answer.id] = answer
-        if answer.asked.name:
-            self._named[answer.asked.name] = answer
+        self._here.add(answer)
         self._writer.add(answer)
-        answer.run.closed.add_done_callback(lambda _: self._end(answer))
+        # Redis may be away for longer than the answer is kept.
+        answer.run.closed.add_done_callback(
+            lambda _: asyncio.get_running_loop().call_later(self._records.kept_ended, self._writer.forget, answer.id)
+        )
 
     async def get(self, answer_id: str, caller: str) -> KnownAnswer:
         """Raises NotFound if it is not known, not known any more, or another caller's, and Unavailable."""
@@ -151,53 +156,43 @@ class AnswerStore:
 
     async def named(self, name: Name) -> KnownAnswer | None:
         """Raises Unavailable."""
-        if here := self._named.get(name):
+        if here := self._here.named(name):
             return here
         answer_id = await self._records.named(name)
         known = await self._known(answer_id) if answer_id else None
-        return None if isinstance(known, Mirror) and not known.begun else known
+        return None if isinstance(known, Mirror) and not (known.begun or known.may_begin) else known
 
     def running(self) -> list[Answer]:
-        return [answer for answer in self._here.values() if answer.running]
+        return self._here.running()
 
     def drain(self) -> None:
-        """For the end of the drain time. Answers that can be read elsewhere go on for a while; if this is called again,
-        nobody waits for them any more."""
+        """For the end of the drain time. Answers that can be read elsewhere go on for a while. If this is called again,
+        somebody hurries, and they are lost."""
         if self._draining or not self._settings.answer_drain_seconds:
-            self._lose_all()
+            self._here.lose_all()
             return
-        self._draining = True
-        asyncio.get_running_loop().call_later(self._settings.answer_drain_seconds, self._lose_all)
+        self._draining = self._writer.draining = True
+        asyncio.get_running_loop().call_later(self._settings.answer_drain_seconds, self._here.lose_all)
         for answer in self.running():
             if self._writer.is_shared(answer):
-                answer.grace = min(answer.grace, UNREAD_SECONDS)
-                with answer.reading():  # from now on
-                    pass
+                answer.start_grace(UNREAD_SECONDS)
             else:
                 answer.lose()
 
-    def check(self) -> str:
-        """`ok`, or `degraded: ` and why."""
-        if self._writer.trouble:
-            return f"degraded: answers are only in the memory of this process: {self._writer.trouble}"
+    async def check(self) -> str:
+        """`ok`, or `degraded: ` and why. Never raises."""
+        try:
+            await self._records.check()
+        except StoreAway as error:
+            return f"degraded: answers are only in the memory of their processes: {words(error)}"
         return "degraded: too many answers at once" if self._is_full() else "ok"
 
     async def _known(self, answer_id: str) -> KnownAnswer | None:
         return self._here.get(answer_id) or await self._mirrors.get(answer_id)
 
     def _is_full(self) -> bool:
-        used = self._mirrors.bytes + sum(answer.bytes for answer in self._here.values())
-        return len(self.running()) >= self._settings.max_answers or used >= MAX_BYTES
-
-    def _lose_all(self) -> None:
-        for answer in self.running():
-            answer.lose()
-
-    def _end(self, answer: Answer) -> None:
-        """Redis may be away for longer than the answer is kept."""
-        asyncio.get_running_loop().call_later(self._settings.answer_retention_seconds, self._writer.forget, answer.id)
-
-    def _forget(self, answer: Answer) -> None:
-        del self._here[answer.id]
-        if (name := answer.asked.name) and self._named.get(name) is answer:
-            del self._named[name]
+        ended = self._here.ended()  # they wait for Redis, if it is away
+        while self._mirrors.bytes + self._here.bytes >= MAX_BYTES and ended:
+            self._writer.forget(ended.pop(0).id)
+        full = self._mirrors.bytes + self._here.bytes >= MAX_BYTES
+        return full or len(self.running()) >= self._settings.max_answers

@@ -13,14 +13,14 @@ from time import monotonic
 
 from app.chat.answer import Answer
 from app.chat.answer_events import dump
-from app.chat.answer_records import Records, Write
+from app.chat.answer_records import Records, Write, words
 from app.chat.answer_ticks import repeated
 from app.errors import Unavailable
-from app.streams.events import Event
 
 log = logging.getLogger(__name__)
 PIPELINE_BYTES = 1024 * 1024  # what is more waits for the next tick: in one piece, a long outage would time out again
-FINISH_SECONDS = 1.0  # for the last words, when the process ends
+FINISH_SECONDS = 5.0  # for what is not written yet when the process ends: about what a failover takes
+OUTAGE_SECONDS = 5.0  # of Redis, after which a process that is told to stop waits for it no more
 READ_LATELY = 1500  # milliseconds: readers elsewhere are noted once a second
 
 
@@ -31,26 +31,27 @@ class Entry:
     written: int = 0  # events that are in Redis
     renewed: float = field(default_factory=monotonic)
 
-    @property
-    def unwritten(self) -> Sequence[Event]:
-        return self.answer.log.behind(self.written)
-
 
 class Writer:
     def __init__(self, records: Records, gone: Callable[[Answer], None]) -> None:
         """Calls `gone` with each answer that needs this process no more: Redis has all of it, or another's end."""
-        self.trouble = ""  # the words in which Redis has refused what was written last
         self.reserved: set[str] = set()  # ids that Redis expects from here
+        self.draining = False
         self._records = records
         self._times = records.times
         self._gone = gone
         self._entries: dict[str, Entry] = {}
+        self._refused = ""  # the words of Redis, the last time
         self._wake = asyncio.Event()
 
     def add(self, answer: Answer) -> None:
         self._entries[answer.id] = Entry(answer, answer.id in self.reserved)
         self.reserved.discard(answer.id)
         self._wake.set()
+
+    def forget(self, answer_id: str) -> None:
+        if entry := self._entries.pop(answer_id, None):
+            self._gone(entry.answer)
 
     def is_shared(self, answer: Answer) -> bool:
         """Whether Redis has it, as far as this process knows, so that others can read it."""
@@ -61,44 +62,44 @@ class Writer:
     async def running(self) -> AsyncIterator[None]:
         async with repeated(self.write, self._wake, self._times.write, self._times.renew, "writer of answers"):
             yield
-        deadline = monotonic() + FINISH_SECONDS
-        while self._entries and monotonic() < deadline and await self.write():
-            pass
+        tries = int(FINISH_SECONDS / self._times.renew) if self.draining else 1
+        for number in range(tries):
+            await asyncio.sleep(self._times.renew if number else 0)
+            if await self.write() and not self._entries:
+                break
 
     async def write(self) -> bool:
-        """Returns False if Redis is away."""
+        """Writes what is new of all answers. Returns False if Redis has taken nothing, or there is more."""
         if not self._entries:
             self._wake.clear()
             return True
         now = monotonic()
         entries, writes, room = [], [], PIPELINE_BYTES
         for entry in sorted(self._entries.values(), key=lambda entry: entry.renewed):
-            events = [] if room <= 0 else self._dump(entry, room)
+            events = self._dump(entry, room) if room > 0 else []
             room -= sum(map(len, events))
             if events or now - entry.renewed >= self._times.renew:
                 entries.append(entry)
                 writes.append(self._write_of(entry, events))
+        if not writes:
+            return True
         try:
-            replies = await self._records.append(writes) if writes else []
+            replies = await self._records.append(writes)
         except Unavailable as error:
             replies = [error] * len(entries)
-        trouble = ""
+        refusals = []
         for entry, write, reply in zip(entries, writes, replies, strict=True):
             if isinstance(reply, Exception):
-                trouble = str(reply)
-                entry.answer.expect_reader()  # whoever reads elsewhere can't say so now
+                refusals.append(words(reply))
+                self._keep(entry)
             else:
-                await self._take(entry, write, now, *reply)
-        if trouble and trouble != self.trouble:
-            log.warning("answers are not written to Redis, and only read here for now: %s", trouble)
-        elif self.trouble and writes and not trouble:
-            log.info("answers are written to Redis again")
-        self.trouble = trouble if writes else self.trouble
-        return not trouble
+                await self._written(entry, write, now, *reply)
+        self._log(refusals[0] if refusals else "")
+        return len(refusals) < len(replies)
 
     def _dump(self, entry: Entry, room: int) -> list[str]:
         dumped: list[str] = []
-        for event in entry.unwritten:
+        for event in entry.answer.log.behind(entry.written):
             try:
                 text = dump(event)
             except (TypeError, ValueError):
@@ -113,9 +114,15 @@ class Writer:
     def _write_of(self, entry: Entry, events: Sequence[str]) -> Write:
         answer = entry.answer
         last = answer.log.end is not None and entry.written + len(events) == len(answer.log)
-        return Write(answer.asked, entry.written, events, last, answer.stopped, not entry.reserved)
+        return Write(answer.asked, entry.written, events, last, answer.stopped, entry.reserved)
 
-    async def _take(
+    def _keep(self, entry: Entry) -> None:
+        """While Redis is away: whoever reads elsewhere can't say so, and does not read for want of it."""
+        if self.draining and monotonic() - entry.renewed > OUTAGE_SECONDS:
+            entry.answer.lose()
+        entry.answer.read_until = monotonic()
+
+    async def _written(
         self, entry: Entry, write: Write, now: float, state: str, have: int = 0, stop: str = "", read: int = -1
     ) -> None:
         answer = entry.answer
@@ -129,15 +136,18 @@ class Writer:
                 entry.written = 0
             case "GAP":  # Redis has lost what was written last
                 entry.written = have
-            case _:
+            case "OK":
                 entry.written, entry.renewed = write.place + len(write.events), now
                 if write.last:
                     self.forget(answer.id)
                 elif stop:
                     await answer.stop()
                 if 0 <= read < READ_LATELY:
-                    answer.expect_reader()
+                    answer.read_until = monotonic() + READ_LATELY / 1000
 
-    def forget(self, answer_id: str) -> None:
-        if entry := self._entries.pop(answer_id, None):
-            self._gone(entry.answer)
+    def _log(self, refused: str) -> None:
+        if refused and refused != self._refused:
+            log.warning("answers are not written to Redis, and only read here for now: %s", refused)
+        elif self._refused and not refused:
+            log.info("answers are written to Redis again")
+        self._refused = refused

@@ -17,7 +17,7 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from heapq import nlargest
-from typing import Any, cast, get_args
+from typing import Any, ClassVar, cast, get_args
 
 from redis.asyncio import Redis
 
@@ -35,6 +35,8 @@ ASIDE_SECONDS = 60.0
 class Store:
     """Calls raise Unavailable when Redis does not answer in time. Those that take an id raise NotFound when there is no
     such job, but for `result`."""
+
+    of_one_process: ClassVar = False
 
     def __init__(self, client: Redis, settings: JobSettings) -> None:
         self.client = client

@@ -1,14 +1,15 @@
 """Processes of one service, in one: each has answers and a store of its own, and all share a Redis."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from typing import Any
 
 from redis.asyncio import Redis
 
 from app.chat.answer import Answer
-from app.chat.answer_records import Times
+from app.chat.answer_records import Times, Write
 from app.chat.answer_store import AnswerSettings, AnswerStore
 from app.chat.answers import Answers
 from app.chat.known_answer import KnownAnswer
@@ -30,7 +31,15 @@ class Replica:
         self.answers = answers
         self.store = store
         self.provider = provider
-        self._stands_still = asyncio.Event()
+        self._goes_on = asyncio.Event()
+        self._goes_on.set()
+        append = store._writer._records.append
+
+        async def append_if_alive(writes: Sequence[Write]) -> list[Any]:
+            await self._goes_on.wait()
+            return await append(writes)
+
+        store._writer._records.append = append_if_alive  # type: ignore[method-assign]
 
     async def ask(self, key: str | None = None) -> KnownAnswer:
         return await self.answers.ask(QUESTION, "me", key=key)
@@ -43,10 +52,10 @@ class Replica:
 
     def stand_still(self) -> None:
         """It writes nothing any more, as a process that was killed, or stopped."""
-        self.store._writer._wake.clear()
+        self._goes_on.clear()
 
     def go_on(self) -> None:
-        self.store._writer._wake.set()
+        self._goes_on.set()
 
 
 class Service:
@@ -69,7 +78,9 @@ async def service(settings: AnswerSettings) -> AsyncIterator[Service]:
             answers = Answers(store, provider, Settings(_env_file=None), settings, Shutdown(1))
             stack.push_async_callback(answers.close)
             stack.callback(answers.lose_all)
-            return Replica(answers, store, provider)
+            replica = Replica(answers, store, provider)
+            stack.callback(replica.go_on)
+            return replica
 
         yield Service(settings, redis, replica)
 

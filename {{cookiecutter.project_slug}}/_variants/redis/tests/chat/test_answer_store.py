@@ -1,6 +1,7 @@
 """Answers that any process of the service can read and stop, by what is in Redis."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -9,10 +10,10 @@ from app.chat import answer_records
 from app.chat.answer_records import Records
 from app.chat.answer_store import AnswerSettings
 from app.chat.answers import fingerprint_of
-from app.chat.known_answer import Asked
+from app.chat.known_answer import Asked, KnownAnswer
 from app.errors import Conflict, NotFound, Unavailable
 from app.streams.events import Done, Error, Event, Status, StreamFault, Token
-from tests.chat.replicas import BRISK, PATIENT, QUESTION, Service, read, service
+from tests.chat.replicas import BRISK, QUESTION, Service, read, service
 
 LOST = "producer_lost"
 
@@ -94,7 +95,7 @@ async def test_one_that_has_failed_elsewhere_is_asked_anew_once(shared: Service)
     fails, *others = [await shared.replica(step) for step in (RuntimeError("on purpose"), "a", "a")]
     failed = await fails.ask("k")
     assert names(await read(failed)) == ["status", "error", "done"]
-    await until(lambda: not fails.store._here)
+    await until(lambda: not fails.store._here.ended())
     answers = await asyncio.gather(*(other.ask("k") for other in others))
     assert len({answer.id for answer in answers} | {failed.id}) == 2
     assert names(await read(answers[0])) == ["status", "token", "done"]
@@ -107,9 +108,9 @@ async def test_a_key_whose_answer_was_never_made_is_refused_until_its_lease_is_o
     monkeypatch.setattr("app.chat.answer_store.CLAIM_SECONDS", 0.1)
     replica = await shared.replica("a", times=BRISK)
     asked = Asked("never", "me", fingerprint_of(QUESTION), ("key", "me", "k"))
-    dead = Records(shared.redis, shared.settings.queue_name, 600, BRISK)
-    assert await dead.reserve(asked, None, full=False, seconds=1) is None
-    assert await dead.reserve(asked, None, full=False, seconds=1) is None  # its own, again
+    dead = Records(shared.redis, shared.settings.queue_name, 600, BRISK, "dead")
+    assert await dead.reserve(asked, None, full=False) is None
+    assert await dead.reserve(asked, None, full=False) is None  # its own, again
     with pytest.raises(Unavailable):
         await replica.ask("k")
     await asyncio.sleep(BRISK.lease)
@@ -129,6 +130,22 @@ async def test_one_whose_process_has_died_is_ended_by_its_readers_once(shared: S
     for each in known:
         assert await read(each) == [*events, error, done]
     assert await read(await (await shared.replica()).get(answer)) == [*events, error, done]
+
+
+@pytest.mark.parametrize("more", [1, 2, 3])
+async def test_who_has_read_more_than_redis_has_gets_the_whole_end(shared: Service, more: int) -> None:
+    """Also if that ends at the very place up to which it has read."""
+    dies, reads = await shared.replica("a", 60.0, times=BRISK), await shared.replica(times=BRISK)
+    answer = await dies.start()
+    known = await reads.get(answer)
+    await read(known, until="a")
+    dies.stand_still()
+    with pytest.raises(StreamFault):  # it was there before the end
+        await read(known, 2 + more)
+    ended = await reads.get(answer)
+    assert ended.goes_on_at(2 + more) == 2
+    assert names(await read(ended, 2)) == ["error", "done"]
+    assert ended.goes_on_at(1) == 1
 
 
 async def test_who_was_only_stopped_finds_its_answer_ended_and_closes_its_model(
@@ -227,31 +244,35 @@ async def test_without_redis_a_question_is_answered_here_and_written_when_it_is_
 async def test_what_redis_refuses_is_logged_and_shown_in_its_words(
     shared: Service, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", "app.chat")
     replica = await shared.replica("a", goes_on := asyncio.Event(), "b", times=BRISK)
     answer = await replica.start()
     await read(answer, until="a")
-    await until(lambda: replica.store.check() == "ok")
+    assert await replica.store.check() == "ok"
     await shared.redis.config_set("maxmemory", 1)
     try:
-        await until(lambda: "maxmemory" in replica.store.check())
-        assert "maxmemory" in caplog.text
+        assert "maxmemory" in await replica.store.check()
+        await until(lambda: re.search(r"not written to Redis.*maxmemory", caplog.text))
+        await replica.ask()
+        assert re.search(r"begins without Redis.*maxmemory", caplog.text)
     finally:
         await shared.redis.config_set("maxmemory", 0)
-    await until(lambda: replica.store.check() == "ok")
+    assert await replica.store.check() == "ok"
+    await until(lambda: "written to Redis again" in caplog.text)
     goes_on.set()
     assert names(await read(answer)) == ["status", "token", "token", "done"]
 
 
 async def test_every_key_expires_from_its_first_write_on(answer_settings: Callable[..., AnswerSettings]) -> None:
-    async with service(answer_settings(answer_retention_seconds=0.5)) as shared:
-        replica = await shared.replica("a", goes_on := asyncio.Event())
+    async with service(answer_settings(answer_retention_seconds=0)) as shared:
+        replica = await shared.replica("a", goes_on := asyncio.Event(), times=BRISK)
         answer = await replica.ask("k")
         await read(answer, until="a")
         await until(lambda: replica.store._writer._entries[answer.id].written)
         keys = await shared.keys()
         assert len(keys) == 5  # nothing has ended yet
         for key in keys:
-            assert 10 * PATIENT.lease - 5 < await shared.redis.ttl(key) < 10 * PATIENT.lease + 5, key
+            assert 8 * BRISK.lease < await shared.redis.pttl(key) / 1000 < 12 * BRISK.lease, key
         goes_on.set()
         await read(answer)
         await asyncio.sleep(1)
@@ -271,7 +292,7 @@ async def test_of_those_that_have_ended_the_oldest_make_room_in_redis(
     for _ in range(6):
         answers.append(await replica.start())
         await read(answers[-1])
-        await until(lambda: not replica.store._here)
+        await until(lambda: not replica.store._here.ended())
     with pytest.raises(NotFound):
         await replica.get(answers[0])
     assert names(await read(await replica.get(answers[-1]))) == ["status", "token", "done"]
@@ -357,7 +378,152 @@ async def test_one_that_redis_does_not_have_is_lost_with_the_drain_time(shared: 
     replica = await shared.replica("a", 60.0)
     replica.stand_still()
     answer = await replica.start()
-    replica.stand_still()
     await read(answer, until="a")
     replica.answers.drain()
     assert answer.reason == "error"
+
+
+async def test_who_reads_elsewhere_counts_without_a_grace_too(answer_settings: Callable[..., AnswerSettings]) -> None:
+    async with service(answer_settings(answer_grace_seconds=0)) as shared:
+        writes, reads = await shared.replica("a", 60.0, times=BRISK), await shared.replica(times=BRISK)
+        answer = await writes.start()
+        with answer.reading():
+            known = await reads.get(answer)
+            with known.reading():
+                await asyncio.sleep(0.5)  # the writer has heard of it
+                with answer.reading():
+                    pass
+        assert answer.running
+        await until(lambda: not answer.running)
+
+
+async def test_all_readers_of_an_answer_share_what_was_read_of_it(shared: Service) -> None:
+    writes, reads = await shared.replica("a"), await shared.replica()
+    answer = await writes.start()
+    running = await asyncio.gather(*(reads.get(answer) for _ in range(5)))
+    await read(running[0])
+    await until(lambda: not writes.store._here.ended())
+    ended = await asyncio.gather(*(reads.get(answer) for _ in range(5)))
+    assert len({id(each) for each in (*running, *ended)}) == 1
+
+
+async def test_a_mirror_that_nobody_has_read_for_a_while_goes_on_when_it_is_read(shared: Service) -> None:
+    writes, reads = await shared.replica("a", goes_on := asyncio.Event(), "b"), await shared.replica()
+    known = await reads.get(answer := await writes.start())
+    await until(lambda: not reads.store._mirrors._followed)
+    goes_on.set()
+    assert await read(known) == await read(answer)
+
+
+async def test_a_chat_is_known_elsewhere_before_its_first_event_is(shared: Service) -> None:
+    writes, reads = await shared.replica("a", 60.0, times=BRISK), await shared.replica()
+    writes.stand_still()
+    name = ("chat", "me", "c")
+
+    async def never(known: KnownAnswer) -> bool:
+        return False
+
+    answer = await writes.answers.find_or_start(QUESTION, "me", name, "-", never)
+    known = await reads.answers.named(name)
+    assert known is not None
+    await known.stop()
+    writes.go_on()
+    await until(lambda: not answer.running)
+    assert answer.stopped
+
+
+async def test_whoever_comes_too_late_to_begin_is_kept_out(shared: Service) -> None:
+    late, takes_over = await shared.replica("a", 60.0, times=BRISK), await shared.replica("b")
+    late.stand_still()
+    answer = await late.ask("k")
+    await asyncio.sleep(BRISK.lease + 0.1)
+    other = await takes_over.ask("k")
+    assert other.id != answer.id
+    late.go_on()
+    await until(lambda: not answer.running)
+    assert answer.reason == "error"
+    assert (await late.ask("k")).id == other.id
+
+
+async def test_when_the_budget_is_used_up_by_what_runs_no_more_begin(
+    shared: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answer_records, "BUDGET_BYTES", 1000)
+    replica = await shared.replica("x" * 2000, 60.0)
+    answer = await replica.start()
+    await read(answer, until="x" * 2000)
+    await until(lambda: replica.store._writer.is_shared(answer))
+    with pytest.raises(Unavailable):
+        await replica.start()
+
+
+async def test_what_waits_for_redis_for_long_makes_room(shared: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    replica = await shared.replica("x" * 1000)
+    await shared.redis.client_pause(1500, all=True)
+    first = await replica.start()
+    await read(first)
+    monkeypatch.setattr("app.chat.answer_store.MAX_BYTES", first.bytes)
+    second = await replica.start()
+    assert (replica.store._here.get(first.id), replica.store._here.get(second.id)) == (None, second)
+
+
+async def test_a_process_that_stops_writes_on_through_an_outage(
+    answer_settings: Callable[..., AnswerSettings],
+) -> None:
+    async with service(answer_settings(answer_drain_seconds=30)) as shared:
+        reads = await shared.replica()
+        async with service(shared.settings) as other:
+            stops = await other.replica("a", goes_on := asyncio.Event(), "b", times=BRISK)
+            answer = await stops.start()
+            known = await reads.get(answer)
+            await read(known, until="a")
+            stops.answers.drain()
+            await other.redis.client_pause(2500, all=True)
+            goes_on.set()
+            await read(answer)
+        assert await read(known) == await read(answer)
+
+
+async def test_a_process_that_stops_does_not_wait_for_a_redis_that_is_away_for_long(
+    answer_settings: Callable[..., AnswerSettings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.chat.answer_writer.OUTAGE_SECONDS", 0.2)
+    monkeypatch.setattr("app.redis_client.ANSWER_SECONDS", 0.1)
+    async with service(answer_settings(answer_drain_seconds=30)) as shared:
+        stops = await shared.replica("a", 60.0, times=BRISK)
+        answer = await stops.start()
+        await until(lambda: stops.store._writer.is_shared(answer))
+        stops.answers.drain()
+        await shared.redis.client_pause(1000, all=True)
+        await until(lambda: not answer.running)
+        assert answer.error_code == LOST
+
+
+async def test_time_without_redis_does_not_count_for_an_answer_that_it_has_lost(
+    shared: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.redis_client.ANSWER_SECONDS", 0.1)
+    writes, reads = await shared.replica("a", 60.0, times=BRISK), await shared.replica(times=BRISK)
+    answer = await writes.start()
+    known = await reads.get(answer)
+    with known.reading():
+        await read(known, until="a")
+        writes.stand_still()
+        for key in await shared.keys():
+            await shared.redis.delete(key)
+        await asyncio.sleep(2 * BRISK.look)  # it has been missed
+        await shared.redis.client_pause(1000, all=True)
+        await asyncio.sleep(1.1)
+        writes.go_on()
+        await asyncio.sleep(2 * BRISK.lease)
+        assert known.running
+
+
+async def test_what_is_left_of_an_answer_without_its_events_is_no_answer(shared: Service) -> None:
+    writes, reads = await shared.replica("a"), await shared.replica()
+    answer = await writes.start()
+    await read(answer)
+    await until(lambda: not writes.store._here.ended())
+    await shared.redis.delete(f"{shared.settings.queue_name}:answer:{answer.id}:events")
+    with pytest.raises(NotFound):
+        await reads.get(answer)

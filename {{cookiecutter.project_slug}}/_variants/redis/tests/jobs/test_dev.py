@@ -22,7 +22,14 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the embedded Va
 START_SECONDS = 60.0
 STOP_SECONDS = 10.0
 # What stands in the developer's own .env must not matter here.
-SETTINGS = {"MODEL_PROVIDER": "echo", "REDIS_URL": "", "DRAIN_SECONDS": "", "API_KEY": "", "ENVIRONMENT": "development"}
+SETTINGS = {
+    "MODEL_PROVIDER": "echo",
+    "REDIS_URL": "",
+    "DRAIN_SECONDS": "",
+    "ANSWER_DRAIN_SECONDS": "",
+    "API_KEY": "",
+    "ENVIRONMENT": "development",
+}
 
 
 class Process(NamedTuple):

@@ -1,0 +1,279 @@
+"""Two servers of a project behind nginx, which sends each request to the other one: readers take them for one server,
+and no answer is cut while one after the other is replaced."""
+
+import re
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from chat_page import PAGE_SECONDS, Chat, chromium
+from front_ends import (
+    CHATS,
+    END,
+    KEY,
+    READY,
+    SCENES,
+    Client,
+    one_or_slow,
+    readme_page,
+    regenerated_after_the_end,
+    scripted,
+    serving_folder,
+)
+from nginx import nginx
+from playwright.sync_api import Browser, expect
+from rendering import Project
+from running import Process, Server, free_port, posix_only, request, services, wait_until
+
+pytestmark = [posix_only, pytest.mark.needs("nginx"), pytest.mark.xdist_group("replicas")]
+WORDS_IN_A_DRAIN = 75  # the model's pauses before so many take longer than DRAIN_SECONDS
+# What a reader of the page sees of an answer, change by change: how long its text is, and whether an error is shown.
+WATCH = """() => {
+    window.seen = [];
+    const log = document.querySelector("[role=log]");
+    const look = () => seen.push([log.querySelector(".text").textContent.length, log.querySelector(".alert") !== null]);
+    new MutationObserver(look).observe(log, { subtree: true, childList: true, characterData: true });
+}"""
+
+
+class Replicas:
+    """Two servers, each at a port that stays its own, behind nginx, which listens at `port`."""
+
+    def __init__(self, start: Callable[[int], Process], before: Callable[..., int], log: Path) -> None:
+        self._start = start
+        self._log = log
+        self.servers = [Server(process) for process in [start(free_port()), start(free_port())]]
+        self.port = before(*(server.port for server in self.servers))
+
+    def requests(self) -> list[tuple[str, str]]:
+        """Each that has ended: its method, and the server that has answered."""
+        lines = [line.split() for line in self._log.read_text("utf-8").splitlines()]
+        return [(line[0], line[-1]) for line in lines]
+
+    def place_of(self, question: str) -> int:
+        """Which of them asks the model this."""
+        wait_until(lambda: self._asked(question) != [])
+        (place,) = self._asked(question)
+        return place
+
+    def _asked(self, question: str) -> list[int]:
+        return [place for place, server in enumerate(self.servers) if f"asked: {question}\n" in server.process.text]
+
+    def replace(self, place: int) -> Process:
+        """Tell a server to stop, and start another as soon as nobody listens at its port. Gives the old one's process,
+        which may run on."""
+        old = self.servers[place]
+        old.process.send(signal.SIGTERM)
+        wait_until(lambda: not listens(old.port))
+        self.servers[place] = Server(self._start(old.port))
+        return old.process
+
+
+def listens(port: int) -> bool:
+    with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
+        return True
+    return False
+
+
+@pytest.fixture(scope="module")
+def project(render: Callable[..., Project]) -> Project:
+    project = render(queue_backend="rq", front_end="ai-sdk")
+    project.sync()
+    return project
+
+
+@pytest.fixture(scope="module")
+def readme_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("readme")
+
+
+@pytest.fixture(scope="module")
+def readme_port(readme_folder: Path) -> Iterator[int]:
+    """Where a page is served that may ask the replicas."""
+    with serving_folder(readme_folder) as port:
+        yield port
+
+
+@pytest.fixture(scope="module")
+def replicas(project: Project, readme_port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replicas]:
+    folder = tmp_path_factory.mktemp("nginx")
+    with services(project) as env, ExitStack() as stack:
+
+        def start(port: int) -> Process:
+            settings = {"API_KEY": KEY, "DRAIN_SECONDS": "1", "ANSWER_DRAIN_SECONDS": "60"}
+            settings["CORS_ORIGINS"] = f"http://127.0.0.1:{readme_port}"
+            return stack.enter_context(scripted(project, env, port, **settings))
+
+        def before(*ports: int) -> int:
+            return stack.enter_context(nginx(folder, *ports))
+
+        yield Replicas(start, before, folder / "requests.log")
+
+
+@pytest.fixture(params=one_or_slow(list(CHATS)))
+def client(
+    request: pytest.FixtureRequest, client_process: "Callable[[str], subprocess.Popen[str]]", replicas: Replicas
+) -> Client:
+    """Each version's `useChat`, which asks at nginx."""
+    return Client(client_process(request.param), *replicas.servers, port=replicas.port)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def page(browser: Browser, replicas: Replicas) -> Iterator[Chat]:
+    """The chat page, from nginx."""
+    with browser.new_context() as context:
+        context.set_default_timeout(PAGE_SECONDS * 1000)
+        context.add_init_script(f"sessionStorage.setItem('api-key', '{KEY}')")
+        chat = Chat(context.new_page(), replicas.servers[0], replicas.port)
+        yield chat
+        assert chat.complaints == []
+
+
+def ask(page: Chat, question: str, begins: str) -> None:
+    page.question.fill(question)
+    page.question.press("Enter")
+    expect(page.text).to_contain_text(begins)
+
+
+# An answer ends in Redis up to 50 ms after it has ended for its readers. A page that regenerates at once, as no person
+# is able to, joins it at the other server.
+@pytest.mark.parametrize(
+    "scene", [scene for scene in SCENES if scene is not regenerated_after_the_end], ids=lambda scene: scene.__name__
+)
+def test_the_pages_of_a_chat_take_them_for_one_server(
+    scene: Callable[[Client], None], client: Client, replicas: Replicas
+) -> None:
+    before = len(replicas.requests())
+    scene(client)
+    wait_until(lambda: len({server for _, server in replicas.requests()[before:]}) == 2)
+
+
+@pytest.mark.needs("chromium")
+@pytest.mark.parametrize("between", [0, 1])
+def test_the_page_stops_the_model_whichever_server_is_told(
+    between: int, page: Chat, replicas: Replicas, tmp_path: Path
+) -> None:
+    """The other one than that which asks the model; and that one, where one request is between the two."""
+    question = f"wait in {tmp_path.name}"
+    ask(page, question, f"You said: {question}")
+    for _ in range(between):
+        assert request(replicas.port, "GET", "/health").status == 200
+    place, before = replicas.place_of(question), len(replicas.requests())
+    page.stop.click()
+    expect(page.log.get_by_text("Not complete: you stopped it.")).to_be_visible()
+    maker = replicas.servers[place]
+    maker.process.printed(f"(?s)closed: {question}\n.*usage stream=.* reason=cancelled")
+    wait_until(lambda: "DELETE" in dict(replicas.requests()[before:]))
+    told = dict(replicas.requests()[before:])["DELETE"]
+    assert (told == f"127.0.0.1:{maker.port}") == bool(between)
+
+
+@pytest.mark.needs("chromium")
+def test_a_rolling_deploy_cuts_no_answer(page: Chat, client: Client, replicas: Replicas, tmp_path: Path) -> None:
+    """The page reads one that the first server makes, and `useChat` one that the second makes. Whoever read at a server
+    that goes reads on, wherever; each model is asked once; and each server makes its answer to the end."""
+    questions = [f"count until {tmp_path / name}" for name in ("page", "chat")]
+    ask(page, questions[0], "You said: 0")
+    page.page.evaluate(WATCH)
+    client.begin(scene="comesBackToItsEnd", question=questions[1], id=tmp_path.name)
+    places = [replicas.place_of(question) for question in questions]
+    assert sorted(places) == [0, 1]
+    gone = []
+    for place in places:
+        shown = number_on(page)
+        gone.append(replicas.replace(place))
+        expect(page.text).to_contain_text(f" {shown + WORDS_IN_A_DRAIN} ")
+    assert [process.alive for process in gone] == [True, True]
+    for question in questions:
+        Path(question.removeprefix("count until ")).touch()
+
+    expect(page.send).to_be_visible()
+    assert_counted(page.shown())
+    (exchange,) = page.page.evaluate("JSON.parse(sessionStorage.getItem('conversation'))")
+    assert exchange["reason"] == "end"
+    assert page.reads
+    lengths, alerts = zip(*page.page.evaluate("seen"), strict=True)
+    assert list(lengths) == sorted(lengths), "a part of the text was gone for a moment"
+    assert not any(alerts)
+
+    *left, last = client.answer()["pages"]
+    assert left
+    assert {each["error"] for each in left} == {"The server is restarting."}
+    question, answer = last.pop("messages")
+    assert last == READY
+    (text,) = answer["texts"]
+    assert_counted(text)
+    assert answer == {"id": answer["id"], "role": "assistant", "texts": [text], "state": "done", "metadata": END}
+
+    for process, asked in zip(gone, questions, strict=True):
+        assert process.wait(10) == -signal.SIGTERM
+        assert f"closed: {asked}\n" in process.text
+        assert re.search("usage stream=.* reason=end", process.text)
+        assert not re.search("ERROR|WARNING|Traceback", process.text), process.text
+    texts = [process.text for process in [*gone, *(server.process for server in replicas.servers)]]
+    for question in questions:
+        assert sum(text.count(f"asked: {question}\n") for text in texts) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.needs("chromium", "node", "npm")
+@pytest.mark.parametrize("name", list(CHATS))
+@pytest.mark.parametrize("ended", [False, True], ids=["runs", "ended"])
+def test_the_page_of_the_readme_comes_back_to_an_answer_whose_server_is_replaced(
+    ended: bool,
+    name: str,
+    browser: Browser,
+    packages: Path,
+    project: Project,
+    readme_folder: Path,
+    readme_port: int,
+    replicas: Replicas,
+    tmp_path: Path,
+) -> None:
+    """While it runs there, and when it has ended. The model is asked once."""
+    readme_page(project, packages, readme_folder, name, replicas.port)
+    question, enough = f"count until {tmp_path / 'enough'}", tmp_path / "enough"
+    with browser.new_context() as context:
+        page = context.new_page()
+        page.goto(f"http://127.0.0.1:{readme_port}")
+        page.get_by_role("textbox").fill(question)
+        page.get_by_role("textbox").press("Enter")
+        page.get_by_text("assistant: You said: 0").wait_for()
+        old = replicas.replace(replicas.place_of(question))
+        page.get_by_text("The server is restarting.").wait_for()
+        if ended:
+            enough.touch()
+            old.wait(10)
+        page.get_by_role("button", name="Try again").click()
+        page.get_by_text("assistant: You said: 0").wait_for()
+        enough.touch()
+        page.get_by_role("button").wait_for(state="detached")
+        texts = page.get_by_role("paragraph").all_inner_texts()
+    assert texts[0] == f"user: {question}"
+    assert_counted(texts[1].removeprefix("assistant: "))
+    assert len(texts) == 2
+    assert old.wait(10) == -signal.SIGTERM
+    said = [process.text for process in [old, *(server.process for server in replicas.servers)]]
+    assert sum(text.count(f"asked: {question}\n") for text in said) == 1
+
+
+def number_on(page: Chat) -> int:
+    """The last whole one."""
+    return int(page.shown().split()[-2])
+
+
+def assert_counted(text: Any) -> None:
+    """All numbers are there, once and in order."""
+    numbers = text.removeprefix("You said: ").split()
+    assert numbers == [str(number) for number in range(len(numbers))]
