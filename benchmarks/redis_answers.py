@@ -22,6 +22,7 @@ from typing import Any, Self
 
 import projects
 import redis
+from job_bench import redis_server
 from measuring import Figures, TroubleError, environment, line_of, machine, say, started, table, versions
 
 HERE = Path(__file__).resolve().parent
@@ -187,23 +188,23 @@ def serving(made: Mapping[str, Path]) -> Iterator[Bench]:
     printed: dict[str, Callable[[], str]] = {}
     with ExitStack() as stack:
 
-        def start(name: str, contestant: str, program: str, **settings: str) -> int:
+        def start(name: str, contestant: str) -> Server:
             project = made[contestant]
-            env = environment(project) | {"LOG_LEVEL": "WARNING"} | settings
-            process, errors = stack.enter_context(started([projects.python_of(project), HERE / program], env, project))
+            env = environment(project) | {"LOG_LEVEL": "WARNING", "REDIS_URL": url, "QUEUE_NAME": "benchmark"}
+            command = [projects.python_of(project), HERE / "answer_server.py"]
+            process, errors = stack.enter_context(started(command, env, project))
             printed[name] = errors
             if not (port := line_of(process, START_SECONDS)):
                 raise TroubleError(f"{name} did not start:\n{errors()}")
-            return int(port)
+            server = Server(contestant, int(port))
+            server.wait()
+            return server
 
         try:
-            store = start("Valkey", "redis", "job_server.py")
-            in_redis = {"REDIS_URL": f"redis://127.0.0.1:{store}/0", "QUEUE_NAME": "benchmark"}
-            makers = {name: Server(name, start(name, name, "answer_server.py", **in_redis)) for name in CONTESTANTS}
-            elsewhere = Server("redis", start("another process", "redis", "answer_server.py", **in_redis))
-            for server in (*makers.values(), elsewhere):
-                server.wait()
-            yield Bench(makers, elsewhere, stack.enter_context(redis.Redis(port=store)))
+            url = stack.enter_context(redis_server(projects.python_of(made["redis"]), made["redis"]))
+            makers = {name: start(name, name) for name in CONTESTANTS}
+            elsewhere = start("another process", "redis")
+            yield Bench(makers, elsewhere, stack.enter_context(redis.Redis.from_url(url)))
         except (TroubleError, OSError, HTTPException, redis.RedisError) as error:
             lines = [f"{name} printed:\n{words}" for name, errors in printed.items() if (words := errors())]
             raise TroubleError("\n".join([str(error), *lines])) from error
