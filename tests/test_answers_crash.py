@@ -211,7 +211,9 @@ def test_an_answer_ends_for_all_readers_when_its_process_dies_or_stands_still(
             await asyncio.sleep(STILL_SECONDS)
             assert [reader.ended for reader in of_still] == [False, *(True for _ in of_still[1:])]
             still.send(signal.SIGCONT)
-        seconds = max(reader.heard for reader in of_dead) - began
+        seconds = (
+            max(reader.heard for reader in of_dead[1:3]) - began
+        )  # those who stay: the others are absent for a while
         print(f"known after {seconds:.1f} s")
         assert seconds < LOST_SECONDS + service.start_seconds
 

@@ -20,7 +20,6 @@ from app.errors import Unavailable
 log = logging.getLogger(__name__)
 PIPELINE_BYTES = 1024 * 1024  # what is more waits for the next tick: in one piece, a long outage would time out again
 FINISH_SECONDS = 5.0  # for what is not written yet when the process ends: about what a failover takes
-OUTAGE_SECONDS = 5.0  # of Redis, after which a process that is told to stop waits for it no more
 READ_LATELY = 1500  # milliseconds: readers elsewhere are noted once a second
 
 
@@ -91,9 +90,10 @@ class Writer:
         for entry, write, reply in zip(entries, writes, replies, strict=True):
             if isinstance(reply, Exception):
                 refusals.append(words(reply))
-                self._keep(entry)
             else:
                 await self._written(entry, write, now, *reply)
+        if refusals or self._refused:
+            self._wait_for_redis()
         self._log(refusals[0] if refusals else "")
         return len(refusals) < len(replies)
 
@@ -116,11 +116,13 @@ class Writer:
         last = answer.log.end is not None and entry.written + len(events) == len(answer.log)
         return Write(answer.asked, entry.written, events, last, answer.stopped, entry.reserved)
 
-    def _keep(self, entry: Entry) -> None:
-        """While Redis is away: whoever reads elsewhere can't say so, and does not read for want of it."""
-        if self.draining and monotonic() - entry.renewed > OUTAGE_SECONDS:
-            entry.answer.lose()
-        entry.answer.read_until = monotonic()
+    def _wait_for_redis(self) -> None:
+        """Whoever reads elsewhere could not say so. A process that is told to stop waits for as long as nobody can end
+        its answers."""
+        for entry in self._entries.values():
+            entry.answer.read_until = monotonic()
+            if self.draining and monotonic() - entry.renewed > self._times.lease:
+                entry.answer.lose()
 
     async def _written(
         self, entry: Entry, write: Write, now: float, state: str, have: int = 0, stop: str = "", read: int = -1

@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 
 import pytest
 
@@ -355,6 +356,29 @@ async def test_once_the_drain_time_is_over_a_shared_answer_goes_on_for_its_reade
             assert names(await read(known)) == ["status", "token", "token", "done"]
 
 
+async def test_while_redis_is_away_no_answer_counts_as_unread(
+    answer_settings: Callable[..., AnswerSettings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor one of which there was nothing to write when it went."""
+    monkeypatch.setattr("app.chat.answer_store.UNREAD_SECONDS", 1.0)
+    monkeypatch.setattr("app.redis_client.ANSWER_SECONDS", 0.5)
+    async with service(answer_settings(answer_drain_seconds=30)) as shared:
+        drains = await shared.replica("a", 60.0, times=replace(BRISK, lease=30.0, renew=0.4))
+        reads = await shared.replica()
+        silent = await drains.start()
+        await read(silent, until="a")
+        drains.provider.script = ("a", *(0.005, "b") * 1000)
+        await drains.start()
+        known = await reads.get(silent)
+        with known.reading():
+            await read(known, until="a")
+            await until(lambda: drains.store._writer.is_shared(silent))
+            drains.answers.drain()
+            await shared.redis.client_pause(1300, all=True)
+            await asyncio.sleep(2.5)
+            assert silent.running
+
+
 @pytest.mark.parametrize("hurries", [True, False])
 async def test_it_is_lost_when_nobody_can_wait_any_more(
     answer_settings: Callable[..., AnswerSettings], hurries: bool
@@ -487,14 +511,13 @@ async def test_a_process_that_stops_writes_on_through_an_outage(
 async def test_a_process_that_stops_does_not_wait_for_a_redis_that_is_away_for_long(
     answer_settings: Callable[..., AnswerSettings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.chat.answer_writer.OUTAGE_SECONDS", 0.2)
     monkeypatch.setattr("app.redis_client.ANSWER_SECONDS", 0.1)
     async with service(answer_settings(answer_drain_seconds=30)) as shared:
         stops = await shared.replica("a", 60.0, times=BRISK)
         answer = await stops.start()
         await until(lambda: stops.store._writer.is_shared(answer))
         stops.answers.drain()
-        await shared.redis.client_pause(1000, all=True)
+        await shared.redis.client_pause(1500, all=True)
         await until(lambda: not answer.running)
         assert answer.error_code == LOST
 
