@@ -27,7 +27,7 @@ def jobs(settings: JobSettings | None = None) -> Room:
     async def lifespan(app: App) -> AsyncIterator[State]:
         if app.processes > 1 and Store.of_one_process:
             log.warning(
-                "%d processes serve, and each knows only the jobs that it has accepted: asked for others, it answers 404",
+                "%d processes serve, and each knows only the jobs that it has accepted: for others it answers 404",
                 app.processes,
             )
         wake = asyncio.Event()
