@@ -87,7 +87,7 @@ class Shutdown:
             asyncio.get_running_loop().call_later(self.drain_seconds, self._expire)
 
     def _expire(self) -> None:
-        """Also called when somebody hurries, and then again: whoever has put its end off ends now."""
+        """Also called when somebody hurries."""
         loop = asyncio.get_running_loop()
         if not self.expired:
             self.expired = True

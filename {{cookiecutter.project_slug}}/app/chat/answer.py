@@ -7,7 +7,6 @@ be gone while the model still runs. Only the request id and the caller go along.
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from time import monotonic
 
 from app.chat.generation import Generation
 from app.chat.known_answer import Asked, KnownAnswer
@@ -58,11 +57,6 @@ class Answer(KnownAnswer):
         if self.reason is None:
             self.stopped = True
             self.run.stop(Done("cancelled"))
-
-    def start_grace(self, seconds: float) -> None:
-        """From now on, it is stopped when nobody has read it for so long."""
-        self.grace, self.read_until = seconds, max(self.read_until, monotonic())
-        self._stop_if_unread()
 
     def lose(self) -> None:
         """Ends it because this process ends. Its log never says `shutdown`, for that tells a reader to come back."""

@@ -1,9 +1,9 @@
 """Where answers are kept: in the memory of this process."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import ClassVar
 
 from pydantic import Field
 
@@ -13,7 +13,9 @@ from app.errors import NotFound, Unavailable
 from app.settings import EnvSettings
 
 Joins = Callable[[KnownAnswer], Awaitable[bool]]
-MAX_BYTES = 256 * 1024 * 1024
+"""Says whether the answer that has a name will do. It may stop it first."""
+MAX_BYTES = 256 * 1024 * 1024  # of memory
+log = logging.getLogger(__name__)
 
 
 class AnswerSettings(EnvSettings):
@@ -29,8 +31,6 @@ class AnswerStore:
     """Keeps answers while they run and for some time after, by id and by the names that callers have for them. One that
     has ended is kept until its time is over, or until room is needed."""
 
-    of_one_process: ClassVar = True  # another process does not find its answers
-
     def __init__(self, settings: AnswerSettings) -> None:
         self._settings = settings
         self._running: dict[str, Answer] = {}
@@ -40,17 +40,24 @@ class AnswerStore:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, settings: AnswerSettings) -> AsyncIterator["AnswerStore"]:
+    async def open(cls, settings: AnswerSettings, processes: int = 1) -> AsyncIterator["AnswerStore"]:
+        """`processes` is how many the server runs."""
+        if processes > 1:
+            log.warning(
+                "%d processes serve, and each keeps its answers in its own memory: most of those who come back to an"
+                " answer won't find it. README, section 'To come back to an answer'",
+                processes,
+            )
         yield cls(settings)
 
-    async def find_or_reserve(self, asked: Asked, joins: Joins) -> KnownAnswer | None:
+    async def find_or_reserve(self, asked: Asked, joins: Joins | None = None) -> KnownAnswer | None:
         """Gives the answer of that name, if there is one and `joins` says that it will do. Else gives None. Then there
         is room for the new one: `add` it before anything is awaited.
 
         Raises Unavailable if there is no room.
         """
         while asked.name and (known := self._named.get(asked.name)):
-            if await joins(known):
+            if joins and await joins(known):
                 return known
             if self._named.get(asked.name) is known:  # else somebody was faster
                 break
@@ -79,7 +86,10 @@ class AnswerStore:
         return list(self._running.values())
 
     def drain(self) -> None:
-        """For the end of the drain time: what still runs is lost."""
+        """For the end of the drain time."""
+        self.lose_all()
+
+    def lose_all(self) -> None:
         for answer in self.running():
             answer.lose()
 

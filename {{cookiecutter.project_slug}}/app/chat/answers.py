@@ -8,7 +8,7 @@ from app.background import Background
 from app.chat.answer import Answer
 from app.chat.answer_store import AnswerSettings, AnswerStore, Joins
 from app.chat.generation import Generation
-from app.chat.known_answer import Asked, KnownAnswer, Name
+from app.chat.known_answer import KEY, Asked, KnownAnswer, Name
 from app.chat.providers.base import Message, Provider
 from app.chat.usage import record_usage
 from app.digest import digest
@@ -35,7 +35,7 @@ class Answers:
         """Two of one caller with the same `key` are one answer as long as it is kept: while it runs, and if it is whole
         or a caller has stopped it. After any other end, the second is asked anew. The last message is the question.
 
-        Raises Conflict if the key came with another question, and Unavailable as `start` does.
+        Raises Conflict if the key came with another question, and Unavailable as `find_or_start` does.
         """
         if key is None:
             return await self.start(messages, caller)
@@ -48,7 +48,7 @@ class Answers:
                 log.info("asked again, since the answer has failed", extra={"stream": known.id, "reason": known.reason})
             return known.can_be_joined
 
-        return await self.find_or_start(messages, caller, ("key", caller, key), fingerprint, joins)
+        return await self.find_or_start(messages, caller, (KEY, caller, key), fingerprint, joins)
 
     async def find_or_start(
         self,
@@ -61,7 +61,7 @@ class Answers:
         """Gives the last answer of that name, if it is still known and `joins` says that it will do. Else asks the
         model, and the name is the new answer's. `fingerprint` is that of the question.
 
-        Raises Unavailable as `start` does.
+        Raises Unavailable as `start` does, and if nobody can say which answer has the name.
         """
         self._refuse_if_late()
         generation = self._generation(messages)
@@ -77,15 +77,16 @@ class Answers:
         self._refuse_if_late()
         generation = self._generation(messages)
         asked = Asked(generation.id, caller, fingerprint_of(messages))
-        await self._store.find_or_reserve(asked, _never)
+        await self._store.find_or_reserve(asked)
         return self._run(generation, asked, self._times.answer_grace_seconds if grace is None else grace)
 
     async def get(self, answer_id: str, caller: str) -> KnownAnswer:
-        """Raises NotFound if it is not known, not known any more, or another caller's."""
+        """Raises NotFound if it is not known, not known any more, or another caller's, and Unavailable if nobody can
+        say so."""
         return await self._store.get(answer_id, caller)
 
     async def named(self, name: Name) -> KnownAnswer | None:
-        """The last answer that was started with this name, if it is still known."""
+        """The last answer that was started with this name, if it is still known. Raises Unavailable as `get` does."""
         return await self._store.named(name)
 
     async def check(self) -> str:
@@ -93,12 +94,11 @@ class Answers:
         return await self._store.check()
 
     def drain(self) -> None:
-        """For the end of the drain time, and for whoever can't wait then."""
+        """For the end of the drain time."""
         self._store.drain()
 
     def lose_all(self) -> None:
-        for answer in self._store.running():
-            answer.lose()
+        self._store.lose_all()
 
     async def close(self) -> None:
         """Waits until all answers have ended and are recorded. It ends none: `drain` and `lose_all` do."""
@@ -117,7 +117,7 @@ class Answers:
         return Generation(self._provider, spoken, seconds=seconds, max_chars=max_chars)
 
     def _run(self, generation: Generation, asked: Asked, grace: float) -> Answer:
-        self._refuse_if_late()  # the store may have taken its time
+        self._refuse_if_late()  # that may have taken a while
         answer = Answer(generation, asked, grace=grace, longest=self._times.answer_max_seconds)
         self._store.add(answer)
         answer.run.closed.add_done_callback(lambda _: self._record(answer))
@@ -131,7 +131,3 @@ class Answers:
 
 def fingerprint_of(messages: Sequence[Message]) -> str:
     return digest(*(message.model_dump() for message in messages))
-
-
-async def _never(known: KnownAnswer) -> bool:
-    return False

@@ -1,4 +1,4 @@
-"""An answer as its readers know it, wherever its model runs."""
+"""An answer as its readers know it: what routes and front ends may ask of one."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,9 +13,9 @@ WHOLE = {"end", "length", "refusal"}
 FIRST_READER_SECONDS = 1.0  # who asked, or has found it, has this time at least to begin to read
 ANSWER_BYTES = 6000  # about, without its question and its events
 
+KEY = "key"  # the kind of name that an Idempotency-Key is
 Name = tuple[str, str, str]
-"""By which a caller knows an answer, besides its id: the kind of name, the caller, and the caller's own text. An
-`Idempotency-Key` is of the kind `key`."""
+"""By which a caller knows an answer, besides its id: the kind of name, the caller, and the caller's own text."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class KnownAnswer:
         self.grace = grace
         self.log = MemoryLog()
         self.stopped = False  # by a caller, not by time or for want of readers
-        self.read_until = 0.0  # of `time.monotonic`: until when it was read, as far as is known
+        self.read_until = 0.0  # of `time.monotonic`
         self._readers = 0
         self._expected_until = 0.0
         self.expect_reader()
@@ -46,7 +46,7 @@ class KnownAnswer:
 
     @property
     def running(self) -> bool:
-        """Its model may have to close yet, though its end is known."""
+        """Whether its log has no end yet. `reason` may be known before, while the model closes."""
         return self.log.end is None
 
     @property
@@ -65,7 +65,7 @@ class KnownAnswer:
         return self.reason is None or self.whole or self.stopped
 
     def goes_on_at(self, place: int) -> int | None:
-        """The place from which one has to read who has read up to `place`. None: that was all."""
+        """Where a client reads on that has read up to `place`. None if it has read all."""
         if self.log.end and place > len(self.log):
             return self.log.end_place
         return None if self.log.end and place == len(self.log) else place
@@ -81,7 +81,7 @@ class KnownAnswer:
         return inf if self._readers else max(self.read_until + self.grace, self._expected_until) - monotonic()
 
     def expect_reader(self) -> None:
-        """For whoever has just found it: it is needed until that one can have begun to read."""
+        """For whoever has found it: it counts as read until that one has had time to begin."""
         self._expected_until = monotonic() + max(self.grace, FIRST_READER_SECONDS)
 
     @contextmanager

@@ -1,6 +1,5 @@
 """The chat, as a room of the application: the model that answers, and the routes that ask it."""
 
-import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import partial
@@ -16,8 +15,6 @@ from app.chat.providers import open_provider
 from app.chat.providers.base import Provider
 from app.chat.providers.settings import ProviderSettings
 
-log = logging.getLogger(__name__)
-
 
 def chat(provider: Provider | None = None, times: AnswerSettings | None = None) -> Room:
     """`provider` is the model that answers, and `times` are those of its answers. By default the settings say."""
@@ -27,19 +24,15 @@ def chat(provider: Provider | None = None, times: AnswerSettings | None = None) 
 
     @asynccontextmanager
     async def lifespan(app: App) -> AsyncIterator[State]:
-        if app.processes > 1 and AnswerStore.of_one_process:
-            log.warning(
-                "%d processes serve, and each keeps its answers in its own memory: most of those who come back to an"
-                " answer won't find it. README, section 'To come back to an answer'",
-                app.processes,
-            )
-        async with open_model() as model, AnswerStore.open(times) as store:
+        async with open_model() as model, AnswerStore.open(times, app.processes) as store:
             answers = Answers(store, model, app.settings, times, app.shutdown)
             with app.shutdown.at_limit(answers.drain):
                 try:
                     yield State(provider=model, answers=answers)
                 finally:
-                    if not app.shutdown.draining:  # no signal: the lifespan of a test, say
+                    if (
+                        not app.shutdown.draining
+                    ):  # no signal, and no room that has begun the drain: a test's lifespan, say
                         answers.lose_all()
                     await answers.close()
 

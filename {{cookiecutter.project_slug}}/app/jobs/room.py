@@ -1,7 +1,6 @@
 """Jobs, as a room of the application: their routes, and the relay that hands them over while the server runs."""
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -16,8 +15,6 @@ from app.jobs.relay import Relay
 from app.jobs.settings import JobSettings
 from app.jobs.store import Store
 
-log = logging.getLogger(__name__)
-
 
 def jobs(settings: JobSettings | None = None) -> Room:
     """Without `settings` they are read from the environment."""
@@ -25,13 +22,11 @@ def jobs(settings: JobSettings | None = None) -> Room:
 
     @asynccontextmanager
     async def lifespan(app: App) -> AsyncIterator[State]:
-        if app.processes > 1 and Store.of_one_process:
-            log.warning(
-                "%d processes serve, and each knows only the jobs that it has accepted: for others it answers 404",
-                app.processes,
-            )
         wake = asyncio.Event()
-        async with Store.open(settings) as store, open_backend(settings, store, app.shutdown, wake) as backend:
+        async with (
+            Store.open(settings, app.processes) as store,
+            open_backend(settings, store, app.shutdown, wake) as backend,
+        ):
             async with Relay(store, backend, wake, settings.job_lease_seconds).running():
                 yield State(jobs=JobQueue(store, wake), backend=backend)
             app.shutdown.begin()  # for a server that ends without a signal: what still runs has the drain time

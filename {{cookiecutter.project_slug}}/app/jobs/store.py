@@ -1,17 +1,20 @@
 """Job records in the memory of this process: a restart forgets them."""
 
+import logging
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from heapq import nlargest, nsmallest
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 from app.errors import NotFound
 from app.jobs.job import Job, JobStatus
 from app.jobs.settings import JobSettings
 from app.jobs.watchers import Watchers
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -26,8 +29,6 @@ class _Entry:
 class Store:
     """Calls that take an id raise NotFound when there is no such job."""
 
-    of_one_process: ClassVar = True  # another process does not find its jobs
-
     def __init__(self, retention_seconds: float) -> None:
         """A job is forgotten `retention_seconds` after its end, with all that belongs to it."""
         self.retention = retention_seconds
@@ -38,7 +39,13 @@ class Store:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, settings: JobSettings) -> AsyncIterator[Self]:
+    async def open(cls, settings: JobSettings, processes: int = 1) -> AsyncIterator[Self]:
+        """`processes` is how many the server runs."""
+        if processes > 1:
+            log.warning(
+                "%d processes serve, and each knows only the jobs that it has accepted: for others it answers 404",
+                processes,
+            )
         yield cls(settings.job_retention_seconds)
 
     async def create(self, job: Job, payload: str) -> Job:

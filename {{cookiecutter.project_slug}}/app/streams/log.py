@@ -57,13 +57,13 @@ class MemoryLog:
         self._wake_readers()
 
     def cut(self) -> None:
-        """Sends its readers away: this turned out not to be the log of what they read, and they can come back to it."""
+        """Sends its readers away. What they read here turned out not to be the log, and they can come back to that."""
         self._cut = True
         self._wake_readers()
 
     @property
     def end_place(self) -> int:
-        """The place before its last events: an `error` if there is one, and `done`."""
+        """Of a log that has ended: the place before its last events, an `error` if there is one, and `done`."""
         return len(self) - (2 if isinstance(self._events[-2:][0], Error) else 1)
 
     def behind(self, place: int) -> Sequence[Event]:
@@ -78,11 +78,11 @@ class MemoryLog:
             self._gone = place
             if self._room:
                 _wake(self._room)
-        ahead = place > len(self)  # it has read elsewhere what is not here yet, and perhaps never will be
+        ahead = place > len(self)  # it names a place that the log has not reached
         if place >= len(self) and not self.end:
             await self._wait(place, seconds)
-        if self._cut or (self.end and ahead and place > self.end_place):
-            raise StreamFault(Error("server_shutdown", "The answer is elsewhere.", True, request_id.get()), "shutdown")
+        if self._cut or (self.end and ahead and place > self.end_place):  # what it has read there was something else
+            raise come_back()
         ready = self.behind(place)
         return ready if ready or not self.end else None
 
@@ -102,6 +102,11 @@ class MemoryLog:
     def _wake_readers(self) -> None:
         while self._readers:
             _wake(self._readers.pop())
+
+
+def come_back() -> StreamFault:
+    """What a connection says that ends before the log does."""
+    return StreamFault(Error("server_shutdown", "The server is restarting.", True, request_id.get()), "shutdown")
 
 
 def size(event: Event) -> int:

@@ -12,12 +12,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from app.contain import contained
-from app.logs import request_id
 from app.shutdown import Shutdown
 from app.streams.client import Client
-from app.streams.events import Done, Encoder, Error, Event, KeepAlive, StreamFault, encode
+from app.streams.events import Done, Encoder, Event, KeepAlive, StreamFault, encode
 from app.streams.heartbeat import with_heartbeat
-from app.streams.log import Log
+from app.streams.log import Log, come_back
 from app.streams.source import Last, TimeLeft, internal_error
 
 log = logging.getLogger(__name__)
@@ -90,8 +89,7 @@ class EventStream(Response):
                     with sending, shutdown.at_limit(expire):
                         await contained(self._send(client, batches, lambda: shutdown.expired or sending.cancel_called))
                 if shutdown.expired:
-                    going = Error("server_shutdown", "The server is restarting.", True, request_id.get())
-                    last = going, Done("shutdown")
+                    raise come_back()
             except StreamFault as fault:
                 last = fault.error, Done(fault.reason)
             except Exception as failure:

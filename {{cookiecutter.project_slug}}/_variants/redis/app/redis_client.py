@@ -15,7 +15,7 @@ from app.errors import Unavailable
 from app.settings import PROJECT
 
 ANSWER_SECONDS = 2.0  # then a request is refused: to wait on would hold a connection, and the caller can try again
-CONNECTIONS = 8  # of a web process, besides those over which it hands jobs to the queue
+CONNECTIONS = 8  # of one pool. A web process has one for the chat, and one for the records of jobs
 
 
 class StoreAway(Unavailable):

@@ -1,10 +1,13 @@
 """The routes of the AI SDK's `useChat`: it asks, comes back to an answer when its page loads again, and stops one.
 
 A chat has at most one answer that runs, by the id that its page gave it. It belongs to its caller. `useChat` knows no
-place in a stream: whoever comes back gets the answer from its start, under the same message id. An answer is asked
-again with a body that ends in the part that the page has already: a page adds to that, whatever comes, so it gets the
-rest. ARCHITECTURE.md has all rules.
+place in a stream: whoever comes back gets the answer from its start, under the same message id. A page may ask again
+with a part of the answer as its last message. It appends whatever comes, so it gets only the rest. ARCHITECTURE.md has
+all rules.
 """
+
+import asyncio
+from contextlib import suppress
 
 from fastapi import APIRouter, Response
 
@@ -20,12 +23,13 @@ from app.streams.response import EventStream
 
 router = APIRouter(prefix="/api/chat", tags=["chat"])
 STREAM = "/{chat_id:path}/stream"  # `ai` 5.0.0 does not escape an id's slashes
+ENDS_SECONDS = 20.0  # a model has 5 s to close, and one that is out of reach is given up after some more
 NOTHING_THERE: Responses = {204: {"description": "There is no answer to come back to."}}
 
 
 @router.post("", response_class=EventStream, responses=DOCS)
 async def ui_chat(chat: UIChat, answers: AnswersDep, caller: CallerDep) -> AnswerStream:
-    """Streams the answer to the last message, the one that runs if it is to the same message of the user.
+    """Streams the answer to the last message. If one to that message runs already, streams that.
 
     An answer of this chat to another message is stopped.
     """
@@ -45,7 +49,9 @@ async def _answer(chat: UIChat, answers: Answers, caller: str) -> KnownAnswer:
         if same and known.can_be_joined and not known.stopped:
             return True
         await known.stop()
-        await known.ended()  # the page would write both answers into one message
+        with suppress(TimeoutError):  # the page would write both answers into one message
+            async with asyncio.timeout(ENDS_SECONDS):
+                await known.ended()
         return False
 
     return await answers.find_or_start(chat.for_the_model(), caller, _name(caller, chat.id), chat.fingerprint, joins)

@@ -47,12 +47,17 @@ class Mirror(KnownAnswer):
         return self.look.left > 0
 
     def goes_on_at(self, place: int) -> int | None:
-        """A reader has written the end of an answer whose process is gone. Who has read in that process may have read
-        more than Redis got, up to the places of that end or beyond. So those have to read the end."""
+        """If a reader has written the end, the process that is gone may have sent other events at the same places. So
+        who has read past the start of that end gets all of it, also who has read just that."""
         ended_by_a_reader = self.log.end and not self.look.holder
         if ended_by_a_reader and place > self.log.end_place:
             return self.log.end_place
         return super().goes_on_at(place)
+
+    @property
+    def usable(self) -> bool:
+        """Whether a reader gets an end from it."""
+        return self.log.end is not None or not self.complete
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -80,8 +85,8 @@ class Mirror(KnownAnswer):
             self.log.append(*LOST)
             self.complete = True
 
-    def wait(self) -> None:
-        """Redis is away, and its writer can't write either."""
+    def redis_is_away(self) -> None:
+        """Such time does not count: the writer could not write either."""
         self._missing_since = None
 
     def give_up(self) -> None:
@@ -137,7 +142,7 @@ class Mirrors:
         for mirror, stamped, look in zip(mirrors, stamps, looks, strict=True):
             if isinstance(look, Exception):
                 refusals.append(words(look))
-                mirror.wait()
+                mirror.redis_is_away()
             else:
                 self._update(mirror, look)
                 mirror.stamped = now if stamped else mirror.stamped
@@ -164,7 +169,7 @@ class Mirrors:
         while mirror and look and not mirror.complete and len(mirror.log) < look.length:
             if look := await self._look_at(answer_id, len(mirror.log)):
                 mirror.update(look)
-        return mirror if look and mirror and (mirror.log.end or not mirror.complete) else None
+        return mirror if look and mirror and mirror.usable else None
 
     async def _look_at(self, answer_id: str, place: int) -> Look | None:
         (look,) = await self._requests.look([(answer_id, place, True)])
@@ -175,7 +180,7 @@ class Mirrors:
     def _shared(self, answer_id: str) -> Mirror | None:
         """That of other readers here, if it is of use."""
         mirror = self._known.get(answer_id)
-        return mirror if mirror and (mirror.log.end or not mirror.complete) else None
+        return mirror if mirror and mirror.usable else None
 
     def _follow(self, mirror: Mirror) -> None:
         if not mirror.complete:

@@ -17,7 +17,7 @@ from app.redis_client import answering
 from app.streams.events import Done, Error
 
 BUDGET_BYTES = 256 * 1024 * 1024  # of all answers in Redis, which keeps the jobs as well
-LOOK_BYTES = 1024 * 1024  # of one look, at however many answers, and so many events: more would hold up the process
+LOOK_BYTES = 1024 * 1024  # of one look at all mirrors, and LOOK_EVENTS: more would hold up the process
 LOOK_EVENTS = 2000
 FULL = "FULL"
 LOST = Error("producer_lost", "The server that made the answer is gone.", True, "-"), Done("error")
@@ -50,6 +50,18 @@ class Look:
 
 
 @dataclass(frozen=True)
+class Reply:
+    """What became of a write. `state` is OK, or FENCED: another process has ended the answer, or may write it; or LOST,
+    or GAP: Redis has lost all of it, or all but so many events as it does `have`. `read` says how many milliseconds ago
+    somebody has read it elsewhere, or is -1."""
+
+    state: str
+    have: int = 0
+    stop: str = ""
+    read: int = -1
+
+
+@dataclass(frozen=True)
 class Write:
     """What is new of an answer behind the first `place` events. `last` says that its end is among them, and
     `reserved` that Redis has given this process its name."""
@@ -63,7 +75,8 @@ class Write:
 
 
 class Records:
-    """Calls raise Unavailable when Redis does not answer in time, or refuses."""
+    """Calls raise StoreAway when Redis does not answer in time. What it refuses, `append` and `look` give as errors,
+    one for each; the others raise it."""
 
     def __init__(self, client: Redis, queue_name: str, retention: float, times: Times, holder: str) -> None:
         """`retention` is in seconds, from an answer's end. The `holder` is this process."""
@@ -76,7 +89,7 @@ class Records:
         self._name = queue_name
         scripts = (RESERVE, APPEND, LOOK, STOP, CHECK)
         self._reserve, self._append, self._look, self._stop, self._check = map(client.register_script, scripts)
-        ended, unwritten = int(1000 * self.kept_ended), int(1000 * self.kept_unwritten)
+        ended, unwritten = int(1000 * self.kept_ended), int(1000 * self.kept_unwritten)  # milliseconds
         self._writing = {"holder": holder, "lease": int(1000 * times.lease), "expires_in": unwritten}
         self._writing |= {"retention": ended}
         error, done = map(dump, LOST)
@@ -94,17 +107,17 @@ class Records:
             keys = [state, self._name_key(asked.name), *self._indexes]
             return cast(str | None, await self._reserve(keys, [_json(ask)]))
 
-    async def append(self, writes: Sequence[Write]) -> list[Any]:
-        """For each, the reply that `answer_writer.py` understands, or the error of what Redis has refused."""
+    async def append(self, writes: Sequence[Write]) -> list[Reply | Exception]:
         calls = []
         for write in writes:
             ask = {**self._writing, "id": write.asked.id, "from": write.place, "named": bool(write.asked.name)}
-            ask |= {"last": write.last, "stopped": write.stopped, "renames": not write.reserved}
+            ask |= {"last": write.last, "stopped": write.stopped, "takes_name": not write.reserved}
             if not write.place:  # it may have to be written anew
                 ask |= _of(write.asked)
             keys = [*self._keys(write.asked.id), self._name_key(write.asked.name), *self._indexes]
             calls.append((keys, [_json(ask), *write.events]))
-        return await self._together(self._append, calls)
+        replies = await self._together(self._append, calls)
+        return [reply if isinstance(reply, Exception) else Reply(*reply) for reply in replies]
 
     async def look(self, wanted: Sequence[tuple[str, int, bool]]) -> list[Look | Exception | None]:
         """For each id, what lies behind a place, and None where nothing is known of it. The third says whether somebody
@@ -127,7 +140,7 @@ class Records:
             return cast(str | None, await self._client.get(self._name_key(name)))
 
     async def check(self) -> None:
-        """Whether Redis takes what is written."""
+        """Raises StoreAway if Redis does not take what is written."""
         async with answering():
             await self._check([f"{self._name}:answers:check"])
 
@@ -164,5 +177,5 @@ def _of(asked: Asked) -> dict[str, Any]:
 
 
 def _json(ask: dict[str, Any]) -> str:
-    """Without what is not needed."""
+    """Leaves out None, which Lua would take for true, and False."""
     return to_json({field: value for field, value in ask.items() if value is not None and value is not False}).decode()

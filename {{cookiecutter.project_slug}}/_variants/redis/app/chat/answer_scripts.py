@@ -51,9 +51,9 @@ return false
 """
 )
 
-# Adds the events behind the first `from`, and renews the lease. The place makes a repeat harmless, and the holder keeps
-# out a writer whose answer a reader has ended. A record that is missing was lost with Redis's data: it is written anew,
-# if the writer has sent all that it needs.
+# Adds the events behind the first `from`, and renews the lease. The place makes a repeat harmless. Comparing the holder
+# keeps out a writer whose answer was ended by a reader. A record that is missing was lost with Redis's data: it is
+# written anew, if the writer has sent all that it needs.
 APPEND = (
     CLOCK
     + """
@@ -63,7 +63,7 @@ if not holder then
     if not ask.caller then return {'LOST'} end
     redis.call('HSET', state, 'holder', ask.holder, 'caller', ask.caller, 'fingerprint', ask.fingerprint)
     redis.call('DEL', events)
-    if ask.named and (ask.renames or redis.call('EXISTS', name) == 0) then
+    if ask.named and (ask.takes_name or redis.call('EXISTS', name) == 0) then
         redis.call('SET', name, ask.id, 'PX', ask.expires_in)
     end
 elseif holder ~= ask.holder then
@@ -98,8 +98,9 @@ return {'OK', have, stop or ask.stopped and '1' or '', read and now - read or -1
 """
 )
 
-# Gives the events behind the first `from`, as many as fit into `limit` bytes. Whoever looks ends what nobody writes any
-# more: at the second look that finds the lease run out, for when Redis stood still, all leases have run out at once.
+# Gives the events behind the first `from`, at most `most` of them, and `limit` bytes. Whoever looks ends what nobody
+# writes any more: when the lease has run out, and `suspicion` later still has. Redis may have stood still, and then all
+# leases have run out at once.
 LOOK = (
     CLOCK
     + """

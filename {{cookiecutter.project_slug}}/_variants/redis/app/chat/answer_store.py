@@ -11,6 +11,7 @@ NAME:answers:name:DIGEST    the id of the answer that a caller knows by an Idemp
 NAME:answers:running        a sorted set: the ids of answers that run, and when each is gone if nobody writes it
 NAME:answers:ended          a sorted set: the ids of those that have ended, and when each is gone
 NAME:answers:bytes          a hash: about how many bytes each takes, and the `total`
+NAME:answers:check          written by /ready, to see whether Redis takes it
 
 All of them expire: an answer that runs ten leases after its last write, and one that has ended after its retention.
 Times are those of Redis's own clock, in milliseconds. Fields and events that this version does not know are kept, so
@@ -18,33 +19,32 @@ that two versions can run side by side.
 """
 
 import asyncio
-import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from secrets import token_hex
-from typing import ClassVar
-from weakref import WeakValueDictionary
 
 from pydantic import Field
+from redis.asyncio import Redis
 
 from app.chat.answer import Answer
 from app.chat.answer_mirrors import Mirror, Mirrors
-from app.chat.answer_records import FULL, Records, Times, words
+from app.chat.answer_names import Joins as Joins
+from app.chat.answer_names import Names
+from app.chat.answer_records import Records, Times, words
 from app.chat.answer_writer import Writer
 from app.chat.answers_here import AnswersHere
 from app.chat.known_answer import Asked, KnownAnswer, Name
-from app.errors import NotFound, Unavailable
-from app.redis_client import RedisSettings, StoreAway, answering, connect
+from app.errors import NotFound
+from app.redis_client import RedisSettings, StoreAway, connect
 from app.settings import EnvSettings
 
-log = logging.getLogger(__name__)
-Joins = Callable[[KnownAnswer], Awaitable[bool]]
-MAX_BYTES = 256 * 1024 * 1024
-CLAIM_SECONDS = 2.0  # for an Idempotency-Key: a second run of the same would be paid for
-WAIT_SECONDS = 0.5  # else. Then the answer begins without Redis
-APPEARS_SECONDS = (0.0, 0.1, 0.3, 0.6)  # an answer may be known to its caller a moment before it is in Redis
-LOOK_SECONDS = 0.1  # from one look for it to the next
-UNREAD_SECONDS = 5.0  # once the drain time is over, an answer that nobody reads goes on for so long
+MAX_BYTES = 256 * 1024 * 1024  # of the memory of this process
+CLAIM_SECONDS = (
+    2.0  # for an Idempotency-Key. Then nobody knows whether it is in use, and a second run would be paid for
+)
+WAIT_SECONDS = 0.5  # for all others. Then the answer begins without Redis
+APPEARS_SECONDS = (0.0, 0.1, 0.3, 0.6)  # pauses: an answer may be known to its caller before it is in Redis
+UNREAD_SECONDS = 5.0  # after the drain time, for clients to come back elsewhere: the grace would hold up a deploy
 
 
 class AnswerSettings(RedisSettings, EnvSettings):
@@ -58,82 +58,40 @@ class AnswerSettings(RedisSettings, EnvSettings):
 
 
 class AnswerStore:
-    of_one_process: ClassVar = False
+    """Keeps answers, and finds them by id and by the names that callers have for them, whichever process makes them."""
 
     def __init__(self, settings: AnswerSettings, requests: Records, ticks: Records) -> None:
         self._settings = settings
         self._records = requests
         self._here = AnswersHere()
-        self._locks: WeakValueDictionary[Name, asyncio.Lock] = WeakValueDictionary()
         self._writer = Writer(ticks, self._here.forget)
         self._mirrors = Mirrors(requests, ticks)
+        self._names = Names(requests, self._here, self._mirrors, self._writer.reserved, self._has_room)
         self._draining = False
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, settings: AnswerSettings, times: Times | None = None) -> AsyncIterator["AnswerStore"]:
-        holder, retention = token_hex(8), settings.answer_retention_seconds
-        async with connect(settings) as client, connect(settings, connections=2) as other:
-            store = cls(
-                settings,
-                *(Records(each, settings.queue_name, retention, times or Times(), holder) for each in (client, other)),
-            )
+    async def open(
+        cls, settings: AnswerSettings, processes: int = 1, times: Times | None = None
+    ) -> AsyncIterator["AnswerStore"]:
+        """However many `processes` there are, they share it. Tests have `times` of their own."""
+        holder, retention, times = token_hex(8), settings.answer_retention_seconds, times or Times()
+
+        def records(client: Redis) -> Records:
+            return Records(client, settings.queue_name, retention, times, holder)
+
+        async with connect(settings) as requests, connect(settings, connections=2) as ticks:  # the writer, and mirrors
+            store = cls(settings, records(requests), records(ticks))
             async with store._writer.running(), store._mirrors.running():
                 yield store
 
-    async def find_or_reserve(self, asked: Asked, joins: Joins) -> KnownAnswer | None:
+    async def find_or_reserve(self, asked: Asked, joins: Joins | None = None) -> KnownAnswer | None:
         """Gives the answer of that name, if there is one and `joins` says that it will do. Else gives None. Then there
         is room for the new one: `add` it before anything is awaited.
 
         Raises Unavailable if there is no room, or if nobody can say whether an Idempotency-Key is in use.
         """
-        if asked.name is None:
-            return await self._find_or_begin_here(asked, joins)
-        # One at a time: what this process has reserved, and not begun, is dead to the next who comes.
-        lock = self._locks.setdefault(asked.name, asyncio.Lock())
-        if asked.name[0] == "key":
-            async with answering(CLAIM_SECONDS), lock:
-                return await self._find(asked, joins, CLAIM_SECONDS)
-        async with lock:
-            return await self._find_or_begin_here(asked, joins)
-
-    async def _find_or_begin_here(self, asked: Asked, joins: Joins) -> KnownAnswer | None:
-        try:
-            return await self._find(asked, joins, WAIT_SECONDS)
-        except StoreAway as error:
-            if self._is_full():
-                raise
-            log.warning("answer %s begins without Redis, so it is only here for now: %s", asked.id, words(error))
-            return None
-
-    async def _find(self, asked: Asked, joins: Joins, seconds: float) -> KnownAnswer | None:
-        instead_of = None
-        while known := await self._owner_of_name(asked, instead_of, seconds):
-            if await joins(known):
-                return known
-            instead_of = known.id
-        return None
-
-    async def _owner_of_name(self, asked: Asked, instead_of: str | None, seconds: float) -> KnownAnswer | None:
-        """The answer that has the name, unless that is `instead_of`. None: the name is that of `asked` now."""
-        async with answering(seconds):
-            while True:
-                if (here := self._here.named(asked.name)) and here.id != instead_of:
-                    return here
-                owner = await self._records.reserve(asked, instead_of, full=self._is_full())
-                if owner is None:
-                    self._writer.reserved.add(asked.id)
-                    return None
-                if owner == FULL:
-                    raise Unavailable("too many answers at once")
-                known = await self._known(owner)
-                if not isinstance(known, Mirror) or known.begun:
-                    if known:
-                        return known
-                elif known.may_begin and known.look.holder != self._records.holder:
-                    await asyncio.sleep(LOOK_SECONDS)
-                    continue
-                instead_of = owner  # it is gone, or was never made: its process has had its time, or is this one
+        return await self._names.find_or_reserve(asked, joins)
 
     def add(self, answer: Answer) -> None:
         self._here.add(answer)
@@ -148,7 +106,7 @@ class AnswerStore:
         answer = None
         for pause in APPEARS_SECONDS:
             await asyncio.sleep(pause)
-            if answer := await self._known(answer_id):
+            if answer := await self._names.known(answer_id):
                 break
         if answer is None or answer.asked.caller != caller:
             raise NotFound("no such answer")
@@ -159,7 +117,7 @@ class AnswerStore:
         if here := self._here.named(name):
             return here
         answer_id = await self._records.named(name)
-        known = await self._known(answer_id) if answer_id else None
+        known = await self._names.known(answer_id) if answer_id else None
         return None if isinstance(known, Mirror) and not (known.begun or known.may_begin) else known
 
     def running(self) -> list[Answer]:
@@ -169,15 +127,21 @@ class AnswerStore:
         """For the end of the drain time. Answers that can be read elsewhere go on for a while. If this is called again,
         somebody hurries, and they are lost."""
         if self._draining or not self._settings.answer_drain_seconds:
-            self._here.lose_all()
+            self.lose_all()
             return
         self._draining = self._writer.draining = True
-        asyncio.get_running_loop().call_later(self._settings.answer_drain_seconds, self._here.lose_all)
+        asyncio.get_running_loop().call_later(self._settings.answer_drain_seconds, self.lose_all)
         for answer in self.running():
             if self._writer.is_shared(answer):
-                answer.start_grace(UNREAD_SECONDS)
+                answer.grace = UNREAD_SECONDS
+                with answer.reading():  # it looks at its grace again, which begins now
+                    pass
             else:
                 answer.lose()
+
+    def lose_all(self) -> None:
+        for answer in self.running():
+            answer.lose()
 
     async def check(self) -> str:
         """`ok`, or `degraded: ` and why. Never raises."""
@@ -187,12 +151,14 @@ class AnswerStore:
             return f"degraded: answers are only in the memory of their processes: {words(error)}"
         return "degraded: too many answers at once" if self._is_full() else "ok"
 
-    async def _known(self, answer_id: str) -> KnownAnswer | None:
-        return self._here.get(answer_id) or await self._mirrors.get(answer_id)
+    def _has_room(self) -> bool:
+        ended = self._here.ended()  # they wait for a Redis that is away
+        while self._bytes() >= MAX_BYTES and ended:
+            self._writer.forget(ended.pop(0).id)
+        return not self._is_full()
 
     def _is_full(self) -> bool:
-        ended = self._here.ended()  # they wait for Redis, if it is away
-        while self._mirrors.bytes + self._here.bytes >= MAX_BYTES and ended:
-            self._writer.forget(ended.pop(0).id)
-        full = self._mirrors.bytes + self._here.bytes >= MAX_BYTES
-        return full or len(self.running()) >= self._settings.max_answers
+        return self._bytes() >= MAX_BYTES or len(self.running()) >= self._settings.max_answers
+
+    def _bytes(self) -> int:
+        return self._mirrors.bytes + self._here.bytes

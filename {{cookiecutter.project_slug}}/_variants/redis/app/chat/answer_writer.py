@@ -7,20 +7,20 @@ when it is back.
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from time import monotonic
 
 from app.chat.answer import Answer
 from app.chat.answer_events import dump
-from app.chat.answer_records import Records, Write, words
+from app.chat.answer_records import Records, Reply, Write, words
 from app.chat.answer_ticks import repeated
 from app.errors import Unavailable
 
 log = logging.getLogger(__name__)
-PIPELINE_BYTES = 1024 * 1024  # what is more waits for the next tick: in one piece, a long outage would time out again
-FINISH_SECONDS = 5.0  # for what is not written yet when the process ends: about what a failover takes
-READ_LATELY = 1500  # milliseconds: readers elsewhere are noted once a second
+PIPELINE_BYTES = 1024 * 1024  # a tick. All that a long outage has left would time out again if it went in one piece
+FINISH_SECONDS = 5.0  # for what a process that stops has not written yet: about what a failover takes
+READ_LATELY_MS = 1500  # readers elsewhere are noted once a second
 
 
 @dataclass
@@ -55,20 +55,22 @@ class Writer:
     def is_shared(self, answer: Answer) -> bool:
         """Whether Redis has it, as far as this process knows, so that others can read it."""
         entry = self._entries.get(answer.id)
-        return bool(entry and entry.written and monotonic() - entry.renewed < 4 * self._times.renew)
+        lately = 4 * self._times.renew  # a write may have to be repeated
+        return bool(entry and entry.written and monotonic() - entry.renewed < lately)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         async with repeated(self.write, self._wake, self._times.write, self._times.renew, "writer of answers"):
             yield
-        tries = int(FINISH_SECONDS / self._times.renew) if self.draining else 1
-        for number in range(tries):
-            await asyncio.sleep(self._times.renew if number else 0)
-            if await self.write() and not self._entries:
-                break
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FINISH_SECONDS):
+                taken = await self.write()
+                while self.draining and not taken:
+                    await asyncio.sleep(self._times.renew)
+                    taken = await self.write()
 
     async def write(self) -> bool:
-        """Writes what is new of all answers. Returns False if Redis has taken nothing, or there is more."""
+        """Writes what is new of all answers. Returns False if Redis has taken nothing of it."""
         if not self._entries:
             self._wake.clear()
             return True
@@ -91,7 +93,7 @@ class Writer:
             if isinstance(reply, Exception):
                 refusals.append(words(reply))
             else:
-                await self._written(entry, write, now, *reply)
+                await self._written(entry, write, reply, now)
         if refusals or self._refused:
             self._wait_for_redis()
         self._log(refusals[0] if refusals else "")
@@ -117,35 +119,34 @@ class Writer:
         return Write(answer.asked, entry.written, events, last, answer.stopped, entry.reserved)
 
     def _wait_for_redis(self) -> None:
-        """Whoever reads elsewhere could not say so. A process that is told to stop waits for as long as nobody can end
-        its answers."""
+        """While Redis is away, readers elsewhere can't be seen. So the grace begins when it is back. A process that
+        stops waits for Redis as long as nobody else can end its answers."""
         for entry in self._entries.values():
-            entry.answer.read_until = monotonic()
+            if entry.written or entry.reserved:  # else nobody elsewhere can know of it
+                entry.answer.read_until = monotonic()
             if self.draining and monotonic() - entry.renewed > self._times.lease:
                 entry.answer.lose()
 
-    async def _written(
-        self, entry: Entry, write: Write, now: float, state: str, have: int = 0, stop: str = "", read: int = -1
-    ) -> None:
+    async def _written(self, entry: Entry, write: Write, reply: Reply, now: float) -> None:
         answer = entry.answer
-        match state:
-            case "FENCED":  # a reader has ended it, because this process stood still
+        match reply.state:
+            case "FENCED":  # this process stood still
                 log.warning("answer %s was ended elsewhere", answer.id)
                 answer.log.cut()
                 answer.lose()
                 self.forget(answer.id)
-            case "LOST":  # Redis has lost its data
+            case "LOST":
                 entry.written = 0
-            case "GAP":  # Redis has lost what was written last
-                entry.written = have
+            case "GAP":
+                entry.written = reply.have
             case "OK":
                 entry.written, entry.renewed = write.place + len(write.events), now
                 if write.last:
                     self.forget(answer.id)
-                elif stop:
+                elif reply.stop:
                     await answer.stop()
-                if 0 <= read < READ_LATELY:
-                    answer.read_until = monotonic() + READ_LATELY / 1000
+                if 0 <= reply.read < READ_LATELY_MS:
+                    answer.read_until = monotonic() + READ_LATELY_MS / 1000
 
     def _log(self, refused: str) -> None:
         if refused and refused != self._refused:

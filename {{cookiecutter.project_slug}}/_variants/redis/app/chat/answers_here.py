@@ -32,10 +32,6 @@ class AnswersHere:
         """Those that were asked first come first."""
         return [answer for answer in self._known.values() if not answer.running]
 
-    def lose_all(self) -> None:
-        for answer in self.running():
-            answer.lose()
-
     def forget(self, answer: Answer) -> None:
         del self._known[answer.id]
         if answer.running:

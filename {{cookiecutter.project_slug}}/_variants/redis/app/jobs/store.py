@@ -17,7 +17,7 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from heapq import nlargest
-from typing import Any, ClassVar, cast, get_args
+from typing import Any, cast, get_args
 
 from redis.asyncio import Redis
 
@@ -36,8 +36,6 @@ class Store:
     """Calls raise Unavailable when Redis does not answer in time. Those that take an id raise NotFound when there is no
     such job, but for `result`."""
 
-    of_one_process: ClassVar = False
-
     def __init__(self, client: Redis, settings: JobSettings) -> None:
         self.client = client
         self.settings = settings
@@ -48,7 +46,8 @@ class Store:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, settings: JobSettings) -> AsyncIterator["Store"]:
+    async def open(cls, settings: JobSettings, processes: int = 1) -> AsyncIterator["Store"]:
+        """However many `processes` there are, they share it."""
         async with connect(settings) as client:
             store = cls(client, settings)
             async with store._news:

@@ -4,12 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from typing import Any
 
 from redis.asyncio import Redis
 
 from app.chat.answer import Answer
-from app.chat.answer_records import Times, Write
+from app.chat.answer_records import Reply, Times, Write
 from app.chat.answer_store import AnswerSettings, AnswerStore
 from app.chat.answers import Answers
 from app.chat.known_answer import KnownAnswer
@@ -35,7 +34,7 @@ class Replica:
         self._goes_on.set()
         append = store._writer._records.append
 
-        async def append_if_alive(writes: Sequence[Write]) -> list[Any]:
+        async def append_if_alive(writes: Sequence[Write]) -> list[Reply | Exception]:
             await self._goes_on.wait()
             return await append(writes)
 
@@ -51,7 +50,7 @@ class Replica:
         return await self.answers.get(answer.id, "me")
 
     def stand_still(self) -> None:
-        """It writes nothing any more, as a process that was killed, or stopped."""
+        """It writes nothing any more, as a process that was killed, or stopped. It still reserves, and has readers."""
         self._goes_on.clear()
 
     def go_on(self) -> None:
@@ -74,7 +73,7 @@ async def service(settings: AnswerSettings) -> AsyncIterator[Service]:
 
         async def replica(*script: object, times: Times = PATIENT) -> Replica:
             provider = ScriptedProvider(*script)
-            store = await stack.enter_async_context(AnswerStore.open(settings, times))
+            store = await stack.enter_async_context(AnswerStore.open(settings, times=times))
             answers = Answers(store, provider, Settings(_env_file=None), settings, Shutdown(1))
             stack.push_async_callback(answers.close)
             stack.callback(answers.lose_all)

@@ -106,7 +106,7 @@ async def test_one_that_has_failed_elsewhere_is_asked_anew_once(shared: Service)
 async def test_a_key_whose_answer_was_never_made_is_refused_until_its_lease_is_over(
     shared: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.chat.answer_store.CLAIM_SECONDS", 0.1)
+    monkeypatch.setattr("app.chat.answer_names.CLAIM_SECONDS", 0.1)
     replica = await shared.replica("a", times=BRISK)
     asked = Asked("never", "me", fingerprint_of(QUESTION), ("key", "me", "k"))
     dead = Records(shared.redis, shared.settings.queue_name, 600, BRISK, "dead")

@@ -1,0 +1,94 @@
+"""Which answer has a name, and which process makes it: where two that get the same question agree on one answer."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from weakref import WeakValueDictionary
+
+from app.chat.answer_mirrors import Mirror, Mirrors
+from app.chat.answer_records import FULL, Records, words
+from app.chat.answers_here import AnswersHere
+from app.chat.known_answer import KEY, Asked, KnownAnswer, Name
+from app.errors import Unavailable
+from app.redis_client import StoreAway, answering
+
+log = logging.getLogger(__name__)
+Joins = Callable[[KnownAnswer], Awaitable[bool]]
+"""Says whether the answer that has a name will do. It may stop it first."""
+CLAIM_SECONDS = (
+    2.0  # for an Idempotency-Key. Then nobody knows whether it is in use, and a second run would be paid for
+)
+WAIT_SECONDS = 0.5  # for all others. Then the answer begins without Redis
+LOOK_SECONDS = 0.1  # from one look to the next, at an answer that another process is about to begin
+
+
+class Names:
+    def __init__(
+        self,
+        records: Records,
+        here: AnswersHere,
+        mirrors: Mirrors,
+        reserved: set[str],
+        has_room: Callable[[], bool],
+    ) -> None:
+        """Adds to `reserved` the ids of answers that Redis expects from this process."""
+        self._records = records
+        self._here = here
+        self._mirrors = mirrors
+        self._reserved = reserved
+        self._has_room = has_room
+        self._locks: WeakValueDictionary[Name, asyncio.Lock] = WeakValueDictionary()
+
+    async def known(self, answer_id: str) -> KnownAnswer | None:
+        """Raises StoreAway."""
+        return self._here.get(answer_id) or await self._mirrors.get(answer_id)
+
+    async def find_or_reserve(self, asked: Asked, joins: Joins | None) -> KnownAnswer | None:
+        """As `AnswerStore.find_or_reserve`."""
+        if asked.name is None:
+            return await self._find_or_begin_here(asked, joins)
+        # One at a time: a reservation of this process without an answer is taken for dead.
+        lock = self._locks.setdefault(asked.name, asyncio.Lock())
+        if asked.name[0] == KEY:
+            async with answering(CLAIM_SECONDS), lock:
+                return await self._find(asked, joins, CLAIM_SECONDS)
+        async with lock:
+            return await self._find_or_begin_here(asked, joins)
+
+    async def _find_or_begin_here(self, asked: Asked, joins: Joins | None) -> KnownAnswer | None:
+        try:
+            return await self._find(asked, joins, WAIT_SECONDS)
+        except StoreAway as error:
+            if not self._has_room():
+                raise
+            log.warning("answer %s begins without Redis, so it is only here for now: %s", asked.id, words(error))
+            return None
+
+    async def _find(self, asked: Asked, joins: Joins | None, seconds: float) -> KnownAnswer | None:
+        instead_of = None
+        while known := await self._owner_of_name(asked, instead_of, seconds):
+            if joins and await joins(known):
+                return known
+            instead_of = known.id
+        return None
+
+    async def _owner_of_name(self, asked: Asked, instead_of: str | None, seconds: float) -> KnownAnswer | None:
+        """The answer that has the name, unless that is `instead_of`. None: the name is that of `asked` now."""
+        async with answering(seconds):
+            while True:
+                if (here := self._here.named(asked.name)) and here.id != instead_of:
+                    return here
+                owner = await self._records.reserve(asked, instead_of, full=not self._has_room())
+                if owner is None:
+                    self._reserved.add(asked.id)
+                    return None
+                if owner == FULL:
+                    raise Unavailable("too many answers at once")
+                known = await self.known(owner)
+                if not isinstance(known, Mirror) or known.begun:
+                    if known:
+                        return known
+                elif known.may_begin and known.look.holder != self._records.holder:
+                    await asyncio.sleep(LOOK_SECONDS)
+                    continue
+                instead_of = owner  # it is gone, or was never made: its process has had its time, or is this one
