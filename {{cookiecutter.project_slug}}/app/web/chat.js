@@ -75,7 +75,7 @@ async function write(article, exchange, again = false) {
   const { signal } = setRunning(new AbortController());
   let lost;
   const say = (words) => {
-    clearTimeout(lost);
+    lost = clearTimeout(lost);
     if (!signal.aborted) page.news.textContent = state.textContent = words;
   };
   say(exchange.stream_id ? "Coming back…" : "Sending…");
@@ -98,8 +98,7 @@ async function write(article, exchange, again = false) {
       error: (event) => (exchange.problem = event),
       done({ reason }) { exchange.reason = reason; exchange.problem ??= PROBLEMS[reason]; },
     }, exchange, { signal, lost() {
-      clearTimeout(lost);
-      lost = setTimeout(() => say(LOST), UNTOLD_MS);
+      lost ??= setTimeout(() => say(LOST), UNTOLD_MS);
       exchange.problem = null;
     } });
     exchange.reason ??= "lost";

@@ -64,7 +64,9 @@ async def test_those_that_run_do_not(answers_of: Open, monkeypatch: pytest.Monke
 
 
 def test_several_processes_are_warned_of(serve: Serve) -> None:
-    serve("app.main:app", "--workers", "2").logged("2 processes serve, and each keeps its answers in its own memory")
+    server = serve("app.main:app", "--workers", "2")
+    server.logged("2 processes serve, and each keeps its answers in its own memory")
+    server.stop()  # to be killed would leave its processes behind
 
 
 def test_one_is_not(serve: Serve) -> None:
