@@ -81,6 +81,7 @@ async def service(settings: AnswerSettings) -> AsyncIterator[Service]:
             stack.callback(replica.go_on)
             return replica
 
+        stack.push_async_callback(redis.ping)  # a pause is over for the next test
         yield Service(settings, redis, replica)
 
 

@@ -19,6 +19,19 @@ from tests.chat.replicas import BRISK, QUESTION, Service, read, service
 LOST = "producer_lost"
 
 
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What would be waited for in vain."""
+    monkeypatch.setattr("app.chat.answer_store.APPEARS_SECONDS", (0.0, 0.1))
+    monkeypatch.setattr("app.chat.answer_names.CLAIM_SECONDS", 0.4)
+    monkeypatch.setattr("app.chat.answer_names.WAIT_SECONDS", 0.2)
+    monkeypatch.setattr("app.redis_client.ANSWER_SECONDS", 0.4)
+    monkeypatch.setattr("app.chat.answer_writer.READ_LATELY_MS", 300)
+    monkeypatch.setattr("app.chat.answer_mirrors.STAMP_SECONDS", 0.1)
+    monkeypatch.setattr("app.chat.answer_mirrors.KEPT_SECONDS", 0.2)
+    monkeypatch.setattr("app.chat.known_answer.FIRST_READER_SECONDS", 0.3)
+
+
 @pytest.fixture
 async def shared(answer_settings: Callable[..., AnswerSettings]) -> AsyncIterator[Service]:
     async with service(answer_settings()) as opened:
@@ -74,7 +87,7 @@ async def test_who_reads_elsewhere_keeps_it_running(answer_settings: Callable[..
         answer = await writes.start()
         known = await reads.get(answer)
         with known.reading():
-            await asyncio.sleep(2)
+            await asyncio.sleep(0.8)
             assert answer.running
         await until(lambda: not answer.running)
         assert (answer.reason, answer.stopped) == ("cancelled", False)
@@ -104,9 +117,8 @@ async def test_one_that_has_failed_elsewhere_is_asked_anew_once(shared: Service)
 
 
 async def test_a_key_whose_answer_was_never_made_is_refused_until_its_lease_is_over(
-    shared: Service, monkeypatch: pytest.MonkeyPatch
+    shared: Service,
 ) -> None:
-    monkeypatch.setattr("app.chat.answer_names.CLAIM_SECONDS", 0.1)
     replica = await shared.replica("a", times=BRISK)
     asked = Asked("never", "me", fingerprint_of(QUESTION), ("key", "me", "k"))
     dead = Records(shared.redis, shared.settings.queue_name, 600, BRISK, "dead")
@@ -180,8 +192,8 @@ async def test_a_redis_that_stood_still_for_longer_than_a_lease_ends_no_answer(s
     answer = await writes.start()
     known = await reads.get(answer)
     await read(known, until="a")
-    await shared.redis.client_pause(2000, all=True)
-    await asyncio.sleep(2.5)
+    await shared.redis.client_pause(1000, all=True)
+    await asyncio.sleep(1.3)
     assert (answer.running, known.running) == (True, True)
 
 
@@ -228,17 +240,18 @@ async def test_without_redis_a_question_is_answered_here_and_written_when_it_is_
     shared: Service, caplog: pytest.LogCaptureFixture
 ) -> None:
     here, elsewhere = await shared.replica("a", goes_on := asyncio.Event(), "b", times=BRISK), await shared.replica()
-    await shared.redis.client_pause(3000, all=True)
+    await shared.redis.client_pause(1000, all=True)
     loop = asyncio.get_running_loop()
     began = loop.time()
     answer = await here.ask()
     with pytest.raises(Unavailable):
         await here.ask("k")
-    assert loop.time() - began < 2.9
+    assert loop.time() - began < 0.95
     assert "begins without Redis" in caplog.text
     await read(answer, until="a")
     goes_on.set()
     await read(answer)
+    await shared.redis.ping()  # it is back
     assert await read(await elsewhere.get(answer)) == await read(answer)
 
 
@@ -502,7 +515,7 @@ async def test_a_process_that_stops_writes_on_through_an_outage(
             known = await reads.get(answer)
             await read(known, until="a")
             stops.answers.drain()
-            await other.redis.client_pause(2500, all=True)
+            await other.redis.client_pause(1000, all=True)
             goes_on.set()
             await read(answer)
         assert await read(known) == await read(answer)
@@ -511,7 +524,6 @@ async def test_a_process_that_stops_writes_on_through_an_outage(
 async def test_a_process_that_stops_does_not_wait_for_a_redis_that_is_away_for_long(
     answer_settings: Callable[..., AnswerSettings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.redis_client.ANSWER_SECONDS", 0.1)
     async with service(answer_settings(answer_drain_seconds=30)) as shared:
         stops = await shared.replica("a", 60.0, times=BRISK)
         answer = await stops.start()
@@ -535,10 +547,10 @@ async def test_time_without_redis_does_not_count_for_an_answer_that_it_has_lost(
         for key in await shared.keys():
             await shared.redis.delete(key)
         await asyncio.sleep(2 * BRISK.look)  # it has been missed
-        await shared.redis.client_pause(1000, all=True)
-        await asyncio.sleep(1.1)
+        await shared.redis.client_pause(700, all=True)
+        await asyncio.sleep(0.8)
         writes.go_on()
-        await asyncio.sleep(2 * BRISK.lease)
+        await asyncio.sleep(1.2 * BRISK.lease)
         assert known.running
 
 
