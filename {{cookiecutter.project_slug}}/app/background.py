@@ -39,7 +39,7 @@ class Background:
         while other := self._running.get(once):
             await other.wait()
         if once in self._done:
-            log.info("background task skipped: %s is done", once)
+            log.info("background task skipped: %r is done", once)
             return
         self._running[once] = asyncio.Event()
         try:

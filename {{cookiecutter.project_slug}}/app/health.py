@@ -20,11 +20,13 @@ class Readiness(BaseModel):
     checks: dict[str, str]
 
 
+@router.head("/health", include_in_schema=False)  # some monitors send nothing else
 @router.get("/health")
 async def health() -> Health:
     return Health()
 
 
+@router.head("/ready", include_in_schema=False)
 @router.get("/ready", responses={503: {"model": Readiness}})
 async def ready(request: Request, response: Response, shutdown: ShutdownDep, strict: bool = False) -> Readiness:
     """503 while the server drains. `checks` shows what is degraded, which is a 503 only with `strict=1`: the chat still

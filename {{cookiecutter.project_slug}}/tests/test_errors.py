@@ -25,6 +25,18 @@ def test_each_error_has_its_status_and_says_why(error: type[AppError], status: i
     assert ("retry-after" in response.headers) == (status == 503)
 
 
+def test_few_faults_are_named_and_in_few_words() -> None:
+    app = FastAPI()
+    install(app)
+
+    @app.post("/")
+    def takes(body: dict[str, int]) -> None: ...
+
+    response = TestClient(app).post("/", json={f"{number}" + "x" * 1000: "?" for number in range(1000)})
+    assert (response.status_code, len(response.json()["detail"])) == (422, 10)
+    assert len(response.content) < 10_000
+
+
 def test_an_unexpected_error_is_a_500_with_a_request_id_and_without_its_text(
     settings: Settings, build: Callable[[Settings, Provider], FastAPI], caplog: pytest.LogCaptureFixture
 ) -> None:

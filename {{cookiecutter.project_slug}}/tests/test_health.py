@@ -30,3 +30,9 @@ def test_ready_shows_what_a_room_needs_and_is_503_only_where_that_is_asked_for(c
         {"status": "degraded", "checks": {"answers": "ok", "store": "degraded: away"}},
     )
     assert client.get("/ready", params={"strict": 1}).status_code == 503
+
+
+def test_monitors_may_ask_for_the_head_alone(client: TestClient) -> None:
+    for path in ("/health", "/ready"):
+        response = client.head(path)
+        assert (response.status_code, response.content) == (200, b"")

@@ -1,5 +1,6 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi import FastAPI
@@ -50,3 +51,52 @@ def test_a_client_without_a_lifespan_is_told_what_it_needs(
 ) -> None:
     with pytest.raises(RuntimeError, match="the lifespan has not begun"):
         TestClient(build(settings, provider)).get("/health")
+
+
+def bodies(client: TestClient) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each path that takes JSON by POST, and the schema of that."""
+    docs = client.get("/openapi.json").json()
+    for path, operations in docs["paths"].items():
+        for method, operation in operations.items():
+            if method == "post" and (body := operation.get("requestBody")):
+                yield path, resolved(body["content"]["application/json"]["schema"], docs)
+
+
+def resolved(schema: Any, docs: dict[str, Any]) -> Any:
+    if isinstance(schema, list):
+        return [resolved(each, docs) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if ref := schema.get("$ref"):
+        return resolved(docs["components"]["schemas"][ref.rpartition("/")[2]], docs)
+    return {name: resolved(each, docs) for name, each in schema.items()}
+
+
+def unbounded_lists(schema: Any, at: str = "") -> Iterator[str]:
+    if isinstance(schema, dict):
+        if schema.get("type") == "array" and "maxItems" not in schema:
+            yield at
+        for name, each in schema.items():
+            yield from unbounded_lists(each, f"{at}.{name}")
+    elif isinstance(schema, list):
+        for each in schema:
+            yield from unbounded_lists(each, at)
+
+
+def test_every_list_of_a_body_has_a_largest_length(client: TestClient) -> None:
+    found = dict(bodies(client))
+    assert {path: list(unbounded_lists(schema)) for path, schema in found.items()} == {path: [] for path in found}
+
+
+def test_the_answer_to_a_body_full_of_faults_is_small(client: TestClient) -> None:
+    lists = [
+        (path, name)
+        for path, schema in bodies(client)
+        for name, field in schema["properties"].items()
+        if field.get("type") == "array"
+    ]
+    assert lists
+    for path, name in lists:
+        response = client.post(path, json={"question": "x", name: [{}] * 200_000})
+        assert response.status_code in (400, 422)
+        assert len(response.content) < 2000, path

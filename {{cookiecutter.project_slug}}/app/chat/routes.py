@@ -2,12 +2,12 @@ from collections.abc import AsyncGenerator
 from secrets import token_hex
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from app.chat.answer_stream import AnswerStream
 from app.chat.dependencies import AnswersDep
-from app.chat.providers.base import Message
+from app.chat.providers.base import Items, Message
 from app.dependencies import CallerDep
 from app.streams.docs import stream_docs
 from app.streams.events import Done, Event, Status, Token
@@ -35,7 +35,7 @@ class Turn(Message):
 
 class Ask(BaseModel):
     question: str = Field(min_length=1, max_length=MAX_QUESTION_CHARS)
-    history: list[Turn] = []
+    history: Items[Turn] = []
 
 
 @router.get("/stream", response_class=EventStream, responses=WORDS_DOCS)
@@ -58,6 +58,7 @@ async def chat(
     ask: Ask,
     answers: AnswersDep,
     caller: CallerDep,
+    request: Request,
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
 ) -> AnswerStream:
     """Streams the answer: `status`, then `token` by `token`, an `error` if there is one, and one `done`.
@@ -66,7 +67,7 @@ async def chat(
     """
     messages = [*ask.history, Message(role="user", content=ask.question)]
     answer = await answers.ask(messages, caller, key=idempotency_key)
-    return AnswerStream(answer, headers={"Location": f"/chat/stream/{answer.id}"})
+    return AnswerStream(answer, headers={"Location": f"{request.scope.get('root_path', '')}/chat/stream/{answer.id}"})
 
 
 @router.get("/chat/stream/{stream_id}", response_class=EventStream, responses=CHAT_DOCS)

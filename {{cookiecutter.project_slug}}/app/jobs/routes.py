@@ -1,7 +1,7 @@
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import BaseModel
 
 from app.dependencies import CallerDep
@@ -45,12 +45,13 @@ async def add_document(
     document: Document,
     jobs: JobsDep,
     caller: CallerDep,
+    request: Request,
     response: Response,
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
 ) -> JobView:
     """Two requests with the same `Idempotency-Key` are one job."""
     job = await jobs.enqueue(index_document, document, caller=caller, key=idempotency_key)
-    response.headers["Location"] = f"/jobs/{job.id}"
+    response.headers["Location"] = f"{request.scope.get('root_path', '')}/jobs/{job.id}"
     return await _view(jobs, job)
 
 

@@ -33,6 +33,15 @@ def test_an_answer_streams_as_status_tokens_and_done(client: TestClient) -> None
     ]
 
 
+def test_the_path_of_an_answer_has_the_prefix_of_the_service(
+    settings: Settings, provider: ScriptedProvider, build: Callable[[Settings, Provider], FastAPI]
+) -> None:
+    with TestClient(build(settings, provider), root_path="/api") as client:
+        location = client.post("/api/chat/stream", json={"question": "Hi"}).headers["Location"]
+        assert location.startswith("/api/chat/stream/")
+        assert client.get(location).status_code == 200
+
+
 def test_every_stream_has_an_id_of_128_bits_of_its_own(client: TestClient) -> None:
     ids = {client.post("/chat/stream", json={"question": "Hi"}).headers["x-stream-id"] for _ in range(3)}
     assert [len(id) for id in ids] == [32, 32, 32]  # noqa: A001

@@ -18,6 +18,15 @@ def followed(client: TestClient, job_id: str, last_id: int = 0) -> list[Received
     return parse(client.get(f"/jobs/{job_id}/events", headers=headers).text)
 
 
+def test_the_path_of_a_job_has_the_prefix_of_the_service(
+    settings: Settings, provider: ScriptedProvider, build: Callable[[Settings, Provider], FastAPI]
+) -> None:
+    with TestClient(build(settings, provider), root_path="/api") as client:
+        location = client.post("/api/documents", json=DOCUMENT).headers["Location"]
+        assert location.startswith("/api/jobs/")
+        assert client.get(location).status_code == 200
+
+
 def test_a_document_is_accepted_done_and_its_result_kept(client: TestClient, worker: None) -> None:
     response = client.post("/documents", json=DOCUMENT)
     job = response.json()

@@ -2,9 +2,9 @@
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal, Protocol, TypeVar
 
-from pydantic import AfterValidator, BaseModel
+from pydantic import AfterValidator, BaseModel, FailFast, Field
 
 from app.streams.events import Event
 
@@ -19,6 +19,9 @@ def _is_well_formed(text: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_is_well_formed)]
+T = TypeVar("T")
+Items = Annotated[list[T], FailFast(), Field(max_length=10_000)]
+"""A list in a request's body. The first fault ends its validation, for a MiB of `{}` has 350,000."""
 
 
 class Message(BaseModel):

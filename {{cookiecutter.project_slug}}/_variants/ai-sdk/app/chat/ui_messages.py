@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field, field_validator
 
-from app.chat.providers.base import Message, Text
+from app.chat.providers.base import Items, Message, Text
 from app.digest import digest
 
 
@@ -27,7 +27,7 @@ class UIMessage(BaseModel):
 
     id: str = ""
     role: Literal["user", "assistant"]
-    parts: list[Part]
+    parts: Items[Part]
 
     @property
     def text(self) -> str:
@@ -38,7 +38,7 @@ class UIChat(BaseModel):
     """All messages of the chat, the new one last, or the beginning of its answer."""
 
     id: Text = Field("", max_length=255)
-    messages: list[UIMessage] = Field(min_length=1)
+    messages: Items[UIMessage] = Field(min_length=1)
 
     @field_validator("messages")
     @classmethod

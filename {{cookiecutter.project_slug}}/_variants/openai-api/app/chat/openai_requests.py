@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
-from app.chat.providers.base import Message, Text
+from app.chat.providers.base import Items, Message, Text
 
 
 class ChatMessage(BaseModel):
@@ -51,7 +51,7 @@ class StreamOptions(BaseModel):
 
 
 class CompletionRequest(BaseModel):
-    messages: list[ChatMessage] = Field(min_length=1)
+    messages: Items[ChatMessage] = Field(min_length=1)
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     n: int | None = None
