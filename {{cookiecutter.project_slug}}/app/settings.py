@@ -6,6 +6,7 @@ Settings that only one room needs are in its folder, such as `app/chat/providers
 import os
 import re
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator, model_validator
@@ -33,11 +34,14 @@ Key = Annotated[SecretStr, AfterValidator(_fits_a_header)]
 class EnvSettings(BaseSettings):
     """Settings that are read from the environment, or else from `.env`."""
 
-    model_config = SettingsConfigDict(env_file=os.environ.get("ENV_FILE", ".env"), extra="ignore", allow_inf_nan=False)
+    model_config = SettingsConfigDict(
+        env_file=os.environ.get("ENV_FILE") or ".env", extra="ignore", allow_inf_nan=False
+    )
 
     @classmethod
     def read(cls) -> Self:
         """Raises SystemExit if settings are wrong. Its text has a line for each, with its name and never its value."""
+        _look_at(Path(str(cls.model_config["env_file"])))
         try:
             return cls()
         except ValidationError as error:
@@ -47,6 +51,20 @@ class EnvSettings(BaseSettings):
             ]
             says = "Settings that need a look (environment or .env); then start again:"
             raise SystemExit("\n".join([says, *lines])) from None
+
+
+def _look_at(env_file: Path) -> None:
+    """Raises SystemExit if the file can't be read: with the key in it, it would start a server that is open to all."""
+    try:
+        readable = "\0" not in env_file.read_text("utf-8")
+    except FileNotFoundError:
+        if os.environ.get("ENV_FILE"):
+            raise SystemExit(f"ENV_FILE: there is no file {env_file}") from None
+        return
+    except (OSError, UnicodeDecodeError):
+        readable = False
+    if not readable:
+        raise SystemExit(f"{env_file} is no UTF-8 text. PowerShell's > and >> write UTF-16: save it as UTF-8")
 
 
 def misspelt() -> dict[str, str]:

@@ -58,6 +58,28 @@ def test_a_misspelt_name_in_the_file_is_noticed(tmp_path: Path, monkeypatch: pyt
     assert misspelt() == {"API_KEYS": "API_KEY", "DRAIN_SECOND": "DRAIN_SECONDS"}
 
 
+@pytest.mark.parametrize(
+    "text", ["API_KEY=k\n".encode("utf-16"), b"LOG_LEVEL=INFO\n" + "API_KEY=k".encode("utf-16-le"), b"\xff"]
+)
+def test_a_file_that_can_not_be_read_stops_the_start(
+    text: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The key may be in it."""
+    (tmp_path / "env").write_bytes(text)
+    monkeypatch.setitem(Settings.model_config, "env_file", str(tmp_path / "env"))
+    with pytest.raises(SystemExit, match=r"env is no UTF-8 text"):
+        Settings.read()
+
+
+def test_a_file_that_is_named_must_be_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(Settings.model_config, "env_file", str(tmp_path / "env"))
+    monkeypatch.setenv("ENV_FILE", "")
+    Settings.read()
+    monkeypatch.setenv("ENV_FILE", str(tmp_path / "env"))
+    with pytest.raises(SystemExit, match="ENV_FILE: there is no file"):
+        Settings.read()
+
+
 def test_production_needs_an_api_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ENVIRONMENT", "production")
     with pytest.raises(SystemExit, match=r"(?m)^API_KEY: must be set"):

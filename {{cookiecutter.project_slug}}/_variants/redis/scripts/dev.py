@@ -73,7 +73,10 @@ def main() -> str | None:
     asked: list[int] = []  # only noted: an exception could come between the start of a process and the note of it
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: asked.append(number))
-    settings = {**dotenv_values(ROOT / os.environ.get("ENV_FILE", ".env")), **os.environ}
+    settings: dict[str, str | None] = {}
+    with suppress(UnicodeDecodeError):  # the application will say it
+        settings |= dotenv_values(ROOT / (os.environ.get("ENV_FILE") or ".env"))
+    settings |= os.environ
     # A short drain: a reload and a Ctrl-C should not wait for an open stream, nor for an answer.
     env = {**os.environ, "DRAIN_SECONDS": settings.get("DRAIN_SECONDS") or "0.5"}
     env["ANSWER_DRAIN_SECONDS"] = settings.get("ANSWER_DRAIN_SECONDS") or "0"
