@@ -42,6 +42,7 @@ OF_THE_QUEUE = OF_THE_LIBRARY | {"app/jobs/store.py", "app/chat/answer_store.py"
 ADDED_BY_QUEUES = re.compile(
     r"(app|tests)/jobs/\w+\.py|app/worker\.py|scripts/dev\.py|\.github/workflows/ci\.yml"
     r"|app/redis_client\.py|app/chat/answers?_\w+\.py|tests/chat/(backing|replicas|test_answer_store)\.py"
+    r"|tests/test_redis_client\.py"
 )
 COPIED_AS_THEY_ARE = re.compile(r"\.github/|app/web/")
 

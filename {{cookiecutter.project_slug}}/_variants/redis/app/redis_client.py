@@ -28,6 +28,17 @@ class RedisSettings(BaseModel):
     redis_url: RedisDsn = RedisDsn("redis://127.0.0.1:6379/0")
     queue_name: str = PROJECT
 
+    @field_validator("redis_url")
+    @classmethod
+    def _can_be_used(cls, url: RedisDsn) -> RedisDsn:
+        if not re.fullmatch(r"(/\d*)?", url.path or ""):
+            raise ValueError("its path is the number of a database, such as /0")
+        try:
+            redis.ConnectionPool.from_url(str(url)).make_connection()  # it connects only when it is used
+        except (TypeError, ValueError):
+            raise ValueError("has a parameter behind its ? that redis-py does not take") from None
+        return url
+
     @field_validator("queue_name")
     @classmethod
     def _is_one_name(cls, name: str) -> str:
