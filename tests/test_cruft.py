@@ -68,7 +68,7 @@ def test_an_update_of_the_template_reaches_a_project_that_was_changed(
     commit(project, "An edit", command)
 
     edit(origin / BASE / "pyproject.toml", "dependencies = [\n", 'dependencies = [\n    "anyio~=4.0",\n')
-    edit(origin / BASE / "app" / "health.py", '"/health"', '"/healthz"')
+    edit(origin / BASE / "app" / "health.py", 'get("/health"', 'get("/healthz"')
     (origin / BASE / "app" / "news.py").write_text('NEWS = "none"\n', "utf-8")
     added = origin / BASE / "_variants" / "rq" / "app" / "workers.py"
     added.write_text('WORKERS = "some"\n', "utf-8")
