@@ -64,10 +64,11 @@ class Writer:
             yield
         with suppress(TimeoutError):
             async with asyncio.timeout(FINISH_SECONDS):
-                taken = await self.write()
-                while self.draining and not taken:
-                    await asyncio.sleep(self._times.renew)
+                while True:
                     taken = await self.write()
+                    if not self._entries or not (taken or self.draining):
+                        break
+                    await asyncio.sleep(self._times.write if taken else self._times.renew)
 
     async def write(self) -> bool:
         """Writes what is new of all answers. Returns False if Redis has taken nothing of it."""

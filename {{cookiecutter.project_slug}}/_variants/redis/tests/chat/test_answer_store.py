@@ -521,6 +521,17 @@ async def test_a_process_that_stops_writes_on_through_an_outage(
         assert await read(known) == await read(answer)
 
 
+async def test_all_that_is_left_is_written_when_a_process_ends(shared: Service) -> None:
+    """Also what is more than one write takes."""
+    reads = await shared.replica()
+    async with service(shared.settings) as other:
+        ends = await other.replica(*["a"] * 1000)
+        ends.stand_still()
+        answer = await ends.start()
+        await read(answer)
+    assert await read(await reads.get(answer)) == await read(answer)
+
+
 async def test_a_process_that_stops_does_not_wait_for_a_redis_that_is_away_for_long(
     answer_settings: Callable[..., AnswerSettings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
