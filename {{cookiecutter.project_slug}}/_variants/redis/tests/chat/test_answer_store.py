@@ -402,6 +402,7 @@ async def test_it_is_lost_when_nobody_can_wait_any_more(
         known = await reads.get(answer)
         with known.reading():
             await read(known, until="a")
+            await until(lambda: drains.store._writer.is_shared(answer))
             drains.answers.drain()
             if hurries:
                 assert answer.reason is None
@@ -514,6 +515,7 @@ async def test_a_process_that_stops_writes_on_through_an_outage(
             answer = await stops.start()
             known = await reads.get(answer)
             await read(known, until="a")
+            await until(lambda: stops.store._writer.is_shared(answer))
             stops.answers.drain()
             await other.redis.client_pause(1000, all=True)
             goes_on.set()
