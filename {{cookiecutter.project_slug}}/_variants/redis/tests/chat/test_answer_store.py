@@ -23,13 +23,18 @@ LOST = "producer_lost"
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """What would be waited for in vain."""
     monkeypatch.setattr("app.chat.answer_store.APPEARS_SECONDS", (0.0, 0.1))
-    monkeypatch.setattr("app.chat.answer_names.CLAIM_SECONDS", 0.4)
-    monkeypatch.setattr("app.chat.answer_names.WAIT_SECONDS", 0.2)
-    monkeypatch.setattr("app.redis_client.ANSWER_SECONDS", 0.4)
     monkeypatch.setattr("app.chat.answer_writer.READ_LATELY_MS", 300)
     monkeypatch.setattr("app.chat.answer_mirrors.STAMP_SECONDS", 0.1)
     monkeypatch.setattr("app.chat.answer_mirrors.KEPT_SECONDS", 0.2)
     monkeypatch.setattr("app.chat.known_answer.FIRST_READER_SECONDS", 0.3)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a Redis that is away. With one that is there, a busy machine takes longer."""
+    monkeypatch.setattr("app.chat.answer_names.CLAIM_SECONDS", 0.4)
+    monkeypatch.setattr("app.chat.answer_names.WAIT_SECONDS", 0.2)
+    monkeypatch.setattr("app.redis_client.ANSWER_SECONDS", 0.4)
 
 
 @pytest.fixture
@@ -116,6 +121,7 @@ async def test_one_that_has_failed_elsewhere_is_asked_anew_once(shared: Service)
     assert (await fails.ask("k")).id == answers[0].id
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_a_key_whose_answer_was_never_made_is_refused_until_its_lease_is_over(
     shared: Service,
 ) -> None:
@@ -236,6 +242,7 @@ async def test_a_reader_who_has_read_what_is_lost_is_sent_back_for_the_end(share
     assert (names(await read(ended)), ended.log.end_place) == (["status", "error", "done"], 1)
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_without_redis_a_question_is_answered_here_and_written_when_it_is_back(
     shared: Service, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -495,6 +502,7 @@ async def test_when_the_budget_is_used_up_by_what_runs_no_more_begin(
         await replica.start()
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_what_waits_for_redis_for_long_makes_room(shared: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     replica = await shared.replica("x" * 1000)
     await shared.redis.client_pause(1500, all=True)
@@ -505,6 +513,7 @@ async def test_what_waits_for_redis_for_long_makes_room(shared: Service, monkeyp
     assert (replica.store._here.get(first.id), replica.store._here.get(second.id)) == (None, second)
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_a_process_that_stops_writes_on_through_an_outage(
     answer_settings: Callable[..., AnswerSettings],
 ) -> None:
@@ -534,6 +543,7 @@ async def test_all_that_is_left_is_written_when_a_process_ends(shared: Service) 
     assert await read(await reads.get(answer)) == await read(answer)
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_a_process_that_stops_does_not_wait_for_a_redis_that_is_away_for_long(
     answer_settings: Callable[..., AnswerSettings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
