@@ -7,12 +7,10 @@ whatever stands in the way of `uv lock` is told, and left for later.
 import io
 import json
 import os
-import re
 import shlex
 import shutil
 import subprocess
 import sys
-import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -35,13 +33,6 @@ def parts(project: Path, names: Iterable[str], part: str) -> list[str]:
     """What the named variants say under this name, before they are removed."""
     found = (project / "_variants" / name / "_parts" / part for name in names)
     return [path.read_text("utf-8").strip() for path in found if path.is_file()]
-
-
-def dependencies(project: Path) -> set[str]:
-    """The names of what pyproject.toml asks for, in both groups."""
-    metadata = tomllib.loads((project / "pyproject.toml").read_text("utf-8"))
-    wanted = [*metadata["project"]["dependencies"], *metadata["dependency-groups"]["dev"]]
-    return {re.split(r"[^a-z0-9-]", requirement)[0] for requirement in wanted}
 
 
 def lock(project: Path, seconds: float = LOCK_SECONDS) -> str | None:
@@ -84,10 +75,6 @@ def main(answers: Mapping[str, Any]) -> None:
         # A path or a message of uv that the console cannot show is no reason to fail.
         sys.stdout.reconfigure(errors="replace")
     names = [name for question, chains in answers["_overlays"].items() for name in chains[answers[question]]]
-    # uv does not lock a project that bears the name of one of its dependencies; it compares as PEP 503 says.
-    if re.sub("-+", "-", project.name) in dependencies(project):
-        shutil.rmtree(project / "_variants")
-        sys.exit(f"project_slug cannot be {project.name!r}: the project depends on a package of that name.")
     keys, notes = parts(project, names, "key"), parts(project, names, "next_steps")
     try:
         overlay(project, names)

@@ -7,10 +7,13 @@ import shutil
 import tomllib
 from pathlib import Path
 
+import pre_gen_project
 import pytest
 from cookiecutter.environment import StrictEnvironment  # type: ignore[import-untyped]
 from cookiecutter.generate import generate_context  # type: ignore[import-untyped]
 from cookiecutter.prompt import prompt_for_config  # type: ignore[import-untyped]
+from hypothesis import given
+from hypothesis import strategies as st
 from rendering import QUESTIONS, ROOT, asked, bake, cookiecutter
 
 TEMPLATE_FOLDER = "{{cookiecutter.project_slug}}"
@@ -30,7 +33,7 @@ HOSTILE = [
 
 def slug_for(project_name: str) -> str:
     template = StrictEnvironment().from_string(QUESTIONS["project_slug"])
-    return str(template.render(cookiecutter={"project_name": project_name}))
+    return str(template.render(cookiecutter=QUESTIONS | {"project_name": project_name}))
 
 
 @pytest.mark.parametrize("answer", HOSTILE)
@@ -70,11 +73,22 @@ def test_answers_reach_a_hook_as_one_string(answer: str, hook: str) -> None:
         ("聊天", "liao-tian"),
         ("x" * 100, "x" * 63),
         ("😀", "my-chat"),
+        ("Redis", "redis-chat"),
+        ("Pydantic Settings", "pydantic-settings-chat"),
+        ("Con", "con-chat"),
+        ("3D", "chat-3d"),
+        ("3" * 100, "chat-" + "3" * 58),
     ],
 )
 def test_the_slug_is_derived_from_the_name(project_name: str, slug: str) -> None:
     """Lower-case, anything else one hyphen, none at the ends, and no longer than is allowed."""
     assert slug_for(project_name) == slug
+
+
+@given(st.text())
+def test_the_slug_that_is_offered_is_never_refused(project_name: str) -> None:
+    answers = dict.fromkeys(pre_gen_project.ONE_LINE, "") | {"__typed_slug": slug_for(project_name)}
+    assert list(pre_gen_project.refusals(QUESTIONS | answers)) == []
 
 
 def test_an_empty_slug_is_refused(template: Path, tmp_path: Path) -> None:

@@ -55,10 +55,12 @@ def test_an_update_of_the_template_reaches_a_project_that_was_changed(
     config = tmp_path / "config.yaml"
     config.write_text(template.with_suffix(".yaml").read_text("utf-8"), "utf-8")
     cruft = (sys.executable, "-m", "cruft")
-    answers = json.dumps({"queue_backend": queue})
+    # As cookiecutter keeps it: what is given to it is a template, so each update renders it again.
+    answers = json.dumps({"queue_backend": queue, "description": "Says {{ '{' }}{{ '{' }} name }}"})
     created = ("create", str(origin), "--config-file", str(config), "--extra-context", answers, "--no-input")
     command(*cruft, *created, "--output-dir", str(tmp_path), cwd=tmp_path)
     project = tmp_path / "my-chat"
+    assert "\nSays {{ name }}\n" in (project / "README.md").read_text("utf-8")
     commit(project, "A project", command)
 
     command("uv", "lock", cwd=project)
