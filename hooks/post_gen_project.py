@@ -92,7 +92,9 @@ def main(answers: Mapping[str, Any]) -> None:
     print(f"  cd {project.name if beside else shlex.quote(str(project))}")
     print("  uv sync")
     for key in keys:
-        print(f"  echo {key}=sk-... >> .env    # to begin without a key: echo MODEL_PROVIDER=echo >> .env")
+        # `echo … >>` of Windows PowerShell writes UTF-16, and of cmd the blank before `>>` too.
+        to_env = "Add-Content .env {}" if os.name == "nt" else "echo {} >> .env"
+        print(f"  {to_env.format(f'{key}=sk-...')}    # to begin without a key: {to_env.format('MODEL_PROVIDER=echo')}")
     # Where the web server is all there is to run, no script is needed to run it with what it needs.
     script = "python scripts/dev.py" if (project / "scripts" / "dev.py").exists() else "uvicorn app.main:app --reload"
     print(f"  make dev    # without make: uv run {script}")

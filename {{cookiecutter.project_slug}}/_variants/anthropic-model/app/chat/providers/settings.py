@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, HttpUrl, SecretStr, field_validator, model_validator
 
+from app.chat.providers.environment import check_environment
 from app.settings import EnvSettings, Key
 
 Unset = BeforeValidator(lambda value: None if value == "" else value)
@@ -34,4 +35,10 @@ class ProviderSettings(EnvSettings):
     def _has_key(self) -> Self:
         if self.model_provider == "anthropic" and not self.anthropic_api_key.get_secret_value():
             raise ValueError("ANTHROPIC_API_KEY: must be set; MODEL_PROVIDER=echo runs without one")
+        return self
+
+    @model_validator(mode="after")
+    def _has_a_way_out(self) -> Self:
+        if self.model_provider == "anthropic":
+            check_environment()
         return self

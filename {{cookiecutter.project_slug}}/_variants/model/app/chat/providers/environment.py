@@ -1,0 +1,14 @@
+"""What the SDK's HTTP client reads from the environment, looked at when the settings are read: it would fail later."""
+
+import httpx2
+
+
+def check_environment() -> None:
+    """Raises ValueError if a proxy (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY) or certificates (SSL_CERT_FILE, SSL_CERT_DIR)
+    can't be used."""
+    try:
+        httpx2.Client().close()
+    except ImportError as error:
+        raise ValueError("ALL_PROXY, HTTPS_PROXY: a SOCKS proxy needs a package: uv add 'httpx2[socks]'") from error
+    except Exception as error:
+        raise ValueError(f"HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, SSL_CERT_FILE: can't be used: {error}") from error
