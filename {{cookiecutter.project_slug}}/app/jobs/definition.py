@@ -1,7 +1,6 @@
 """What those who write a job use: `@task`, and the context that the job's function is given."""
 
 import inspect
-import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar, get_type_hints
@@ -9,7 +8,7 @@ from typing import Any, Generic, NamedTuple, TypeVar, get_type_hints
 from pydantic import BaseModel
 
 from app.jobs.job import Progress
-from app.jobs.settings import JobSettings
+from app.jobs.settings import MAX_ATTEMPTS, MAX_TIMEOUT_SECONDS, JobSettings
 
 MESSAGE_CHARS = 500
 
@@ -35,7 +34,7 @@ class JobContext:
         thread: the latest progress is written at most four times a second.
         """
         message = message[:MESSAGE_CHARS].encode("utf-8", "replace").decode()  # a file's name may not be UTF-8
-        self.latest = Progress(fraction=max(0.0, min(1.0, fraction)), message=message)
+        self.latest = Progress(fraction=min(1.0, max(0.0, fraction)), message=message)  # a NaN is 0
 
 
 @dataclass(frozen=True)
@@ -86,8 +85,10 @@ def task(
             raise TypeError(f"task {name}: it must be `async def {name}(context: JobContext, payload: <a BaseModel>)`")
         if name in TASKS:
             raise ValueError(f"task {name}: there is one of that name already")
-        if (max_attempts is not None and max_attempts < 1) or (timeout is not None and not 0 < timeout < math.inf):
-            raise ValueError(f"task {name}: max_attempts is at least 1, and timeout more than 0 seconds, and finite")
+        if max_attempts is not None and not 1 <= max_attempts <= MAX_ATTEMPTS:
+            raise ValueError(f"task {name}: max_attempts is from 1 to {MAX_ATTEMPTS}")
+        if timeout is not None and not 0 < timeout <= MAX_TIMEOUT_SECONDS:
+            raise ValueError(f"task {name}: timeout is more than 0 seconds, and at most {MAX_TIMEOUT_SECONDS:.0f}")
         TASKS[name] = Task(name, function, types[1], max_attempts, timeout)
         return TASKS[name]
 
@@ -100,9 +101,9 @@ class Limits(NamedTuple):
 
 
 def limits(name: str, settings: JobSettings) -> Limits:
-    """The task's own limits or, where it has none, those of the settings."""
+    """The task's own limits or, where it has none, those of the settings. Those of a task that only another version of
+    this service knows may be anything."""
     task = TASKS.get(name)
-    return Limits(
-        (task and task.max_attempts) or settings.job_max_attempts,
-        (task and task.timeout) or settings.job_timeout_seconds,
-    )
+    if task is None:
+        return Limits(MAX_ATTEMPTS, MAX_TIMEOUT_SECONDS)
+    return Limits(task.max_attempts or settings.job_max_attempts, task.timeout or settings.job_timeout_seconds)

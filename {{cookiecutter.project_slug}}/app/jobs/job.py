@@ -19,6 +19,7 @@ from app.errors import Conflict
 JobStatus = Literal["queued", "running", "retrying", "succeeded", "failed", "cancelled"]
 ENDED: frozenset[JobStatus] = frozenset({"succeeded", "failed", "cancelled"})
 MAX_PAUSE_SECONDS = 120.0
+GIVEN_BACK_SECONDS = 5.0, 60.0  # until a job that was given back is due: at first, and at most
 DOUBLINGS = 10  # enough for the longest pause; without a bound, a job that waits for weeks would overflow a float
 
 
@@ -34,7 +35,7 @@ class Progress(BaseModel, frozen=True, extra="allow"):
 class JobError(BaseModel, frozen=True, extra="allow"):
     """For the caller: `message` never carries the text of an exception. The log has that, under `request_id`."""
 
-    code: str = Field(description="job_failed, job_timeout, job_refused or attempts_lost")
+    code: str = Field(description="job_failed, job_timeout, job_refused, job_result or attempts_lost")
     message: str
     request_id: str
 
@@ -55,6 +56,7 @@ class Job(BaseModel, frozen=True, extra="allow"):
     holder: str | None = None  # who has the lease
     progress: Progress = Progress()
     error: JobError | None = None
+    unfit_since: float | None = None  # since when workers have given it back; None once one has made an attempt
     started_at: float | None = None
     ended_at: float | None = None
 
@@ -108,10 +110,28 @@ class Job(BaseModel, frozen=True, extra="allow"):
 
     def fail(self, holder: str, now: float, progress: Progress, error: JobError, retry_in: float | None) -> Self:
         """`retry_in` is in seconds, or None when this was the last attempt."""
-        job = self._held_by(holder)._with(progress=progress, error=error)
+        job = self._held_by(holder)._with(progress=progress, error=error, unfit_since=None)
         if retry_in is None:
             return job._end("failed", now)
         return job._with(status="retrying", holder=None, due=now + retry_in)
+
+    def give_back(self, holder: str, now: float, error: JobError, seconds: float) -> Self:
+        """Another version of this service may be able to run the job, so this attempt does not count. Once workers have
+        given it back for so many `seconds`, the job has failed.
+
+        It is due again soon at first, and then more and more rarely, so that others are not held up by many of them."""
+        since = self.unfit_since or now
+        attempts = self.attempts - 1
+        job = self._held_by(holder)._with(attempts=attempts, unfit_since=since, error=error)
+        if now - since >= seconds:
+            return job._end("failed", now)
+        first, longest = GIVEN_BACK_SECONDS
+        return job._with(
+            status="retrying" if attempts else "queued",
+            holder=None,
+            due=now + min(max(first, now - since), longest),
+            started_at=self.started_at if attempts else None,
+        )
 
     def cancel(self, now: float) -> Self:
         if self.ended:
@@ -128,6 +148,7 @@ class Job(BaseModel, frozen=True, extra="allow"):
             dispatches=0,
             progress=Progress(),
             error=None,
+            unfit_since=None,
             due=now,
             started_at=None,
             ended_at=None,

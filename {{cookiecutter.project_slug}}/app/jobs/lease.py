@@ -61,6 +61,10 @@ class Lease:
         """`retry_in` is in seconds, or None when this was the last attempt."""
         await answered(lambda: self._write(lambda job: job.fail(self._holder, time.time(), progress, error, retry_in)))
 
+    async def give_back(self, error: JobError, seconds: float) -> None:
+        """The attempt does not count; the job has failed if it was given back for so many `seconds`."""
+        await answered(lambda: self._write(lambda job: job.give_back(self._holder, time.time(), error, seconds)))
+
     async def _write(self, change: Callable[[Job], Job], result: str | None = None) -> None:
         try:
             self.job = await self._store.update(self.job.id, change, result, seen=self.job)

@@ -4,7 +4,6 @@ Accepting a job only writes its record. The relay hands it to the backend, so th
 """
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -19,6 +18,7 @@ from app.errors import Conflict, Unavailable
 from app.jobs.definition import P, Task
 from app.jobs.events import JobLog, resume
 from app.jobs.job import Job, JobStatus
+from app.jobs.result import from_text
 from app.jobs.store import Store
 from app.logs import request_id
 
@@ -72,9 +72,9 @@ class JobQueue:
         return await self._store.get(job_id)
 
     async def result(self, job_id: str) -> Any:
-        """What the job returned, as JSON has it; None unless it succeeded."""
+        """What the job returned, as JSON has it; None unless it succeeded. Raises BadResult if it can't be read."""
         text = await self._store.result(job_id)
-        return None if text is None else json.loads(text)
+        return None if text is None else from_text(text)
 
     async def latest(self, status: JobStatus | None, limit: int) -> list[Job]:
         """Those whose status changed last, of that status or of all."""

@@ -9,6 +9,7 @@ from app.jobs.dependencies import JobsDep
 from app.jobs.events import JobChanged
 from app.jobs.job import Job, JobError, JobStatus, Progress
 from app.jobs.queue import JobQueue
+from app.jobs.result import BadResult
 from app.jobs.tasks import Document, index_document
 from app.streams.docs import stream_docs
 from app.streams.events import Done
@@ -91,5 +92,8 @@ async def retry_job(job_id: str, jobs: JobsDep) -> JobView:
 async def _view(jobs: JobQueue, job: Job) -> JobView:
     view = JobView.model_validate(job)
     if job.status == "succeeded":
-        view.result = await jobs.result(job.id)
+        try:
+            view.result = await jobs.result(job.id)
+        except BadResult as error:
+            view.error = JobError(code="job_result", message=str(error), request_id=job.request_id)
     return view

@@ -2,10 +2,9 @@
 
 import asyncio
 import logging
-from typing import Any
+import time
 
 from pydantic import ValidationError
-from pydantic_core import to_json
 
 from app.contain import contained, leave_behind
 from app.errors import NotFound
@@ -13,17 +12,22 @@ from app.jobs import tasks  # noqa: F401 - they register themselves
 from app.jobs.definition import TASKS, JobContext, limits
 from app.jobs.job import JobError, NotYours
 from app.jobs.lease import Lease, take
+from app.jobs.result import BadResult, to_text
 from app.jobs.settings import JobSettings
 from app.jobs.store import Store
 from app.logs import request_id
 
 log = logging.getLogger(__name__)
 CLEANUP_SECONDS = 5.0
+TELL_SECONDS = 60.0  # between two lines about jobs of the same task that this version can't run
 BACKOFF_SECONDS = (1.0, 5.0, 30.0)  # after the first failure, the second, and each one behind it
 
 
+_told: dict[str, float] = {}  # when there was such a line last, by the task's name
+
+
 class Refused(Exception):
-    """The job can't be run, however often it is tried. Its text is shown to the caller."""
+    """This version of the service can't run the job. Its text is shown to the caller."""
 
 
 class OutOfTime(Exception):
@@ -67,6 +71,7 @@ class Attempt:
         self._lease = lease
         self._job = lease.job
         self._payload = payload
+        self._settings = settings
         self._limits = limits(self._job.task, settings)
         self._context = JobContext(self._job.id, self._job.attempts)
 
@@ -75,12 +80,14 @@ class Attempt:
         raised if this was the last attempt."""
         job, max_attempts = self._job, self._limits.max_attempts
         try:
-            result = to_json(await self._outcome()).decode()
+            result = await self._outcome()
         except NotYours:
             raise
+        except Refused as error:
+            await self._give_back(error)
         except Exception as error:
             log.exception("job %s failed, attempt %d of %d", job.id, job.attempts, max_attempts)
-            last = isinstance(error, Refused) or job.attempts >= max_attempts
+            last = isinstance(error, BadResult) or job.attempts >= max_attempts
             retry_in = None if last else BACKOFF_SECONDS[min(job.attempts, len(BACKOFF_SECONDS)) - 1]
             await self._lease.fail(self._context.latest, _shown(error, job.request_id), retry_in)
             if last:
@@ -88,8 +95,24 @@ class Attempt:
         else:
             await self._lease.succeed(self._context.latest, result)
 
-    async def _outcome(self) -> Any:
-        """What the body returns. It is stopped when the lease is lost or its time is over."""
+    async def _give_back(self, error: Refused) -> None:
+        """During a deploy two versions run side by side, and the other may be able to run the job. Raises `error` if it
+        was given back for long enough."""
+        await self._lease.give_back(_shown(error, self._job.request_id), self._settings.job_unknown_task_seconds)
+        job = self._lease.job
+        if job.ended:
+            log.error("job %s is refused: %s", job.id, error)
+            raise error
+        waits = time.time() - (job.unfit_since or 0)
+        # Both, for there may be many jobs, and this process may be there for one of them only.
+        if time.monotonic() - _told.get(job.task, -TELL_SECONDS) >= TELL_SECONDS and not 1 < waits < TELL_SECONDS:
+            _told[job.task] = time.monotonic()
+            log.warning(
+                "job %s is given back, as others of its task may be, for %.0f s so far: %s", job.id, waits, error
+            )
+
+    async def _outcome(self) -> str:
+        """What the body returns, as JSON. It is stopped when the lease is lost or its time is over."""
         body = asyncio.create_task(contained(self._body()))
         renewing = asyncio.create_task(self._lease.renew(self._context))
         try:
@@ -112,7 +135,7 @@ class Attempt:
                     "job %s was stopped and has not ended %g s later: it is left behind", self._job.id, CLEANUP_SECONDS
                 )
 
-    async def _body(self) -> Any:
+    async def _body(self) -> str:
         task = TASKS.get(self._job.task)
         if task is None:
             raise Refused(f"There is no task {self._job.task!r} in this version of the service.")
@@ -120,7 +143,7 @@ class Attempt:
             payload = task.payload.model_validate_json(self._payload)
         except ValidationError as error:
             raise Refused(f"The payload is not a {task.payload.__name__} of this version of the service.") from error
-        return await task(self._context, payload)
+        return to_text(await task(self._context, payload), self._settings.job_max_result_bytes)
 
 
 def _shown(error: Exception, request_id: str) -> JobError:
@@ -129,4 +152,6 @@ def _shown(error: Exception, request_id: str) -> JobError:
         return JobError(code="job_timeout", message="The job took too long.", request_id=request_id)
     if isinstance(error, Refused):
         return JobError(code="job_refused", message=str(error), request_id=request_id)
+    if isinstance(error, BadResult):
+        return JobError(code="job_result", message=str(error), request_id=request_id)
     return JobError(code="job_failed", message="The job failed.", request_id=request_id)

@@ -119,6 +119,37 @@ def test_the_last_failure_ends_the_job() -> None:
     assert (job.status, job.due, job.ended_at, job.progress) == ("failed", None, 30, HALF)
 
 
+def given_back_at(now: float, job: Job) -> Job:
+    begun = job.model_copy(update={"dispatches": 1}).begin("me", now, lease=15, max_attempts=3)
+    return begun.give_back("me", now, ERROR, seconds=3600)
+
+
+def test_an_attempt_that_is_given_back_does_not_count_and_the_job_is_due_again_soon() -> None:
+    job = given_back_at(10, a_job())
+    assert (job.status, job.attempts, job.due, job.holder, job.started_at) == ("queued", 0, 15, None, None)
+    assert job.error == ERROR  # who looks at the job sees why it waits
+    with pytest.raises(NotYours):  # a repeated message finds nothing to do
+        job.begin("you", now=11, lease=15, max_attempts=3)
+    tried = running(attempts=1).give_back("me", 12, ERROR, seconds=3600)
+    assert (tried.status, tried.attempts, tried.started_at) == ("retrying", 1, 10)
+
+
+def test_a_job_that_is_given_back_is_looked_at_ever_more_rarely_and_fails_in_the_end() -> None:
+    job, looks = a_job(due=500), [500.0]  # for later: its time begins with its first look
+    while not (job := given_back_at(looks[-1], job)).ended:
+        assert job.due is not None
+        looks.append(job.due)
+    assert [round(look - 500) for look in looks[:7]] == [0, 5, 10, 20, 40, 80, 140]
+    assert 3600 <= looks[-1] - 500 < 3660
+    assert (job.status, job.error, job.due, job.ended_at) == ("failed", ERROR, None, looks[-1])
+    assert job.again(now=9999).unfit_since is None
+
+
+def test_a_failure_of_its_own_ends_the_time_in_which_a_job_was_given_back() -> None:
+    job = given_back_at(10, a_job()).model_copy(update={"dispatches": 1}).begin("me", 20, lease=15, max_attempts=3)
+    assert job.fail("me", now=30, progress=HALF, error=ERROR, retry_in=5).unfit_since is None
+
+
 @pytest.mark.parametrize("status", ["queued", "running", "retrying"])
 def test_a_job_that_has_not_ended_can_be_cancelled(status: str) -> None:
     job = a_job(status=status, holder="me").cancel(now=9)

@@ -9,6 +9,7 @@ from app.errors import Conflict, Unavailable
 from app.jobs import queue
 from app.jobs.definition import JobContext, Task
 from app.jobs.job import Job
+from app.jobs.routes import read_job
 from tests.jobs.fakes import Broker, Jobs, Order, T, U
 
 
@@ -159,3 +160,14 @@ async def test_a_request_has_one_deadline_however_many_calls_it_takes(
     for call in (jobs.enqueue(T, Order(what="tea"), caller="c"), jobs.cancel("j"), jobs.retry("j")):
         with pytest.raises(Unavailable):
             await call
+
+
+async def test_a_job_whose_result_an_earlier_version_has_kept_can_be_looked_at_though_nobody_can_read_it(
+    jobs: Jobs,
+) -> None:
+    job = await jobs.enqueue(T, Order(what="tea"), caller="c", key="k")
+    succeeded = {"status": "succeeded", "due": None, "ended_at": time.time()}
+    await jobs.store.update(job.id, lambda job: job.model_copy(update=succeeded), result="1" * 5000)
+    view = await read_job(job.id, jobs)
+    assert view.error is not None
+    assert (view.status, view.result, view.error.code) == ("succeeded", None, "job_result")

@@ -14,6 +14,7 @@ from app.errors import NotFound, Unavailable
 from app.jobs import lease, runner
 from app.jobs.definition import TASKS, JobContext, Task
 from app.jobs.job import Job
+from app.jobs.result import BadResult
 from app.jobs.runner import run
 from app.jobs.settings import JobSettings
 from app.jobs.store import Store
@@ -375,19 +376,54 @@ async def test_a_task_has_limits_of_its_own(
     ("task", "payload", "why"),
     [("unheard of", "{}", "There is no task 'unheard of'"), ("order", '{"whatever":1}', "The payload is not a Order")],
 )
-async def test_a_job_that_this_version_can_not_run_fails_at_once_and_says_why(
+async def test_a_job_that_this_version_can_not_run_is_given_back_says_why_and_fails_in_the_end(
     store: Store, job_settings: JobSettings, monkeypatch: pytest.MonkeyPatch, task: str, payload: str, why: str
 ) -> None:
     monkeypatch.setitem(TASKS, "order", Task("order", Scripted(), Order))
-    await store.create(
-        Job(id="j", task=task, fingerprint="f", request_id="r", created_at=0, due=0, dispatches=1), payload
-    )
-    with pytest.raises(runner.Refused):
-        await run(store, "j", job_settings)
+    await store.create(a_job("j", task=task), payload)
+    await run(store, "j", job_settings)
+    await run(store, "j", job_settings)  # a message that comes twice
     job = await store.get("j")
     assert job.error is not None
-    assert (job.status, job.error.code) == ("failed", "job_refused")
+    assert (job.status, job.attempts, job.error.code) == ("queued", 0, "job_refused")
     assert why in job.error.message
+    with pytest.raises(runner.Refused):
+        await run_again(store, job_settings.model_copy(update={"job_unknown_task_seconds": 0}))
+    job = await store.get("j")
+    assert job.error is not None
+    assert (job.status, job.attempts, job.error.code) == ("failed", 0, "job_refused")
+
+
+async def test_a_job_of_a_later_version_is_run_by_a_worker_that_knows_its_task(
+    store: Store, job_settings: JobSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if that task has more attempts than this version would give it, and most of them are behind it."""
+    await store.create(a_job("j", task="later", attempts=7, status="retrying"), '{"what":"tea"}')
+    await run(store, "j", job_settings)
+    assert (await store.get("j")).status == "retrying"
+    monkeypatch.setitem(TASKS, "later", Task("later", Scripted(), Order, max_attempts=8))
+    await run_again(store, job_settings)
+    job = await store.get("j")
+    assert (job.status, job.attempts, job.error) == ("succeeded", 8, None)
+
+
+async def test_of_jobs_that_are_given_back_the_log_has_one_line_a_minute(
+    store: Store, job_settings: JobSettings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(runner, "_told", told := {})
+    for number in range(50):
+        await store.create(a_job(f"j{number}", task="later"), "{}")
+        await run(store, f"j{number}", job_settings)
+    told.clear()  # as in a process that is there for one job only
+    await store.update("j0", lambda job: job.model_copy(update={"dispatches": 1, "unfit_since": time.time() - 30}))
+    await run(store, "j0", job_settings)
+    assert [line for line in caplog.messages if "is given back" in line] == [
+        "job j0 is given back, as others of its task may be, for 0 s so far: "
+        "There is no task 'later' in this version of the service."
+    ]
+    await store.update("j0", lambda job: job.model_copy(update={"dispatches": 1, "unfit_since": time.time() - 90}))
+    await run(store, "j0", job_settings)
+    assert "job j0 is given back, as others of its task may be, for 90 s so far" in caplog.text
 
 
 @pytest.mark.parametrize("result", [None, 1.5, ["a"], {"a": Receipt(what="tea", attempt=1)}])
@@ -405,18 +441,23 @@ async def test_a_result_is_whatever_is_json(
     assert await store.result("j") == to_json(result).decode()
 
 
-async def test_a_result_that_is_no_json_is_a_failure(
-    store: Store, job_settings: JobSettings, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("result", [object(), [10**5000], float("nan"), ["x" * 2**20]])
+async def test_a_result_that_can_not_be_kept_fails_the_job_at_once_and_the_job_says_so(
+    store: Store, job_settings: JobSettings, monkeypatch: pytest.MonkeyPatch, result: object
 ) -> None:
+    """The body has done its work: another attempt would do it again, for the same result."""
+
     async def give(context: JobContext, order: Order) -> object:
-        return object()
+        return result
 
     monkeypatch.setitem(TASKS, "order", Task("order", give, Order))
-    await store.create(
-        Job(id="j", task="order", fingerprint="f", request_id="r", created_at=0, due=0, dispatches=1), '{"what":"x"}'
-    )
-    await run(store, "j", job_settings)
-    assert (await store.get("j")).status == "retrying"
+    await store.create(a_job("j", task="order"), '{"what":"x"}')
+    with pytest.raises(BadResult):
+        await run(store, "j", job_settings)
+    job = await store.get("j")
+    assert job.error is not None
+    assert (job.status, job.attempts, job.error.code) == ("failed", 1, "job_result")
+    assert job.error.message.startswith("The job's result ")
 
 
 @pytest.mark.usefixtures("quick")
