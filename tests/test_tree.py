@@ -19,7 +19,7 @@ COMMON = {
     "generation.py known_answer.py room.py routes.py usage.py",
     "app/chat/providers/": "__init__.py base.py echo.py settings.py",
     "app/jobs/": "__init__.py backend.py definition.py dependencies.py events.py job.py lease.py queue.py relay.py "
-    "room.py routes.py runner.py settings.py store.py tasks.py watchers.py",
+    "result.py room.py routes.py runner.py settings.py store.py tasks.py watchers.py",
     "app/streams/": "__init__.py client.py docs.py events.py heartbeat.py log.py response.py source.py",
     "app/web/": "api.js chat.js documents.js icon.svg index.html page.css page.js",
     "tests/": "__init__.py apps.py asgi.py conftest.py providers.py server.py sse.py test_background.py "
@@ -29,7 +29,7 @@ COMMON = {
     "test_coming_back.py test_generation.py test_routes.py",
     "tests/chat/providers/": "__init__.py test_echo.py",
     "tests/jobs/": "__init__.py backing.py conftest.py fakes.py test_backend.py test_definition.py test_events.py "
-    "test_job.py test_queue.py test_relay.py test_routes.py test_runner.py test_settings.py test_store.py "
+    "test_job.py test_queue.py test_relay.py test_result.py test_routes.py test_runner.py test_settings.py test_store.py "
     "test_tasks.py",
     "tests/streams/": "__init__.py dialects.py test_events.py test_faults.py test_heartbeat.py test_in_fastapi.py "
     "test_log.py test_readers.py test_response.py test_source.py",

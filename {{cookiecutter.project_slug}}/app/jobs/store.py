@@ -1,39 +1,50 @@
 """Job records in the memory of this process: a restart forgets them."""
 
 import logging
+import sys
 import time
-from collections import deque
+from bisect import bisect_left, insort
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from heapq import nlargest, nsmallest
+from itertools import islice
 from typing import Any, Self
 
-from app.errors import NotFound
+from app.errors import NotFound, Unavailable
 from app.jobs.job import Job, JobStatus
 from app.jobs.settings import JobSettings
 from app.jobs.watchers import Watchers
 
 log = logging.getLogger(__name__)
+MAX_JOBS = 10_000
+MAX_BYTES = 256 * 1024 * 1024  # of memory
+JOB_BYTES = 2500  # about what a record takes, and an event
+EVENT_BYTES = 500
 
 
 @dataclass
 class _Entry:
     job: Job
     payload: str
-    changed_at: float  # when its status changed last
-    result: str | None = None
+    result: str = ""
     events: list[dict[str, Any]] = field(default_factory=list)
+    bytes: int = JOB_BYTES
+
+    def add_event(self) -> None:
+        self.events.append(event := self.job.event())
+        self.bytes += EVENT_BYTES + sys.getsizeof(event["progress"]["message"])
 
 
 class Store:
     """Calls that take an id raise NotFound when there is no such job."""
 
     def __init__(self, retention_seconds: float) -> None:
-        """A job is forgotten `retention_seconds` after its end, with all that belongs to it."""
+        """A job is forgotten `retention_seconds` after its end, with all that belongs to it, or when room is needed."""
         self.retention = retention_seconds
-        self._entries: dict[str, _Entry] = {}
-        self._ended: deque[tuple[float | None, str]] = deque()
+        self._entries: dict[str, _Entry] = {}  # those whose status changed last come last
+        self._ended: dict[str, float] = {}  # and when: those that ended first come first
+        self._due: list[tuple[float, str]] = []  # sorted
+        self._bytes = 0
         self._watchers = Watchers()
         self.watch = self._watchers.watch
 
@@ -49,17 +60,28 @@ class Store:
         yield cls(settings.job_retention_seconds)
 
     async def create(self, job: Job, payload: str) -> Job:
-        """Adds the job, and gives it. If there is a job of that id already, gives that one and changes nothing."""
+        """Adds the job, and gives it. If there is a job of that id already, gives that one and changes nothing.
+
+        Raises Unavailable if there is no room: too many jobs have not ended.
+        """
         self._forget()
         if job.id not in self._entries:
-            self._entries[job.id] = _Entry(job, payload, time.time(), events=[job.event()])
+            entry = _Entry(job, payload)
+            entry.bytes += sys.getsizeof(payload)
+            entry.add_event()
+            self._make_room(1, entry.bytes)
+            if len(self._entries) >= MAX_JOBS or self._bytes + entry.bytes > MAX_BYTES:
+                raise Unavailable("too many jobs wait")
+            self._entries[job.id] = entry
+            self._bytes += entry.bytes
+            self._look_at(job)
         return self._entries[job.id].job
 
     async def get(self, job_id: str) -> Job:
         return self._entry(job_id).job
 
     async def result(self, job_id: str) -> str | None:
-        return self._entry(job_id).result
+        return self._entry(job_id).result or None
 
     async def update(
         self, job_id: str, change: Callable[[Job], Job], result: str | None = None, seen: Job | None = None
@@ -69,33 +91,43 @@ class Store:
         `seen` is the record as the caller wrote it last. It makes no difference here.
         """
         entry = self._entry(job_id)
-        before, entry.job = entry.job, change(entry.job)
-        if entry.job.status != before.status:
-            entry.changed_at = time.time()
-        if entry.job.event() != before.event():
-            entry.events.append(entry.job.event())
+        before, job = entry.job, change(entry.job)
+        entry.job, bytes_before = job, entry.bytes
+        if job.due != before.due:
+            self._look_at(job, before)
+        if job.event() != before.event():
+            entry.add_event()
             self._watchers.tell(job_id)
         if result is not None:
             entry.result = result
-        if entry.job.ended:
-            self._ended.append((entry.job.ended_at, job_id))
-        return entry.job
+            entry.bytes += sys.getsizeof(result)
+        if job.status in ("succeeded", "cancelled"):  # a failed one may be run again
+            entry.bytes -= sys.getsizeof(entry.payload) - sys.getsizeof("")
+            entry.payload = ""
+        if job.status != before.status:
+            self._entries[job_id] = self._entries.pop(job_id)
+            self._ended.pop(job_id, None)
+            if job.ended:
+                self._ended[job_id] = time.time()
+        self._bytes += entry.bytes - bytes_before
+        self._make_room()
+        return job
 
     async def begin(self, job_id: str, change: Callable[[Job], Job]) -> tuple[Job, str]:
         """The same as `update`, and gives the job's payload as well."""
         entry = self._entry(job_id)
-        return await self.update(job_id, change), entry.payload
+        payload = entry.payload
+        return await self.update(job_id, change), payload
 
     async def due(self, now: float, limit: int) -> list[str]:
         """The ids of jobs that are due at `now`, those first that have been due for longest."""
-        due = [(job.due, job.id) for job in (e.job for e in self._entries.values()) if job.due is not None]
-        return [job_id for at, job_id in nsmallest(limit, due) if at <= now]
+        return [job_id for at, job_id in self._due[:limit] if at <= now]
 
     async def latest(self, status: JobStatus | None, limit: int) -> list[Job]:
         """The jobs whose status changed last, the latest first. With `status`, only those that have it."""
         self._forget()
-        found = (entry for entry in self._entries.values() if status in (None, entry.job.status))
-        return [entry.job for entry in nlargest(limit, found, key=lambda entry: entry.changed_at)]
+        latest = (entry.job for entry in reversed(self._entries.values()))
+        return list(islice((job for job in latest if status in (None, job.status)), limit))
 
     async def news(self, job_id: str, after: int, limit: int) -> tuple[Job, list[dict[str, Any]]]:
         """The record, and up to `limit` of the job's events, without the first `after`."""
@@ -108,8 +140,23 @@ class Store:
             raise NotFound("there is no such job")
         return self._entries[job_id]
 
+    def _look_at(self, job: Job, before: Job | None = None) -> None:
+        if before and before.due is not None:
+            del self._due[bisect_left(self._due, (before.due, job.id))]
+        if job.due is not None:
+            insort(self._due, (job.due, job.id))
+
     def _forget(self) -> None:
-        while self._ended and (self._ended[0][0] or 0) < time.time() - self.retention:
-            ended_at, job_id = self._ended.popleft()
-            if (entry := self._entries.get(job_id)) and entry.job.ended_at == ended_at:
-                del self._entries[job_id]
+        """Those whose time is over."""
+        while self._ended and next(iter(self._ended.values())) < time.time() - self.retention:
+            self._forget_the_oldest()
+
+    def _make_room(self, jobs: int = 0, size: int = 0) -> None:
+        """For so many more."""
+        while self._ended and (len(self._entries) + jobs > MAX_JOBS or self._bytes + size > MAX_BYTES):
+            self._forget_the_oldest()
+
+    def _forget_the_oldest(self) -> None:
+        """Of those that have ended."""
+        del self._ended[job_id := next(iter(self._ended))]
+        self._bytes -= self._entries.pop(job_id).bytes
