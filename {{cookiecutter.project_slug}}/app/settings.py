@@ -23,8 +23,8 @@ def _fits_a_header(key: SecretStr) -> SecretStr:
     text = key.get_secret_value().strip()
     if "..." in text:
         raise ValueError("is an example still: put your key there")
-    if not re.fullmatch(r"[!#-&(-\[\]-~]*", text):
-        raise ValueError("must be one word of ASCII, without quotes and backslashes")
+    if not re.fullmatch(r"[!#-&(-\[\]-~]{,4096}", text):
+        raise ValueError("must be one word of ASCII, without quotes and backslashes, of 4096 characters at most")
     return SecretStr(text)
 
 
@@ -76,21 +76,21 @@ def misspelt() -> dict[str, str]:
 
 
 class Settings(EnvSettings):
-    app_name: str = PROJECT
+    app_name: str = Field(PROJECT, max_length=200)
     environment: Literal["development", "staging", "production"] = "development"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
 
     api_key: Key = SecretStr("")
     cors_origins: Annotated[list[str], NoDecode] = []
-    max_body_bytes: int = Field(1024 * 1024, gt=0)
+    max_body_bytes: int = Field(1024 * 1024, gt=0, le=1024**3)
 
     # Idle limits on the way: CloudFront 30 s, some mobile gateways 29, Heroku 55, nginx and ALB 60.
-    heartbeat_seconds: float = Field(10, gt=0)
-    send_timeout_seconds: float = Field(30, gt=0)
-    drain_seconds: float = Field(5, ge=0)
+    heartbeat_seconds: float = Field(10, ge=0.001, le=3600)
+    send_timeout_seconds: float = Field(30, gt=0, le=3600)
+    drain_seconds: float = Field(5, ge=0, le=3600)
 
-    model_timeout_seconds: float = Field(120, gt=0)
-    max_answer_chars: int = Field(100_000, gt=0)
+    model_timeout_seconds: float = Field(120, gt=0, le=3600)
+    max_answer_chars: int = Field(100_000, gt=0, le=100_000_000)
 
     @field_validator("cors_origins", mode="before")
     @classmethod

@@ -1,14 +1,22 @@
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from pydantic import SecretStr
+from pydantic.fields import FieldInfo
 
 import app.main  # noqa: F401 - so that all of them are known
 from app.settings import EnvSettings, Settings, misspelt
 
 EXAMPLE = Path(__file__).parent.parent / ".env.example"
 ALL = EnvSettings.__subclasses__()
+NUMBERS = [
+    pytest.param(cls, name, field, id=name)
+    for cls in ALL
+    for name, field in cls.model_fields.items()
+    if {int, float} & {field.annotation, *get_args(field.annotation)}
+]
 
 
 @pytest.fixture(autouse=True)
@@ -35,6 +43,7 @@ def no_dotenv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("API_KEY", "k\u00e9y"),
         ("API_KEY", "quo'ted"),
         ("API_KEY", "sk-..."),
+        ("API_KEY", "k" * 5000),
     ],
 )
 def test_a_bad_value_stops_the_start_with_the_settings_name(
@@ -43,6 +52,23 @@ def test_a_bad_value_stops_the_start_with_the_settings_name(
     monkeypatch.setenv(name, value)
     with pytest.raises(SystemExit, match=f"(?m)^{name}: "):
         Settings.read()
+
+
+@pytest.mark.parametrize(("cls", "name", "field"), NUMBERS)
+def test_every_number_has_a_smallest_and_a_largest_value(
+    cls: type[EnvSettings], name: str, field: FieldInfo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    smallest = [getattr(each, "ge", getattr(each, "gt", None)) for each in field.metadata]
+    largest = [each.le for each in field.metadata if hasattr(each, "le")]
+    assert any(value is not None for value in smallest)
+    assert len(largest) == 1
+    for secret in (name for cls in ALL for name, field in cls.model_fields.items() if field.annotation is SecretStr):
+        monkeypatch.setenv(secret, "k")  # some must be set
+    monkeypatch.setenv(name, str(largest[0]))
+    assert getattr(cls.read(), name) == largest[0]
+    monkeypatch.setenv(name, "3000000000")
+    with pytest.raises(SystemExit, match=f"(?m)^{name.upper()}: Input should be less than or equal to "):
+        cls.read()
 
 
 def test_every_wrong_setting_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@ import asyncio
 import json
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from http.client import HTTPResponse
 from typing import Any
 
@@ -143,7 +144,7 @@ async def test_payloads_results_and_events_take_room(store: Store, monkeypatch: 
     await end(store, "third", "succeeded")
     for number in range(1000):
         progress = Progress(fraction=number / 1000, message="x" * 500)
-        await store.update("third", lambda job, progress=progress: job.model_copy(update={"progress": progress}))
+        await store.update("third", partial(Job.model_copy, update={"progress": progress}))
         if not await store.latest(None, 10):
             break
     assert 500 < number < 999

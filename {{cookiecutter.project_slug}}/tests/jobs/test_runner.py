@@ -410,7 +410,8 @@ async def test_a_job_of_a_later_version_is_run_by_a_worker_that_knows_its_task(
 async def test_of_jobs_that_are_given_back_the_log_has_one_line_a_minute(
     store: Store, job_settings: JobSettings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(runner, "_told", told := {})
+    told: dict[str, float] = {}
+    monkeypatch.setattr(runner, "_told", told)
     for number in range(50):
         await store.create(a_job(f"j{number}", task="later"), "{}")
         await run(store, f"j{number}", job_settings)

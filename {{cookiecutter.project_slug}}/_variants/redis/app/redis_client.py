@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import redis
-from pydantic import BaseModel, RedisDsn, field_validator
+from pydantic import BaseModel, Field, RedisDsn, field_validator
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -26,7 +26,7 @@ class RedisSettings(BaseModel):
     """Which Redis, and which keys: all begin with the queue's name."""
 
     redis_url: RedisDsn = RedisDsn("redis://127.0.0.1:6379/0")
-    queue_name: str = PROJECT
+    queue_name: str = Field(PROJECT, max_length=200)  # RabbitMQ takes 255 bytes, and libraries add some
 
     @field_validator("redis_url")
     @classmethod

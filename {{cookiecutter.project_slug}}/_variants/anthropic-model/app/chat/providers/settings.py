@@ -12,16 +12,16 @@ Unset = BeforeValidator(lambda value: None if value == "" else value)
 
 class ProviderSettings(EnvSettings):
     model_provider: Literal["echo", "anthropic"] = "anthropic"
-    echo_token_seconds: float = Field(0.05, ge=0)
+    echo_token_seconds: float = Field(0.05, ge=0, le=3600)
 
     anthropic_api_key: Key = SecretStr("")
     anthropic_base_url: HttpUrl = HttpUrl("https://api.anthropic.com")
-    model_name: str = Field("claude-haiku-4-5", min_length=1)
-    system_prompt: str = ""
-    model_max_tokens: int = Field(4096, gt=0)
+    model_name: str = Field("claude-haiku-4-5", min_length=1, max_length=500)
+    system_prompt: str = Field("", max_length=1_000_000)
+    model_max_tokens: int = Field(4096, gt=0, le=10_000_000)
     model_temperature: Annotated[float | None, Unset] = Field(None, ge=0, le=1)
-    model_connect_seconds: float = Field(5, gt=0)
-    model_max_retries: int = Field(2, ge=0)
+    model_connect_seconds: float = Field(5, gt=0, le=3600)
+    model_max_retries: int = Field(2, ge=0, le=100)
 
     @field_validator("anthropic_base_url")
     @classmethod
