@@ -1,0 +1,3 @@
+"""The service."""
+
+PROJECT = "{{ cookiecutter.project_slug }}"

@@ -4,9 +4,14 @@ Celery's other commands find it as `celery -A app.worker`.
 `python -m app.worker health` says whether a worker of this host is alive, for a container's probe.
 """
 
-import asyncio
-import os
 import sys
+
+if __name__ == "__main__" and sys.argv[1:] == ["health"]:  # before all that only a worker needs is imported
+    from app.jobs.probe import health
+
+    sys.exit(health())
+
+import os
 from typing import Any
 
 from celery import signals
@@ -15,7 +20,7 @@ from celery.bin.celery import celery as celery_command
 from app import logs
 from app.jobs.attempts import Attempts
 from app.jobs.broker import RUN_JOB, celery_app
-from app.jobs.presence import Presence, health
+from app.jobs.presence import Presence
 from app.jobs.settings import JobSettings
 from app.settings import Settings
 
@@ -60,8 +65,6 @@ def end(**_: Any) -> None:
 
 def main(arguments: list[str]) -> str | None:
     """What is wrong, or None."""
-    if arguments == ["health"]:
-        return asyncio.run(health(settings))
     named = [each for each in arguments if each.startswith(("-Q", "--queues"))]
     if named or (arguments and not arguments[0].startswith("-")):
         return ONE_QUEUE

@@ -3,12 +3,17 @@
 `python -m app.worker health` says whether a worker of this host is alive, for a container's probe.
 """
 
-import asyncio
+import sys
+
+if __name__ == "__main__" and sys.argv[1:] == ["health"]:  # before all that only a worker needs is imported
+    from app.jobs.probe import health
+
+    sys.exit(health())
+
 import logging
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 import time
 from argparse import ArgumentParser
@@ -21,7 +26,7 @@ from dramatiq.middleware import Middleware, TimeLimit
 from app import logs
 from app.jobs.attempts import Attempts
 from app.jobs.broker import RUN_JOB
-from app.jobs.presence import Presence, health
+from app.jobs.presence import Presence
 from app.jobs.settings import JobSettings
 from app.jobs.transport import tune, worker_broker
 from app.settings import Settings
@@ -89,8 +94,6 @@ def set_up() -> None:
 
 def main(arguments: list[str]) -> int | str | None:
     """The exit status, or what is wrong, or None."""
-    if arguments == ["health"]:
-        return asyncio.run(health(JobSettings.read()))
     parser: ArgumentParser = cli.make_argument_parser()  # type: ignore[no-untyped-call]
     options = parser.parse_args(["app.worker:set_up", *arguments])
     if options.queues or options.modules:

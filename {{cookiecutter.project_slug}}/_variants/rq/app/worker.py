@@ -3,16 +3,21 @@
 `python -m app.worker health` says whether a worker of this host is alive, for a container's probe.
 """
 
+import sys
+
+if __name__ == "__main__" and sys.argv[1:] == ["health"]:  # before all that only a worker needs is imported
+    from app.jobs.probe import health
+
+    sys.exit(health())
+
 import asyncio
 import logging
 import socket
-import sys
 from functools import cache
 from uuid import uuid4
 
-import redis
 from redis import Redis
-from redis.backoff import ExponentialBackoff, NoBackoff
+from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 from rq import SpawnWorker, Worker
 from rq.serializers import JSONSerializer
@@ -22,8 +27,7 @@ from app import logs
 from app.jobs.runner import run
 from app.jobs.settings import JobSettings
 from app.jobs.store import Store
-from app.jobs.workers import WORKER_TTL_SECONDS, live_workers, rq_queue
-from app.redis_client import ANSWER_SECONDS
+from app.jobs.workers import WORKER_TTL_SECONDS, rq_queue
 from app.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -83,23 +87,8 @@ def rq_worker(settings: JobSettings, worker_class: type[BaseWorker]) -> BaseWork
     )
 
 
-def health(settings: JobSettings) -> str | None:
-    """What is wrong with this host's workers, or None. It is None also when Redis is away, for a restart of the workers
-    would not cure that. A worker that was killed counts as alive for WORKER_SILENT_SECONDS."""
-    retry = Retry(NoBackoff(), 0)
-    with Redis.from_url(str(settings.redis_url), socket_timeout=ANSWER_SECONDS, retry=retry) as connection:
-        try:
-            alive = live_workers(rq_queue(settings, connection), socket.gethostname())
-        except redis.RedisError:
-            print("unknown: Redis does not answer")
-            return None
-    return None if alive else f"no worker of {socket.gethostname()} is alive"
-
-
 def main(arguments: list[str]) -> str | None:
     """What is wrong, or None."""
-    if arguments == ["health"]:
-        return health(JobSettings.read())
     if arguments:
         return ONE_QUEUE
     # macOS forbids its own libraries much of what they do in a process that was forked.

@@ -3,7 +3,11 @@ import time
 
 import pytest
 from fastapi.testclient import TestClient
+from rq import Worker
+from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
+from app.jobs.probe import health
+from app.jobs.signs import WORKER_KEY, WORKERS_KEY
 from app.worker import main
 from tests.server import Server
 
@@ -36,24 +40,21 @@ def environment(jobs_env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> py
 
 def test_a_worker_of_this_host_is_healthy_while_it_lives(environment: pytest.MonkeyPatch, worker: None) -> None:
     deadline = time.monotonic() + 30
-    while (wrong := main(["health"])) is not None:
+    while (wrong := health()) is not None:
         assert time.monotonic() < deadline, wrong
         time.sleep(0.05)
     environment.setattr("socket.gethostname", lambda: "elsewhere")
-    assert main(["health"]) == "no worker of elsewhere is alive"
+    assert health() == "no worker of elsewhere is alive"
 
 
 def test_a_queue_that_no_worker_listens_to_is_not_healthy(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("QUEUE_NAME", "nobody")
-    assert str(main(["health"])).endswith("is alive")
+    assert str(health()).endswith("is alive")
 
 
-def test_a_redis_that_is_away_is_not_the_fault_of_a_worker(
-    environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    environment.setenv("REDIS_URL", "redis://127.0.0.1:1/0")
-    assert main(["health"]) is None
-    assert capsys.readouterr().out == "unknown: Redis does not answer\n"
+def test_the_probe_looks_where_rq_keeps_its_workers() -> None:
+    assert WORKERS_KEY.format("q") == WORKERS_BY_QUEUE_KEY % "q"
+    assert WORKER_KEY.format("w") == f"{Worker.redis_worker_namespace_prefix}w"
 
 
 def test_more_than_one_queue_is_refused_and_why_is_said(environment: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,4 @@
-"""Which workers are alive. Each of them shows itself in Redis from time to time:
-
-NAME:workers           a sorted set: the host and the process of each worker, and when it showed itself last
-"""
+"""Which workers are alive. Each of them shows itself in Redis from time to time, as `app/jobs/signs.py` says."""
 
 import asyncio
 import os
@@ -15,26 +12,20 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from app.errors import Unavailable
-from app.jobs.broker_thread import BrokerThread
 from app.jobs.settings import JobSettings
+from app.jobs.signs import SILENT_SECONDS, WORKERS_KEY
 from app.jobs.store import Store
 from app.redis_client import ANSWER_SECONDS, answering
 
 SHOW_SECONDS = 5.0
-SILENT_SECONDS = 30.0  # for this time, a worker that was killed counts as alive
-BROKER_SECONDS = 5.0  # less than compose.yaml gives a worker's probe
 CHECK_SECONDS = 0.5  # less than the second that Kubernetes gives a probe
-
-
-def _key(settings: JobSettings) -> str:
-    return f"{settings.queue_name}:workers"
 
 
 class Presence:
     """Shows that this process is alive. While Redis is away it is not shown, and works on."""
 
     def __init__(self, settings: JobSettings) -> None:
-        self._key = _key(settings)
+        self._key = WORKERS_KEY.format(settings.queue_name)
         self._name = f"{socket.gethostname()}.{os.getpid()}"
         retry = Retry(NoBackoff(), 0)
         self._redis = redis.Redis.from_url(str(settings.redis_url), socket_timeout=ANSWER_SECONDS, retry=retry)
@@ -55,11 +46,12 @@ class Presence:
             self._redis.zrem(self._key, self._name)
 
 
-async def live_workers(store: Store, settings: JobSettings, host: str | None = None) -> int:
-    """How many workers of that host, or of all hosts, have shown themselves in the last SILENT_SECONDS."""
+async def live_workers(store: Store, settings: JobSettings) -> int:
+    """How many workers have shown themselves in the last SILENT_SECONDS, on all hosts."""
     async with answering():
-        names = await store.client.zrange(_key(settings), time.time() - SILENT_SECONDS, "+inf", byscore=True)
-    return sum(host is None or str(name).rpartition(".")[0] == host for name in names)
+        return int(
+            await store.client.zcount(WORKERS_KEY.format(settings.queue_name), time.time() - SILENT_SECONDS, "+inf")
+        )
 
 
 async def checks(store: Store, settings: JobSettings, broker: Callable[[], Awaitable[object]]) -> dict[str, str]:
@@ -79,25 +71,3 @@ async def checks(store: Store, settings: JobSettings, broker: Callable[[], Await
     except Exception as error:
         found["broker"] = f"degraded: {type(error).__name__}"
     return found
-
-
-async def health(settings: JobSettings) -> str | None:
-    """What is wrong with this host's workers, or None. It is None also when Redis or the broker is away, for a restart
-    of the workers would not cure that."""
-    async with Store.open(settings) as store:
-        try:
-            if await live_workers(store, settings, socket.gethostname()):
-                return None
-        except Unavailable:
-            print("unknown: Redis does not answer")
-            return None
-    broker = BrokerThread(settings)
-    try:
-        async with asyncio.timeout(BROKER_SECONDS):
-            await broker.ask(broker.sender.waiting)
-    except Exception as error:
-        print(f"unknown: the broker does not answer ({type(error).__name__})")
-        return None
-    finally:
-        await broker.close()
-    return f"no worker of {socket.gethostname()} is alive"

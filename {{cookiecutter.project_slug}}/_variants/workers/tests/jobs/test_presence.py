@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 from pydantic import RedisDsn
 
-from app.jobs import presence
-from app.jobs.presence import Presence, health, live_workers
+from app.jobs import presence, signs
+from app.jobs.presence import Presence, live_workers
 from app.jobs.store import Store
 
 
@@ -21,8 +21,9 @@ async def test_who_shows_itself_is_alive_on_its_host_until_it_ends(store: Store,
     assert await live_workers(store, store.settings) == 0
     this.show()
     assert await live_workers(store, store.settings) == 1
-    assert await live_workers(store, store.settings, socket.gethostname()) == 1
-    assert await live_workers(store, store.settings, "elsewhere") == 0
+    known = {"REDIS_URL": str(store.settings.redis_url), "QUEUE_NAME": store.settings.queue_name}
+    assert signs.live_workers(known, socket.gethostname()) == 1
+    assert signs.live_workers(known, "elsewhere") == 0
     this.end()
     assert await live_workers(store, store.settings) == 0
 
@@ -50,18 +51,7 @@ async def test_who_was_killed_is_forgotten(store: Store, this: Presence) -> None
     assert await store.client.zcard(f"{store.settings.queue_name}:workers") == 1
 
 
-async def test_health_is_that_of_this_host(store: Store, this: Presence) -> None:
-    assert await health(store.settings) == f"no worker of {socket.gethostname()} is alive"
-    this.show()
-    assert await health(store.settings) is None
-
-
-async def test_a_redis_that_is_away_is_not_the_fault_of_a_worker(
-    store: Store, capsys: pytest.CaptureFixture[str]
-) -> None:
-    away = store.settings.model_copy(update={"redis_url": RedisDsn("redis://127.0.0.1:1/0")})
-    lonely = Presence(away)
+async def test_a_redis_that_is_away_does_not_disturb_a_worker(store: Store) -> None:
+    lonely = Presence(store.settings.model_copy(update={"redis_url": RedisDsn("redis://127.0.0.1:1/0")}))
     lonely.show()
     lonely.end()
-    assert await health(away) is None
-    assert capsys.readouterr().out == "unknown: Redis does not answer\n"

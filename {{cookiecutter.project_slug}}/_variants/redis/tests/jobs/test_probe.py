@@ -1,0 +1,44 @@
+import subprocess
+import sys
+
+import pytest
+
+from app.jobs.plain_redis import settings
+from app.jobs.probe import health
+from app.jobs.settings import JobSettings
+from tests.server import ROOT
+
+IMPORTED = """
+import runpy, sys
+before, sys.argv = {*sys.modules}, ["app.worker", "health"]
+try:
+    runpy.run_module("app.worker", run_name="__main__", alter_sys=True)
+except SystemExit as ended:
+    assert "worker" in str(ended.code)
+found = {name.partition(".")[0] for name in {*sys.modules} - before}
+print(*sorted({name for name in found if name == "asyncio" or name not in sys.stdlib_module_names}))
+"""
+
+
+def test_a_probe_imports_next_to_nothing(jobs_env: dict[str, str]) -> None:
+    """It has a second in Kubernetes, and what a worker imports may take two of CPU."""
+    env = {**jobs_env, "QUEUE_NAME": "nobody"}
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTED], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout.split()) == (0, ["app", "dotenv"]), done.stderr
+
+
+def test_a_redis_that_is_away_is_not_the_fault_of_a_worker(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1/0")
+    assert health() is None
+    assert capsys.readouterr().out == "unknown: Redis does not answer\n"
+
+
+def test_its_defaults_are_those_of_the_typed_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("REDIS_URL", "QUEUE_NAME"):
+        monkeypatch.delenv(name, raising=False)
+    typed, plain = JobSettings(_env_file=None), settings()
+    assert (plain["REDIS_URL"], plain["QUEUE_NAME"]) == (str(typed.redis_url), typed.queue_name)

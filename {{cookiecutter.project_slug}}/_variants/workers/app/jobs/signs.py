@@ -1,0 +1,19 @@
+"""The signs of life that workers leave in Redis, for a probe: it must not import much.
+
+NAME:workers           a sorted set: the host and the process of each worker, and when it showed itself last
+"""
+
+import time
+from collections.abc import Mapping
+
+from app.jobs.plain_redis import ask
+
+SILENT_SECONDS = 30.0  # for this time, a worker that was killed counts as alive
+WORKERS_KEY = "{}:workers"
+
+
+def live_workers(settings: Mapping[str, str], host: str) -> int:
+    """How many workers of that host have shown themselves of late. Raises Away."""
+    since = str(time.time() - SILENT_SECONDS)
+    (names,) = ask(settings["REDIS_URL"], ["ZRANGEBYSCORE", WORKERS_KEY.format(settings["QUEUE_NAME"]), since, "+inf"])
+    return sum(name.rpartition(".")[0] == host for name in names)
