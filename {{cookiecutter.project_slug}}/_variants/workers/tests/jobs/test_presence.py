@@ -44,9 +44,7 @@ async def test_it_writes_no_more_often_than_it_must(store: Store, this: Presence
 
 
 async def test_who_was_killed_is_forgotten(store: Store, this: Presence) -> None:
-    await store.client.zadd(
-        f"{store.settings.queue_name}:workers", {"gone.1": time.time() - 10 * presence.SILENT_SECONDS}
-    )
+    await store.client.zadd(f"{store.settings.queue_name}:workers", {"gone.1": time.time() - 10 * signs.SILENT_SECONDS})
     this.show()
     assert await store.client.zcard(f"{store.settings.queue_name}:workers") == 1
 
