@@ -1,5 +1,5 @@
-"""Redis over a plain socket, and settings that are not typed. This is for a probe, which has a second: to import Redis's
-client and the typed settings takes more than half of one.
+"""Redis over a plain socket, and settings that are not typed. This is for a probe, which has a second: to import
+Redis's client and the typed settings takes more than half of one.
 """
 
 import os

@@ -12,7 +12,7 @@ from pydantic import RedisDsn
 from rq import Queue, SimpleWorker, SpawnWorker
 from rq.registry import FailedJobRegistry
 
-from app.jobs import backend
+from app.jobs import backend, signs
 from app.jobs.definition import TASKS, JobContext, Task
 from app.jobs.settings import JobSettings
 from app.jobs.tasks import Document, index_document
