@@ -26,7 +26,7 @@ class RedisSettings(BaseModel):
     """Which Redis, and which keys: all begin with the queue's name."""
 
     redis_url: RedisDsn = RedisDsn("redis://127.0.0.1:6379/0")
-    queue_name: str = Field(PROJECT, max_length=200)  # RabbitMQ takes 255 bytes, and libraries add some
+    queue_name: str = Field(PROJECT, max_length=200)  # a broker may take 255 bytes, and libraries add some
 
     @field_validator("redis_url")
     @classmethod
