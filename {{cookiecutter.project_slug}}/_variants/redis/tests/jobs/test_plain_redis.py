@@ -3,43 +3,24 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from redis import Redis
 
 from app import PROJECT
 from app.jobs.plain_redis import Away, ask, settings
 
 
-@pytest.mark.parametrize("options", ["", "?health_check_interval=10"])
-def test_redis_answers(redis_url: str, options: str) -> None:
-    url, key = redis_url + options, f"test-{uuid4().hex}"
-    text = "caf\u00e9\r\n" * 10_000
-    commands = (["SET", key, text], ["GET", key], ["GET", "nothing"], ["MGET", key, "nothing"], ["TTL", key])
-    _, got, nothing, both, _ = ask(url, *commands)
-    assert (got, nothing, both) == (text, None, [text, None])
-    assert ask(url, ["DEL", key]) in ([1], ["1"])
+def test_redis_answers(redis_url: str) -> None:
+    key = f"test-{uuid4().hex}"
+    assert ask(redis_url, ["SET", key, "caf\u00e9"], ["GET", key], ["GET", "nothing"], ["DEL", key])[1:3] == [
+        "caf\u00e9",
+        None,
+    ]
     with pytest.raises(Away):
-        ask(url, ["NOSUCH"])
+        ask(redis_url, ["NOSUCH"])
 
 
-def test_a_user_a_password_and_a_database_are_those_of_the_url(redis_url: str) -> None:
-    server, user = redis_url.removesuffix("/0"), f"test-{uuid4().hex}"
-    with Redis.from_url(redis_url, decode_responses=True) as client:
-        client.acl_setuser(user, enabled=True, passwords=["+p@ss/w"], commands=["+@all"], keys=["*"])
-        try:
-            url = server.replace("redis://", f"redis://{user}:p%40ss%2Fw@")
-            assert ask(f"{url}/1", ["SET", user, "x"], ["ACL", "WHOAMI"]) == ["OK", user]
-            assert ask(f"{server}/1", ["GET", user], ["DEL", user])[0] == "x"
-            assert ask(server, ["GET", user]) == [None]
-            with pytest.raises(Away):
-                ask(url.replace("p%40", "q%40"), ["PING"])
-        finally:
-            client.acl_deluser(user)
-
-
-@pytest.mark.parametrize("options", ["", "?health_check_interval=10"])
-def test_who_does_not_answer_is_away(options: str) -> None:
+def test_who_does_not_answer_is_away() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        url = f"redis://127.0.0.1:{server.getsockname()[1]}/0{options}"
+        url = f"redis://127.0.0.1:{server.getsockname()[1]}/0"
         with pytest.raises(Away):
             ask(url, ["PING"])
     with pytest.raises(Away):  # nobody is there any more

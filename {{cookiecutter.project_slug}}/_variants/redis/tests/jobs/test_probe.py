@@ -20,13 +20,20 @@ print(*sorted({name for name in found if name == "asyncio" or name not in sys.st
 """
 
 
-def test_a_probe_imports_next_to_nothing(jobs_env: dict[str, str]) -> None:
+def test_a_probe_imports_little_besides_redis_s_client(jobs_env: dict[str, str]) -> None:
     """It has a second in Kubernetes, and what a worker imports may take two of CPU."""
     env = {**jobs_env, "QUEUE_NAME": "nobody"}
     done = subprocess.run(
         [sys.executable, "-c", IMPORTED], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60
     )
-    assert (done.returncode, done.stdout.split()) == (0, ["app", "dotenv"]), done.stderr
+    assert done.returncode == 0, done.stderr
+    assert {*done.stdout.split()} <= {
+        "app",
+        "asyncio",
+        "dotenv",
+        "redis",
+        "opentelemetry",
+    }  # the last by Redis's client
 
 
 def test_a_redis_that_is_away_is_not_the_fault_of_a_worker(
