@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -22,7 +23,7 @@ print(*sorted({name for name in found if name == "asyncio" or name not in sys.st
 
 def test_a_probe_imports_little_besides_redis_s_client(jobs_env: dict[str, str]) -> None:
     """It has a second in Kubernetes, and what a worker imports may take two of CPU."""
-    env = {**jobs_env, "QUEUE_NAME": "nobody"}
+    env = {**os.environ, **jobs_env, "QUEUE_NAME": "nobody"}
     done = subprocess.run(
         [sys.executable, "-c", IMPORTED], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60
     )
