@@ -12,7 +12,7 @@ from fastapi import FastAPI, Request
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.connections import processes
+from app.connections import limit_requests, processes
 from app.settings import Settings
 from app.shutdown import Shutdown
 
@@ -52,6 +52,7 @@ class App(FastAPI):
             self.shutdown.connections.note(scope, send)
         elif scope["type"] == "lifespan":
             self.processes = processes(receive)
+            limit_requests(receive, self.settings.request_timeout_seconds)
         await super().__call__(scope, receive, send)
 
 

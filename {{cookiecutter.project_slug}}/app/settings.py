@@ -83,6 +83,7 @@ class Settings(EnvSettings):
     api_key: Key = SecretStr("")
     cors_origins: Annotated[list[str], NoDecode] = []
     max_body_bytes: int = Field(1024 * 1024, gt=0, le=1024**3)
+    request_timeout_seconds: float = Field(30, gt=0, le=3600)
 
     # Idle limits on the way: CloudFront 30 s, some mobile gateways 29, Heroku 55, nginx and ALB 60.
     heartbeat_seconds: float = Field(10, ge=0.001, le=3600)

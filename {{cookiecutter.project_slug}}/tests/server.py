@@ -75,6 +75,13 @@ class Server:
         self._clients.append(client)
         return client
 
+    def connect(self, start: str) -> socket.socket:
+        """A client that has sent the start of a request."""
+        client = socket.create_connection(("127.0.0.1", self.port), START_SECONDS)
+        client.sendall(start.encode())
+        self._clients.append(client)
+        return client
+
     def stop(self) -> None:
         """Sends SIGTERM, and waits until the process is gone: `stopped` seconds. Kills it after STOP_SECONDS."""
         began = time.monotonic()

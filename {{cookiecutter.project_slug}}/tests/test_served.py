@@ -20,6 +20,8 @@ from tests.sse import Received, events, parse
 QUESTION = json.dumps({"question": "word " * 2000})
 DRAIN_SECONDS = 0.1
 TRIES = 3
+CHUNKED = "POST /feedback HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+ENDLESS_BYTES = 32 * 1024 * 1024  # more than all buffers on the way
 FEEDBACK = json.dumps({"stream_id": "s-1", "rating": -1, "comment": "wrong"})
 SERVERS = [
     pytest.param(("--loop", "asyncio", "--http", "h11"), id="asyncio, h11"),
@@ -137,6 +139,35 @@ def test_a_client_that_resets_behind_a_second_request_is_found_out_by_a_keep_ali
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     client.close()
     server.logged("[trace-14] the model is closed")
+
+
+@pytest.mark.parametrize(
+    "start",
+    ["GET /", "GET / HTTP/1.1\r\nHost: localhost\r\nX-Long: ", f"{CHUNKED}1;", f"{CHUNKED}0\r\nX-Long: "],
+    ids=["a request line", "a header", "a chunk's extension", "a trailer"],
+)
+def test_a_line_of_a_request_without_end_is_refused(server: Server, start: str) -> None:
+    client = server.connect(start)
+    sent = 0
+    with suppress(ConnectionError):
+        while sent < ENDLESS_BYTES:
+            sent += client.send(b"x" * 64 * 1024)
+    assert sent < ENDLESS_BYTES
+
+
+def test_a_request_that_is_not_whole_in_time_loses_its_connection(serve: Serve) -> None:
+    server = serve("tests.apps:app", REQUEST_TIMEOUT_SECONDS="0.5", MODEL_TIMEOUT_SECONDS="60")
+    answer = server.request("POST", "/chat/stream", QUESTION)
+    whole = "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    clients = [server.connect(start) for start in ("", "GET / HTTP/1.1\r\nHost: lo", f"{CHUNKED}1\r\n", whole)]
+    while clients[-1].recv(4096)[-1:] != b"}":
+        pass
+    clients[-1].sendall(whole[:30].encode())
+    for client in clients:
+        with suppress(ConnectionError):
+            assert client.recv(1) == b""
+    assert server.request("DELETE", answer.headers["Location"]).status == 202
+    assert list(events(lines(answer)))[-1].data == {"reason": "cancelled"}  # its connection was older, and is whole
 
 
 def test_a_model_that_thinks_for_ever_and_never_waits_holds_up_nobody(serve: Serve) -> None:
