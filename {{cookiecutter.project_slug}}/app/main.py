@@ -13,7 +13,7 @@ from app.background import Background
 from app.chat.room import chat
 from app.dependencies import State
 from app.jobs.room import jobs
-from app.middleware import BearerKey, RequestId
+from app.middleware import BearerKey, KnownHost, RequestId
 from app.settings import Settings, misspelt
 from app.shutdown import Shutdown
 from app.streams.response import StreamLimits
@@ -36,10 +36,11 @@ def create_app(settings: Settings | None = None, rooms: Sequence[Room] | None = 
     """
     settings = settings or Settings.read()
     logs.set_up(settings.log_level)
+    key = settings.api_key.get_secret_value()
 
     @asynccontextmanager
     async def lifespan(app: App) -> AsyncIterator[State]:
-        if not settings.api_key.get_secret_value():
+        if not key:
             log.warning("API_KEY is empty: whoever reaches this server may use it")
         app.shutdown = Shutdown(settings.drain_seconds)
         with app.shutdown.on_signals():
@@ -56,18 +57,15 @@ def create_app(settings: Settings | None = None, rooms: Sequence[Room] | None = 
         allow_methods=["GET", "POST", "DELETE"],
         # Client libraries send headers of their own. There are no cookies, so no header lets in a site without the key.
         allow_headers=["*"],
-        expose_headers=["Location", "X-Request-ID", "X-Stream-ID"],
+        expose_headers=["Location", "Retry-After", "X-Request-ID", "X-Stream-ID"],
     )
+    guard = Middleware(BearerKey, key=key) if key else Middleware(KnownHost, names=settings.allowed_hosts)
     app = App(
         settings,
         title=settings.app_name,
         lifespan=lifespan,
         max_body_size=settings.max_body_bytes,
-        outside=[
-            Middleware(RequestId),
-            *([cors] if settings.cors_origins else []),
-            Middleware(BearerKey, key=settings.api_key.get_secret_value()),
-        ],
+        outside=[Middleware(RequestId), *([cors] if settings.cors_origins else []), guard],
     )
     error_handlers.install(app)
     for join in all_rooms() if rooms is None else rooms:

@@ -3,7 +3,8 @@
 import hashlib
 import re
 import secrets
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Collection
+from ipaddress import ip_address
 from uuid import uuid4
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -17,6 +18,8 @@ SAFE_REQUEST_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
 # The page's own files are open too, because the tag that loads one can't send a key. No part of their path begins with
 # a dot, so none is `..`: at this point a path is decoded, but not resolved.
 OPEN_PATHS = re.compile(r"/|/health|/ready|/web(/\w[\w.-]*)+", re.ASCII)
+HEALTH_PATHS = re.compile("/health|/ready")
+PORT = re.compile(":[0-9]*$")  # an address of IPv6 is in brackets
 
 
 class RequestId:
@@ -42,7 +45,7 @@ class RequestId:
 
 
 class BearerKey:
-    """Guards every path except the open ones, before a body is read. With an empty key, all paths are open.
+    """Guards every path except the open ones, before a body is read. No WebSocket is open, whatever its path.
 
     Puts the caller into the request's state. What a client chooses, such as an idempotency key, counts for that caller
     alone.
@@ -55,8 +58,7 @@ class BearerKey:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan":
             scope["state"]["caller"] = "anonymous"
-            path = scope["path"].removeprefix(scope.get("root_path", ""))
-            if self.key and not OPEN_PATHS.fullmatch(path):
+            if not _is_among(OPEN_PATHS, scope):
                 scheme, _, given = Headers(scope=scope).get("authorization", "").partition(" ")
                 if scheme.lower() != "bearer" or not secrets.compare_digest(given.strip().encode("latin-1"), self.key):
                     refusal = JSONResponse({"detail": "a valid API key is needed"}, 401, {"WWW-Authenticate": "Bearer"})
@@ -64,3 +66,41 @@ class BearerKey:
                     return
                 scope["state"]["caller"] = hashlib.sha256(self.key).hexdigest()[:16]
         await self.app(scope, receive, send)
+
+
+class KnownHost:
+    """Guards a server without a key: its `Host` must be an address, localhost or one of `names`.
+
+    Else the page of any site could read it in a developer's browser, once the site's name leads to 127.0.0.1 (DNS
+    rebinding). An address leads nowhere else, so any will do. Health checks may use other names: they tell nothing.
+    Starlette's TrustedHostMiddleware knows no addresses, and does not say what is missing.
+    """
+
+    def __init__(self, app: ASGIApp, names: Collection[str]) -> None:
+        self.app = app
+        self.names = names
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            scope["state"]["caller"] = "anonymous"
+            hosts = Headers(scope=scope).getlist("host")  # none from a client of HTTP/1.0, which is no browser
+            if not _is_among(HEALTH_PATHS, scope) and not all(map(self._knows, hosts)):
+                refusal = JSONResponse({"detail": "ALLOWED_HOSTS must have the host's name, or API_KEY be set"}, 400)
+                await (WebSocketClose() if scope["type"] == "websocket" else refusal)(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
+
+    def _knows(self, host: str) -> bool:
+        name = PORT.sub("", host).lower().removesuffix(".")
+        if name in self.names or name == "localhost" or name.endswith(".localhost"):
+            return True
+        try:
+            ip_address(name.removeprefix("[").removesuffix("]"))
+        except ValueError:
+            return False
+        return True
+
+
+def _is_among(paths: re.Pattern[str], scope: Scope) -> bool:
+    path: str = scope["path"].removeprefix(scope.get("root_path", ""))
+    return scope["type"] == "http" and paths.fullmatch(path) is not None

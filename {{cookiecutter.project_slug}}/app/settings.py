@@ -81,6 +81,7 @@ class Settings(EnvSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
 
     api_key: Key = SecretStr("")
+    allowed_hosts: Annotated[list[str], NoDecode] = []
     cors_origins: Annotated[list[str], NoDecode] = []
     max_body_bytes: int = Field(1024 * 1024, gt=0, le=1024**3)
     request_timeout_seconds: float = Field(30, gt=0, le=3600)
@@ -93,10 +94,18 @@ class Settings(EnvSettings):
     model_timeout_seconds: float = Field(120, gt=0, le=3600)
     max_answer_chars: int = Field(100_000, gt=0, le=100_000_000)
 
-    @field_validator("cors_origins", mode="before")
+    @field_validator("allowed_hosts", "cors_origins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _are_names(cls, hosts: list[str]) -> list[str]:
+        """As browsers send them, but without a port."""
+        if not all(re.fullmatch(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*", host) for host in hosts):
+            raise ValueError("each must be the name of a host in lower case, such as chat.example.com")
+        return hosts
 
     @field_validator("cors_origins")
     @classmethod

@@ -5,7 +5,7 @@ import logging
 import sys
 from collections.abc import AsyncGenerator
 
-from fastapi import BackgroundTasks, Request
+from fastapi import BackgroundTasks, Request, WebSocket
 
 from app.chat.generation import Generation
 from app.chat.room import chat
@@ -41,6 +41,12 @@ def stream_of(provider: ScriptedProvider) -> EventStream:
 
 app = create_app(rooms=[chat(Talkative("a", 60.0))])
 echo = create_app(rooms=[chat()])
+
+
+@app.websocket("/websocket")
+async def websocket(websocket: WebSocket) -> None:
+    await websocket.accept()
+    await websocket.receive()
 
 
 @app.post("/failing-task")

@@ -32,7 +32,8 @@ def no_settings_from_outside() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def settings() -> Settings:
-    return Settings(_env_file=None, api_key=SecretStr(""), heartbeat_seconds=5, drain_seconds=1)
+    host = "testserver"  # TestClient's
+    return Settings(_env_file=None, api_key=SecretStr(""), allowed_hosts=[host], heartbeat_seconds=5, drain_seconds=1)
 
 
 @pytest.fixture

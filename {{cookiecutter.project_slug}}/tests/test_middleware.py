@@ -2,7 +2,7 @@ from collections.abc import Callable, Iterator
 
 import httpx2
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, WebSocket
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 from starlette.websockets import WebSocketDisconnect
@@ -34,8 +34,9 @@ def test_without_the_key_everything_is_closed(client: TestClient, path: str, hea
     assert (response.status_code, response.headers["www-authenticate"]) == (401, "Bearer")
 
 
-def test_a_websocket_of_yours_is_closed_too(guarded: FastAPI) -> None:
-    with TestClient(guarded) as client, pytest.raises(WebSocketDisconnect), client.websocket_connect("/ws"):
+@pytest.mark.parametrize("path", ["/ws", "/", "/health", "/web/ws"])
+def test_a_websocket_is_closed_too_whatever_its_path(client: TestClient, path: str) -> None:
+    with pytest.raises(WebSocketDisconnect), client.websocket_connect(path):
         pass
 
 
@@ -127,12 +128,96 @@ def test_a_preflight_needs_no_key_and_allows_what_the_contract_names(client: Tes
     assert response.headers["x-request-id"]
 
 
-def test_a_page_on_another_origin_may_read_the_ids(client: TestClient) -> None:
+def test_a_page_on_another_origin_may_read_our_headers(client: TestClient) -> None:
     response = client.get("/stream?text=x", headers={**KEY, "Origin": ORIGIN})
     exposed = {name.strip() for name in response.headers["access-control-expose-headers"].split(",")}
-    assert exposed == {"Location", "X-Request-ID", "X-Stream-ID"}
+    assert exposed == {"Location", "Retry-After", "X-Request-ID", "X-Stream-ID"}
 
 
 def test_an_origin_that_is_not_named_gets_no_cors_headers(client: TestClient) -> None:
     response = client.get("/health", headers={"Origin": "https://evil.example"})
     assert "access-control-allow-origin" not in response.headers
+
+
+@pytest.fixture(scope="module")
+def open_to_all(settings: Settings, build: Callable[[Settings, Provider], FastAPI]) -> Iterator[TestClient]:
+    app = build(settings.model_copy(update={"allowed_hosts": ["chat.example.com"]}), ScriptedProvider("a"))
+
+    @app.websocket("/ws")
+    async def ws(websocket: WebSocket) -> None:
+        await websocket.accept()
+        await websocket.close()
+
+    with TestClient(app) as client:
+        yield client
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "localhost:8000",
+        "LOCALHOST.:8000",
+        "chat.localhost",
+        "127.0.0.1:8000",
+        "127.1.2.3",
+        "[::1]:8000",
+        "[::1]",
+        "192.168.1.7:8000",
+        "chat.example.com",
+        "Chat.Example.com.:443",
+    ],
+)
+def test_without_a_key_a_server_has_an_address_is_local_or_has_a_name_that_was_given(
+    open_to_all: TestClient, host: str
+) -> None:
+    assert open_to_all.get("/stream?text=x", headers={"Host": host}).status_code == 200
+    with open_to_all.websocket_connect("/ws", headers={"Host": host}):
+        pass
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "evil.example:8000",
+        "localhost.evil.example",
+        "evillocalhost",
+        "127.0.0.1.evil.example",
+        "127.0.0.1@evil.example",
+        "evil.chat.example.com",
+        "chat.example.com..",
+        "[::1].evil.example",
+        "localhost:evil",
+        "",
+        ".",
+        "localhost\x00",
+    ],
+)
+@pytest.mark.parametrize("path", ["/", "/stream?text=x", "/docs", "/nowhere"])
+def test_without_a_key_another_name_is_refused_as_an_attackers_may_lead_here(
+    open_to_all: TestClient, path: str, host: str
+) -> None:
+    """DNS rebinding: a browser takes the page and the server for one site then, and lets the page read all."""
+    refused = open_to_all.get(path, headers={"Host": host})
+    assert refused.status_code == 400
+    assert refused.json() == {"detail": "ALLOWED_HOSTS must have the host's name, or API_KEY be set"}
+    with pytest.raises(WebSocketDisconnect), open_to_all.websocket_connect("/ws", headers={"Host": host}):
+        pass
+
+
+def test_of_two_hosts_both_must_be_known(open_to_all: TestClient) -> None:
+    def status(*hosts: str) -> int:
+        request = open_to_all.build_request("GET", "/stream?text=x")
+        request.headers = httpx2.Headers([("Host", host) for host in hosts])
+        return open_to_all.send(request).status_code
+
+    assert [status("localhost", "localhost"), status("localhost", "evil.example")] == [200, 400]
+
+
+@pytest.mark.parametrize("path", ["/health", "/ready"])
+def test_health_checks_may_use_any_name(open_to_all: TestClient, path: str) -> None:
+    assert open_to_all.get(path, headers={"Host": "web:8000"}).status_code == 200
+
+
+def test_with_a_key_any_name_will_do(client: TestClient) -> None:
+    assert client.get("/stream?text=x", headers={**KEY, "Host": "evil.example"}).status_code == 200

@@ -170,6 +170,22 @@ def test_a_request_that_is_not_whole_in_time_loses_its_connection(serve: Serve) 
     assert list(events(lines(answer)))[-1].data == {"reason": "cancelled"}  # its connection was older, and is whole
 
 
+def test_a_client_that_names_no_host_is_no_browser(server: Server) -> None:
+    assert server.connect("GET /stream?text=x HTTP/1.0\r\n\r\n").recv(4096).startswith(b"HTTP/1.1 200")
+
+
+def test_a_websocket_of_yours_needs_the_key_and_may_last(serve: Serve) -> None:
+    server = serve("tests.apps:app", API_KEY="k-1", REQUEST_TIMEOUT_SECONDS="0.5")
+    asks = "GET /websocket HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    asks += "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+    assert server.connect(f"{asks}\r\n").recv(4096).startswith(b"HTTP/1.1 403")
+    opened = server.connect(f"{asks}Authorization: Bearer k-1\r\n\r\n")
+    assert opened.recv(4096).startswith(b"HTTP/1.1 101")
+    assert server.connect("").recv(1) == b""  # when this one's time is over, so is that of an older one
+    opened.sendall(b"\x89\x80\0\0\0\0")
+    assert opened.recv(2) == b"\x8a\0", "a ping has no pong"
+
+
 def test_a_model_that_thinks_for_ever_and_never_waits_holds_up_nobody(serve: Serve) -> None:
     server = serve("tests.apps:app", DRAIN_SECONDS=str(DRAIN_SECONDS))
     idle = min(server.seconds("/health") for _ in range(TRIES))
