@@ -34,6 +34,7 @@ http {{
         listen 127.0.0.1:{port};
         location / {{
             proxy_pass http://servers;
+            proxy_set_header Host $http_host;
             proxy_next_upstream error timeout non_idempotent;
             proxy_http_version 1.1;
             proxy_set_header Connection "";
