@@ -38,7 +38,7 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def render_unexpected(request: Request, error: Exception) -> Response:
         """Starlette raises the exception again after this response. So the server logs it too, without our id."""
-        log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        log.error("%s %r failed", request.method, request.scope["path"], exc_info=error)
         return JSONResponse({"detail": "internal error"}, 500)
 
 

@@ -7,6 +7,7 @@ Log what somebody will count or search for as fields: `log.info("usage", extra={
 import logging
 import re
 from contextvars import ContextVar
+from typing import Any
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s [%(request_id)s] %(message)s%(fields)s"
 HANDLER = "app"
@@ -22,6 +23,21 @@ def _complete(record: logging.LogRecord) -> bool:
     record.request_id = request_id.get()
     record.fields = "".join(f" {name}={_word(value)}" for name, value in fields.items())
     return True
+
+
+class OneLine(logging.Formatter):
+    """A record is one line, whatever callers, models and libraries have put into it: what is not printable is escaped
+    as `repr` does it. A traceback has more lines, and is indented, so that none of its lines looks like a record."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the standard library's name
+        return _printable(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - the same
+        return "\n".join(f"  {_printable(line)}" for line in super().formatException(ei).split("\n"))
+
+
+def _printable(text: str) -> str:
+    return text if text.isprintable() else "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
 
 
 def _word(value: object) -> str:
@@ -42,5 +58,5 @@ def set_up(level: str) -> None:
     handler = logging.StreamHandler()
     handler.name = HANDLER
     handler.addFilter(_complete)
-    handler.setFormatter(logging.Formatter(FORMAT))
+    handler.setFormatter(OneLine(FORMAT))
     root.addHandler(handler)

@@ -50,4 +50,4 @@ def test_an_unexpected_error_is_a_500_with_a_request_id_and_without_its_text(
         response = client.get("/fails")
     assert (response.status_code, response.json()) == (500, {"detail": "internal error"})
     assert response.headers["x-request-id"]
-    assert "GET /fails failed" in caplog.text
+    assert "GET '/fails' failed" in caplog.text

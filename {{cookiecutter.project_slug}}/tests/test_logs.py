@@ -2,10 +2,16 @@ import io
 import logging
 import re
 from collections.abc import Callable
+from urllib.parse import quote
 
 import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
 
 from app import logs
+from app.chat.providers.base import ModelError, Provider
+from app.settings import Settings
+from tests.providers import ScriptedProvider
 
 Lines = Callable[[], list[str]]
 
@@ -43,3 +49,50 @@ def test_only_one_handler_is_ever_set_up(lines: Lines) -> None:
     logs.set_up("INFO")
     logging.getLogger("app").info("hello")
     assert lines() == ["INFO app [-] hello"]
+
+
+FORGED = "x\n2026-01-01 INFO app [-] paid\r\x1b[2J\x9b\u2028\u202e\ud800"
+
+
+def test_a_record_is_one_line_whatever_is_in_it(lines: Lines) -> None:
+    token = logs.request_id.set(FORGED)
+    logging.getLogger("app").info("hello %s", FORGED, extra={"field": FORGED})
+    logging.getLogger("a.library").warning(FORGED)
+    logs.request_id.reset(token)
+    assert len(lines()) == 2
+    assert all(line.isprintable() for line in lines())
+    assert "hello x\\n2026-01-01 INFO app [-] paid\\r\\x1b[2J\\x9b\\u2028\\u202e\\ud800 field=" in lines()[0]
+
+
+def test_no_line_of_a_traceback_looks_like_a_record(lines: Lines) -> None:
+    try:
+        raise ValueError(FORGED)
+    except ValueError:
+        logging.getLogger("app").exception("failed")
+    first, *others = lines()
+    assert first == "ERROR app [-] failed"
+    assert all(line.startswith("  ") and line.isprintable() for line in others)
+    assert "    raise ValueError(FORGED)" in "\n".join(others)
+
+
+def test_what_a_caller_sends_forges_no_line(
+    lines: Lines, settings: Settings, build: Callable[[Settings, Provider], FastAPI]
+) -> None:
+    app = build(settings, ScriptedProvider(ModelError(FORGED)))
+
+    @app.get("/fails/{text}")
+    async def fails(text: str) -> None:
+        raise RuntimeError(text)
+
+    key = {b"Idempotency-Key": b"k\x9b\x85 2026-01-01 INFO app [-] paid", b"X-Request-ID": b"x] \x1b"}
+    with TestClient(app, raise_server_exceptions=False) as client:
+        client.get(f"/fails/{quote(FORGED, errors='surrogatepass')}", headers=key)
+        client.post("/chat/stream", json={"question": "?"}, headers=key)
+        for _ in range(2):
+            client.post("/feedback", json={"stream_id": FORGED[:-1], "rating": 1, "comment": FORGED[:-1]}, headers=key)
+    said = "\n".join(lines())
+    assert all(
+        words in said for words in ("GET '/fails/x\\n", "the model failed", "comment=", "task skipped: 'feedback:")
+    )
+    assert all(line.isprintable() for line in lines())
+    assert not [line for line in lines() if line.startswith("INFO app [")]
