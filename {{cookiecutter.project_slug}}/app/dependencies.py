@@ -1,8 +1,10 @@
 """What the application's lifespan opens for every room, by the names that routes use. A room names its own things."""
 
+import re
 from typing import Annotated, TypedDict, cast
 
 from fastapi import Depends, Request
+from pydantic import BeforeValidator
 
 from app.background import Background
 from app.settings import Settings
@@ -39,8 +41,16 @@ def _caller(request: Request) -> str:
     return cast(str, request.state.caller)
 
 
+def _digits(value: object) -> object:
+    if isinstance(value, str) and not re.fullmatch("[0-9]+", value):
+        raise ValueError("must be a number of the digits 0 to 9")
+    return value
+
+
 SettingsDep = Annotated[Settings, Depends(_settings)]
 ShutdownDep = Annotated[Shutdown, Depends(_shutdown)]
 BackgroundDep = Annotated[Background, Depends(_background)]
 CallerDep = Annotated[str, Depends(_caller)]
 """Who calls: the same text for each request with the same key, and `anonymous` if no key is needed."""
+Digits = BeforeValidator(_digits)
+"""For a number in a header or a query. Else `1_0`, `+1`, `1.0` and other scripts' digits are numbers too."""

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 from app.chat.answer_stream import AnswerStream
 from app.chat.dependencies import AnswersDep
 from app.chat.providers.base import Items, Message
-from app.dependencies import CallerDep
+from app.dependencies import CallerDep, Digits
 from app.streams.docs import stream_docs
 from app.streams.events import Done, Event, Status, Token
 from app.streams.response import EventStream
@@ -75,8 +75,8 @@ async def read_answer(
     stream_id: str,
     answers: AnswersDep,
     caller: CallerDep,
-    last_event_id: Annotated[int | None, Header(ge=0, le=2**31)] = None,
-    after: Annotated[int, Query(ge=0, le=2**31)] = 0,
+    last_event_id: Annotated[int | None, Header(ge=0, le=2**31), Digits] = None,
+    after: Annotated[int, Query(ge=0, le=2**31), Digits] = 0,
 ) -> Response:
     """Streams an answer again, from its start or behind the event `Last-Event-ID`, or `after`.
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import BaseModel
 
-from app.dependencies import CallerDep
+from app.dependencies import CallerDep, Digits
 from app.jobs.dependencies import JobsDep
 from app.jobs.events import JobChanged
 from app.jobs.job import Job, JobError, JobStatus, Progress
@@ -58,7 +58,7 @@ async def add_document(
 
 @router.get("/jobs")
 async def list_jobs(
-    jobs: JobsDep, status: JobStatus | None = None, limit: Annotated[int, Query(ge=1, le=100)] = 20
+    jobs: JobsDep, status: JobStatus | None = None, limit: Annotated[int, Query(ge=1, le=100), Digits] = 20
 ) -> list[JobSummary]:
     """Those whose status changed last come first. Results are left out."""
     return [JobSummary.model_validate(job) for job in await jobs.latest(status, limit)]
@@ -70,7 +70,9 @@ async def read_job(job_id: str, jobs: JobsDep) -> JobView:
 
 
 @router.get("/jobs/{job_id}/events", response_class=EventStream, responses=FOLLOW_DOCS)
-async def follow_job(job_id: str, jobs: JobsDep, last_event_id: Annotated[int, Header(ge=0, le=2**31)] = 0) -> Response:
+async def follow_job(
+    job_id: str, jobs: JobsDep, last_event_id: Annotated[int, Header(ge=0, le=2**31), Digits] = 0
+) -> Response:
     """Streams a `status` for each change and one `done`; with `Last-Event-ID`, what has come since."""
     after = await jobs.resume(job_id, last_event_id)
     if after is None:

@@ -163,9 +163,13 @@ def test_behind_its_end_the_end_comes_again(client: TestClient) -> None:
     assert ids(client.get(answered(client), headers={"Last-Event-ID": "5"})) == ["4"]
 
 
-@pytest.mark.parametrize("place", ["x", "-1", "1.5", "9" * 30])
+@pytest.mark.parametrize("place", ["x", "-1", "1.5", "9" * 30, "", "1_0", "+1", "1.0", "\u00b2", "\u0661", "1 0"])
 def test_a_place_that_is_no_number_is_refused(client: TestClient, place: str) -> None:
-    assert client.get(answered(client), headers={"Last-Event-ID": place}).status_code == 422
+    path = answered(client)
+    header = client.get(path, headers={b"Last-Event-ID": place.encode()})
+    query = client.get(path, params={"after": place})
+    assert (header.status_code, header.json()["detail"][0]["loc"]) == (422, ["header", "last-event-id"])
+    assert (query.status_code, query.json()["detail"][0]["loc"]) == (422, ["query", "after"])
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE"])

@@ -60,7 +60,7 @@ def test_jobs_are_listed_by_their_status(client: TestClient, worker: None) -> No
     assert job_id not in [job["id"] for job in client.get("/jobs", params={"status": "failed"}).json()]
 
 
-@pytest.mark.parametrize("wrong", [{"status": "nope"}, {"limit": 0}, {"limit": 101}])
+@pytest.mark.parametrize("wrong", [{"status": "nope"}, {"limit": 0}, {"limit": 101}, {"limit": "1_0"}])
 def test_a_bad_question_for_jobs_is_a_422_that_names_the_field(client: TestClient, wrong: dict[str, str]) -> None:
     response = client.get("/jobs", params=wrong)
     assert (response.status_code, response.json()["detail"][0]["loc"]) == (422, ["query", *wrong])
@@ -101,8 +101,9 @@ def test_a_bad_document_is_a_422_that_names_the_field(client: TestClient, change
     assert (response.status_code, response.json()["detail"][0]["loc"]) == (422, ["body", field])
 
 
-def test_a_bad_last_event_id_is_a_422(client: TestClient) -> None:
-    assert client.get("/jobs/nope/events", headers={"Last-Event-ID": "x"}).status_code == 422
+@pytest.mark.parametrize("place", ["x", "1_0"])
+def test_a_bad_last_event_id_is_a_422(client: TestClient, place: str) -> None:
+    assert client.get("/jobs/nope/events", headers={"Last-Event-ID": place}).status_code == 422
 
 
 def test_the_docs_describe_the_stream_of_a_job(client: TestClient) -> None:
