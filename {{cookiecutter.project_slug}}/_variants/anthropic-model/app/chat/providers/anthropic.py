@@ -4,9 +4,10 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Literal, Self
 
 import httpx2
-from anthropic import APIError, AsyncAnthropic, AsyncStream, Timeout
+from anthropic import APIError, AsyncAnthropic, AsyncStream, DefaultAsyncHttpxClient, Timeout
 
 from app.chat.providers.base import Finish, Message, ModelError
+from app.chat.providers.bounded import bound
 from app.chat.providers.failure import failure
 from app.chat.providers.settings import ProviderSettings
 from app.chat.providers.shapes import count, fields, text, usage_of
@@ -30,6 +31,7 @@ class Anthropic:
             max_retries=settings.model_max_retries,
             # MODEL_TIMEOUT_SECONDS limits the wait for each piece, whatever the provider.
             timeout=Timeout(None, connect=settings.model_connect_seconds),
+            http_client=DefaultAsyncHttpxClient(event_hooks={"response": [bound]}),
         )
         self._system = settings.system_prompt
         self._options: dict[str, Any] = {"max_tokens": settings.model_max_tokens}

@@ -3,9 +3,10 @@
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Literal, Self
 
-from openai import APIError, AsyncOpenAI, AsyncStream, Timeout
+from openai import APIError, AsyncOpenAI, AsyncStream, DefaultAsyncHttpxClient, Timeout
 
 from app.chat.providers.base import Finish, Message, ModelError
+from app.chat.providers.bounded import bound
 from app.chat.providers.failure import failure
 from app.chat.providers.settings import ProviderSettings
 from app.chat.providers.shapes import count, fields, items, text, usage_of
@@ -25,6 +26,7 @@ class OpenAI:
             max_retries=settings.model_max_retries,
             # MODEL_TIMEOUT_SECONDS limits the wait for each piece, whatever the provider.
             timeout=Timeout(None, connect=settings.model_connect_seconds),
+            http_client=DefaultAsyncHttpxClient(event_hooks={"response": [bound]}),
         )
         self._system = [Message(role="system", content=settings.system_prompt)] if settings.system_prompt else []
         # OpenAI's newer models refuse `max_tokens`, at Azure too; Ollama ignores its successor (ollama issue 7125).

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import tracemalloc
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
@@ -18,7 +19,7 @@ from app.main import create_app
 from app.settings import Settings
 from tests.asgi import exchange
 from tests.sse import parse
-from tests.upstream import Answer, Upstream, upstream
+from tests.upstream import ENDLESS, Answer, Upstream, upstream
 
 KEY = "sk-hidden"
 QUESTION = [Message(role="user", content="Hi")]
@@ -270,6 +271,18 @@ async def test_a_request_that_is_wrong_is_not_worth_a_retry_and_the_key_stays_se
     assert not raised.value.retryable
     assert KEY not in str(raised.value)
     assert "\n" not in str(raised.value)
+    assert len(service.requests) == 1
+
+
+@pytest.mark.parametrize("answer", ENDLESS.values(), ids=ENDLESS)
+async def test_what_has_no_end_is_an_error_and_is_not_kept(answer: Answer) -> None:
+    async with asked(answer) as (provider, service):
+        tracemalloc.start()
+        with pytest.raises(ModelError, match=r"sent more than 1,048,576 bytes of one (event|error)$"):
+            await answer_of(provider)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert peak < 8 * 1024 * 1024
     assert len(service.requests) == 1
 
 
