@@ -29,8 +29,8 @@ async def health() -> Health:
 @router.head("/ready", include_in_schema=False)
 @router.get("/ready", responses={503: {"model": Readiness}})
 async def ready(request: Request, response: Response, shutdown: ShutdownDep, strict: bool = False) -> Readiness:
-    """503 while the server drains. `checks` shows what is degraded, which is a 503 only with `strict=1`: the chat still
-    answers, so a load balancer must keep this server."""
+    """503 while the server drains, for who is connected: new connections are refused then. `checks` shows what is
+    degraded, which is a 503 only with `strict=1`: the chat still answers, so a load balancer must keep this server."""
     checks: dict[str, str] = {}
     for check in cast(App, request.app).checks:
         checks |= await check(request)
