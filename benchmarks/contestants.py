@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -208,8 +208,14 @@ def application() -> Any:
     return create_app()
 
 
+def ours_httptools() -> ASGIApp:
+    """With the parser that uvicorn would choose, which sets no limits to a request's head."""
+    return ours()
+
+
 CONTESTANTS = {
-    contestant.__name__: contestant for contestant in (raw, bare, streaming_response, fastapi_sse, sse_starlette, ours)
+    contestant.__name__: contestant
+    for contestant in (raw, bare, streaming_response, fastapi_sse, sse_starlette, ours, ours_httptools)
 }
 
 
@@ -244,14 +250,14 @@ def end_with_standard_input() -> None:
     os._exit(0)
 
 
-def serve(app: ASGIApp) -> None:
-    """On a port that it prints, until standard input ends."""
+def serve(app: ASGIApp, parser: Literal["auto", "httptools"]) -> None:
+    """On a port that it prints, until standard input ends. The emitted application turns `auto` into h11."""
     threading.Thread(target=end_with_standard_input, daemon=True).start()
-    config = uvicorn.Config(app, port=0, loop="uvloop", http="httptools", access_log=False, log_level="warning")
+    config = uvicorn.Config(app, port=0, loop="uvloop", http=parser, access_log=False, log_level="warning")
     listener = config.bind_socket()
     print(listener.getsockname()[1], flush=True)
     uvicorn.Server(config).run(sockets=[listener])
 
 
 if __name__ == "__main__":
-    serve(CONTESTANTS[sys.argv[1]]())
+    serve(CONTESTANTS[sys.argv[1]](), "httptools" if sys.argv[1] == "ours_httptools" else "auto")

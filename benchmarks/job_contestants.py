@@ -289,7 +289,7 @@ def serve(contestant: Contestant) -> None:
     app.get("/usage")(usage)
     app.post("/probe")(probe.begin)
     app.get("/probe")(probe.end)
-    config = uvicorn.Config(app, port=0, loop="uvloop", http="httptools", access_log=False, log_level="warning")
+    config = uvicorn.Config(app, port=0, loop="uvloop", access_log=False, log_level="warning")
     listener = config.bind_socket()
     print(listener.getsockname()[1], flush=True)
     threading.Thread(target=end_with_standard_input, daemon=True).start()

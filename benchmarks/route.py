@@ -49,7 +49,7 @@ CONTESTANTS = {
     "ours": "this template",
 }
 BASELINE = "streaming_response"
-LIBRARIES = ("fastapi", "starlette", "uvicorn", "uvloop", "httptools")
+LIBRARIES = ("fastapi", "starlette", "uvicorn", "uvloop", "h11", "httptools")
 SSE_STARLETTE = "sse-starlette"  # what no project has
 METRICS = ("idle", "cpu")
 LIMIT_SECONDS = 360.0
