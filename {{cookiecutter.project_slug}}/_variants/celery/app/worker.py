@@ -39,7 +39,7 @@ presence = Presence(settings)
 
 
 @celery.task(name=RUN_JOB)
-def run_job(job_id: str) -> None:
+def run_job(job_id: object) -> None:
     attempts.run(job_id)
 
 

@@ -25,7 +25,7 @@ from dramatiq.middleware import Middleware, TimeLimit
 
 from app import logs
 from app.jobs.attempts import Attempts
-from app.jobs.broker import RUN_JOB
+from app.jobs.broker import RUN_JOB, Encoder
 from app.jobs.presence import Presence
 from app.jobs.settings import JobSettings
 from app.jobs.transport import tune, worker_broker
@@ -85,11 +85,12 @@ def set_up() -> None:
     broker = worker_broker(settings, [TimeLimit(), Process(settings, attempts)])
 
     @dramatiq.actor(actor_name=RUN_JOB, queue_name=settings.queue_name, broker=broker)
-    def run_job(job_id: str) -> None:
+    def run_job(job_id: object) -> None:
         with suppress(Exception):  # the runner has logged it and written it down
             attempts.run(job_id)
 
     dramatiq.set_broker(broker)
+    dramatiq.set_encoder(Encoder(settings.queue_name))
 
 
 def main(arguments: list[str]) -> int | str | None:

@@ -1,13 +1,41 @@
 """What a Celery worker gets its messages by, for as long as it lives: over many connections, if need be."""
 
 import logging
+from collections.abc import Callable
+from typing import Any
 
 from celery.worker import consumer
 
+from app.jobs.broker import RUN_JOB
+from app.jobs.messages import is_job_id
+
 log = logging.getLogger(__name__)
+# What Celery needs of a message. The others name tasks to send next, or times to wait for.
+HEADERS = ("lang", "task", "id", "root_id", "timelimit", "argsrepr", "kwargsrepr", "origin", "ignore_result")
 
 
 class Consumer(consumer.Consumer):
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        # After any of these, Celery connects again. By default it ends the worker for a message that kombu can't read,
+        # or when Redis refuses what it is asked.
+        self.connection_errors = (Exception,)
+
+    def create_task_handler(self, *arguments: Any) -> Callable[[Any], None]:
+        """Runs jobs, and rejects all else. Whoever can write to the broker can send anything: other tasks that Celery
+        brings, tasks to be sent by this worker, and what ends it each time that it is delivered."""
+        handle = super().create_task_handler(*arguments)
+
+        def received(message: Any) -> None:
+            if _says_which_job(message):
+                message.headers = {name: value for name, value in message.headers.items() if name in HEADERS}
+                handle(message)
+            else:
+                log.warning("a message is dropped: it is none of this service")
+                message.reject_log_error(log, self.connection_errors)
+
+        return received
+
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """Celery closes what is left of a lost connection, and connects again.
 
@@ -20,3 +48,20 @@ class Consumer(consumer.Consumer):
             super().on_connection_error_after_connected(exc)
         except Exception:
             log.warning("a lost connection could not be closed", exc_info=True)
+
+
+def _says_which_job(message: Any) -> bool:
+    try:
+        (job_id,), keywords, embedded = message.decode()
+        seconds, soft = message.headers["timelimit"]
+        return (
+            message.headers["task"] == RUN_JOB
+            and isinstance(message.headers["id"], str)
+            and is_job_id(job_id)
+            and not keywords
+            and not any(embedded.values())
+            and isinstance(seconds, int)
+            and soft is None
+        )
+    except Exception:
+        return False

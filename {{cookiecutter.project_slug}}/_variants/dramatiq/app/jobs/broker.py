@@ -1,13 +1,43 @@
 """The broker, as Dramatiq speaks to it."""
 
 from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
 
 from dramatiq import Message
+from dramatiq.encoder import JSONEncoder, MessageData
 
 from app.jobs.settings import JobSettings
 from app.jobs.transport import close, sender_broker, waiting
 
 RUN_JOB = "run_job"
+OPTIONS: dict[str, type] = {"redis_message_id": str, "time_limit": int}
+
+
+class Encoder(JSONEncoder):
+    """Messages as workers read them. Dramatiq ends a thread, or the consumer of a queue, for one that it can't read, or
+    that names another queue. So whatever comes becomes a message to this queue's one actor."""
+
+    def __init__(self, queue_name: str) -> None:
+        self._queue = queue_name
+
+    def decode(self, data: bytes) -> MessageData:
+        found: Any = {}
+        with suppress(Exception):
+            found = super().decode(data)
+        found = found if isinstance(found, dict) else {}
+        options = found.get("options")
+        options = options if isinstance(options, dict) else {}
+        args = found.get("args")
+        return {
+            "queue_name": self._queue,
+            "actor_name": RUN_JOB,
+            "args": args if isinstance(args, list) and len(args) == 1 else [None],
+            "kwargs": {},
+            "options": {name: options[name] for name, kind in OPTIONS.items() if isinstance(options.get(name), kind)},
+            "message_id": str(found.get("message_id")),
+            "message_timestamp": 0,
+        }
 
 
 class Sender:

@@ -12,12 +12,13 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from rq import Queue
 
+from app.errors import Unavailable
 from app.jobs.definition import limits
 from app.jobs.job import Job
 from app.jobs.settings import JobSettings
 from app.jobs.store import Store
-from app.jobs.workers import live_workers, rq_queue
-from app.redis_client import ANSWER_SECONDS
+from app.jobs.workers import RUN_JOB, live_workers, rq_queue
+from app.redis_client import ANSWER_SECONDS, words
 from app.shutdown import Shutdown
 
 TIMEOUT_MARGIN_SECONDS = 30  # the runner ends a job at its time limit; RQ kills one that does not let it
@@ -30,8 +31,9 @@ class RQBackend:
 
     limit = 1000
 
-    def __init__(self, settings: JobSettings, connection: Redis) -> None:
+    def __init__(self, settings: JobSettings, store: Store, connection: Redis) -> None:
         self._settings = settings
+        self._store = store
         self._queue = rq_queue(settings, connection)
         self._dispatching = CapacityLimiter(1)
         self._looking: set[asyncio.Task[dict[str, str]]] = set()
@@ -42,7 +44,7 @@ class RQBackend:
     async def dispatch(self, jobs: Sequence[Job]) -> None:
         messages = [
             Queue.prepare_data(
-                "app.worker.run_job",
+                RUN_JOB,
                 [job.id],
                 timeout=int(limits(job.task, self._settings).timeout) + TIMEOUT_MARGIN_SECONDS,
                 result_ttl=0,
@@ -58,14 +60,21 @@ class RQBackend:
             self._looking.add(look := asyncio.create_task(run_sync(self._look, limiter=CapacityLimiter(1))))
             look.add_done_callback(self._looking.discard)
         (look,) = self._looking
-        await asyncio.wait({look}, timeout=CHECK_SECONDS)
-        return look.result() if look.done() else _degraded("no answer")
+        try:
+            async with asyncio.timeout(CHECK_SECONDS):
+                await self._store.check()
+                await asyncio.wait({look})
+                return look.result()
+        except TimeoutError:
+            return _degraded("no answer")
+        except Unavailable as error:
+            return _degraded(words(error))
 
     def _look(self) -> dict[str, str]:
         try:
             alive = live_workers(self._queue)
         except redis.RedisError as error:
-            return _degraded(type(error).__name__)
+            return _degraded(words(error))
         return {"redis": "ok", "worker": "ok" if alive else "degraded: none is alive, accepted jobs wait"}
 
 
@@ -80,4 +89,4 @@ async def open_backend(
     """Wakes nobody: what runs a job is another process."""
     retry = Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))
     with Redis.from_url(str(settings.redis_url), socket_timeout=ANSWER_SECONDS, retry=retry) as connection:
-        yield RQBackend(settings, connection)
+        yield RQBackend(settings, store, connection)

@@ -1,14 +1,18 @@
 """Runs jobs in the threads of a worker. Each thread calls a plain function, and waits until it returns."""
 
 import asyncio
+import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from typing import NamedTuple
 
+from app.jobs.messages import is_job_id
 from app.jobs.runner import run
 from app.jobs.settings import JobSettings
 from app.jobs.store import Store
+
+log = logging.getLogger(__name__)
 
 
 class Opened(NamedTuple):
@@ -25,8 +29,11 @@ class Attempts(threading.local):
         self._settings = settings
         self._opened: Opened | None = None  # opened by the first job, after any fork: an event loop can't be shared
 
-    def run(self, job_id: str) -> None:
-        """Raises what the last attempt raised."""
+    def run(self, job_id: object) -> None:
+        """Does nothing if that is no job's id. Raises what the last attempt raised."""
+        if not is_job_id(job_id):
+            log.warning("a message is dropped: %.100r is no job's id", job_id)
+            return
         self._opened = self._opened or self._open()
         # For this job alone: a stopped job may leave threads behind, and later jobs must not have fewer for that.
         threads = ThreadPoolExecutor()
