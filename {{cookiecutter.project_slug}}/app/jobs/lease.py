@@ -2,9 +2,9 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable
 from functools import partial
+from time import monotonic
 from typing import NoReturn, TypeVar
 from uuid import uuid4
 
@@ -33,41 +33,46 @@ class Lease:
 
     async def renew(self, context: JobContext) -> NoReturn:
         """Renews the lease again and again, and writes the job's progress when there is a new one."""
-        began = renewed = time.monotonic()
+        began = renewed = monotonic()
         every = self._seconds / RENEWALS
         written = Progress()  # not the context's latest: the body may have made some before this begins
         while True:
-            asleep = time.monotonic()
+            asleep = monotonic()
             # The longer a job takes, the more rarely its progress is written: the list of its events stays short.
             pause = min((asleep - began) / 1000, renewed + every - asleep)
             await asyncio.sleep(max(PROGRESS_SECONDS, pause))
-            if (blocked := time.monotonic() - asleep) > 2 * every:
+            if (blocked := monotonic() - asleep) > 2 * every:
                 log.warning("job %s has blocked the event loop for %.1f s: use asyncio.to_thread", self.job.id, blocked)
             latest = context.latest
-            if latest == written and time.monotonic() - renewed < every:
+            if latest == written and monotonic() - renewed < every:
                 continue
-            renewal = partial(Job.renewed, holder=self._holder, now=time.time(), lease=self._seconds, progress=latest)
             try:
-                await self._write(renewal)
+                await self._write(partial(Job.renewed, holder=self._holder, lease=self._seconds, progress=latest))
             except Unavailable:
                 log.warning("job %s: the store does not answer; the lease is not renewed for now", self.job.id)
                 continue
-            written, renewed = latest, time.monotonic()
+            written, renewed = latest, monotonic()
 
     async def succeed(self, progress: Progress, result: str) -> None:
-        await answered(lambda: self._write(lambda job: job.succeed(self._holder, time.time(), progress), result))
+        await answered(lambda: self._write(partial(Job.succeed, holder=self._holder, progress=progress), result))
 
     async def fail(self, progress: Progress, error: JobError, retry_in: float | None) -> None:
         """`retry_in` is in seconds, or None when this was the last attempt."""
-        await answered(lambda: self._write(lambda job: job.fail(self._holder, time.time(), progress, error, retry_in)))
+        failure = partial(Job.fail, holder=self._holder, progress=progress, error=error, retry_in=retry_in)
+        await answered(lambda: self._write(failure))
 
-    async def give_back(self, error: JobError, seconds: float) -> None:
-        """The attempt does not count; the job has failed if it was given back for so many `seconds`."""
-        await answered(lambda: self._write(lambda job: job.give_back(self._holder, time.time(), error, seconds)))
+    async def give_back(self, error: JobError, seconds: float) -> float:
+        """The attempt does not count; the job has failed if it was given back for so many `seconds`. Says for how many
+        it was."""
+        returned = partial(Job.give_back, holder=self._holder, error=error, seconds=seconds)
+        await answered(lambda: self._write(returned))
+        return await answered(self._store.now) - (self.job.unfit_since or 0)
 
-    async def _write(self, change: Callable[[Job], Job], result: str | None = None) -> None:
+    async def _write(self, change: Callable[..., Job], result: str | None = None) -> None:
+        """`change` is a move of the job that lacks only its time."""
         try:
-            self.job = await self._store.update(self.job.id, change, result, seen=self.job)
+            now = await self._store.now()
+            self.job = await self._store.update(self.job.id, partial(change, now=now), result, seen=self.job)
         except NotFound as error:
             raise NotYours(self.job.id) from error
 
@@ -80,8 +85,8 @@ async def take(store: Store, job_id: str, settings: JobSettings) -> tuple[Lease,
     """
     holder = uuid4().hex
 
-    def begin(job: Job) -> Job:
-        return job.begin(holder, time.time(), settings.job_lease_seconds, limits(job.task, settings).max_attempts)
+    def begin(job: Job, now: float) -> Job:
+        return job.begin(holder, now, settings.job_lease_seconds, limits(job.task, settings).max_attempts)
 
     job, payload = await answered(lambda: store.begin(job_id, begin))
     return Lease(store, job, holder, settings.job_lease_seconds), payload
@@ -90,9 +95,12 @@ async def take(store: Store, job_id: str, settings: JobSettings) -> tuple[Lease,
 async def answered(call: Callable[[], Awaitable[T]]) -> T:
     """Repeats the call until the store answers. What was done must not be lost or done again because the store was away
     at that moment."""
+    waits = False
     while True:
         try:
             return await call()
         except Unavailable:
-            log.warning("the store does not answer; trying again")
+            if not waits:
+                log.warning("the store does not answer; trying again until it does")
+            waits = True
             await asyncio.sleep(STORE_RETRY_SECONDS)

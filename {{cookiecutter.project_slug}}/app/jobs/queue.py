@@ -4,10 +4,10 @@ Accepting a job only writes its record. The relay hands it to the backend, so th
 """
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -26,12 +26,14 @@ DEADLINE_SECONDS = 2.0  # past it a request is refused, and can be tried again
 
 
 class JobQueue:
-    def __init__(self, store: Store, wake: asyncio.Event | None = None, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, store: Store, wake: asyncio.Event | None = None, clock: Callable[[], Awaitable[float]] | None = None
+    ) -> None:
         """Sets `wake` when a job may be due, so that this process's relay looks at once. Without it, as in a script,
-        the relay of some web server finds the job within a second."""
+        the relay of some web server finds the job within a second. The `clock` is the store's, if none is given."""
         self._store = store
         self._wake = wake or asyncio.Event()
-        self._clock = clock
+        self._clock = clock or store.now
 
     async def enqueue(
         self, task: Task[P, Any], payload: P, *, caller: str, key: str | None = None, due: datetime | None = None
@@ -44,18 +46,19 @@ class JobQueue:
         """
         if due is not None and due.tzinfo is None:
             raise ValueError("due: a datetime with a time zone is needed")
-        text, now = _text(task, payload), self._clock()
-        job = Job(
-            id=digest(caller, task.name, key)[:32] if key else uuid4().hex,
-            task=task.name,
-            # Without what the next version may add as a default: the same request is the same job to both.
-            fingerprint=digest(payload.model_dump(mode="json", exclude_defaults=True)),
-            request_id=request_id.get(),
-            caller=caller,
-            created_at=now,
-            due=max(now, due.timestamp()) if due else now,
-        )
+        text = _text(task, payload)
         async with _deadline():
+            now = await self._clock()
+            job = Job(
+                id=digest(caller, task.name, key)[:32] if key else uuid4().hex,
+                task=task.name,
+                # Without what the next version may add as a default: the same request is the same job to both.
+                fingerprint=digest(payload.model_dump(mode="json", exclude_defaults=True)),
+                request_id=request_id.get(),
+                caller=caller,
+                created_at=now,
+                due=max(now, due.timestamp()) if due else now,
+            )
             stored = await self._store.create(job, text)
             if stored.fingerprint != job.fingerprint:
                 raise Conflict("this Idempotency-Key was used with another body")
@@ -86,7 +89,7 @@ class JobQueue:
         Raises NotFound, Conflict when the job has ended, and Unavailable when the store does not answer in time.
         """
         async with _deadline():
-            return await self._store.update(job_id, lambda job: job.cancel(self._clock()))
+            return await self._store.update(job_id, partial(Job.cancel, now=await self._clock()))
 
     async def retry(self, job_id: str) -> Job:
         """Starts a failed job over, with all its attempts.
@@ -94,7 +97,7 @@ class JobQueue:
         Raises NotFound, Conflict when the job has not failed, and Unavailable when the store does not answer in time.
         """
         async with _deadline():
-            job = await self._store.update(job_id, lambda job: job.again(self._clock()))
+            job = await self._store.update(job_id, partial(Job.again, now=await self._clock()))
         self._wake.set()
         return job
 

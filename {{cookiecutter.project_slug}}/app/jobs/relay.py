@@ -5,8 +5,7 @@ A message that a broker loses, repeats or reorders does no harm: all it says is 
 
 import asyncio
 import logging
-import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Protocol
@@ -45,15 +44,16 @@ class Relay:
         backend: Backend,
         wake: asyncio.Event,
         lease_seconds: float,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], Awaitable[float]] | None = None,
     ) -> None:
         """Looks once a second, and at once when `wake` is set: something is due, or there is room. A job that nobody
-        has begun `lease_seconds` after its dispatch is dispatched again."""
+        has begun `lease_seconds` after its dispatch is dispatched again. The `clock` is the store's, if none is
+        given."""
         self._store = store
         self._backend = backend
         self._wake = wake
         self._lease = lease_seconds
-        self._clock = clock
+        self._clock = clock or store.now
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -66,34 +66,40 @@ class Relay:
             await asyncio.wait({relay})
 
     async def _run(self) -> None:
+        waits = False
         while True:
             self._wake.clear()
             try:
                 if await self.dispatch_due():
                     self._wake.set()  # there may be more than one look brings
             except Exception:
-                log.exception("jobs wait: they can't be dispatched for now")
+                if not waits:
+                    log.exception("jobs wait: they can't be dispatched for now")
+                waits = True
                 await self._back()
-                log.info("jobs can be dispatched again")
                 continue
+            if waits:
+                log.info("jobs can be dispatched again")
+            waits = False
             with suppress(TimeoutError):
                 async with asyncio.timeout(RELAY_SECONDS):
                     await self._wake.wait()
 
     async def _back(self) -> None:
-        """Waits until store and backend answer, and then until whoever holds a job has had time to renew its lease:
-        an outage must not cost an attempt."""
+        """Waits until the store takes what is written and the backend answers, and then until whoever holds a job has
+        had time to renew its lease: an outage must not cost an attempt."""
         while True:
             await asyncio.sleep(RELAY_SECONDS)
             with suppress(Exception):
-                await self._store.due(self._clock(), 1)
+                await self._store.check()
                 await self._backend.waiting()
                 break
         await asyncio.sleep(self._lease / 3)
 
     async def dispatch_due(self) -> int:
         """One look of the relay: how many jobs it has dealt with."""
-        due = await self._store.due(now := self._clock(), BATCH)
+        now = await self._clock()
+        due = await self._store.due(now, BATCH)
         if not due:
             return 0
         waiting = await self._backend.waiting()

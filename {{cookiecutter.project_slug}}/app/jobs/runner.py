@@ -98,12 +98,12 @@ class Attempt:
     async def _give_back(self, error: Refused) -> None:
         """During a deploy two versions run side by side, and the other may be able to run the job. Raises `error` if it
         was given back for long enough."""
-        await self._lease.give_back(_shown(error, self._job.request_id), self._settings.job_unknown_task_seconds)
+        told = _shown(error, self._job.request_id)
+        waits = await self._lease.give_back(told, self._settings.job_unknown_task_seconds)
         job = self._lease.job
         if job.ended:
             log.error("job %s is refused: %s", job.id, error)
             raise error
-        waits = time.time() - (job.unfit_since or 0)
         # Both, for there may be many jobs, and this process may be there for one of them only.
         if time.monotonic() - _told.get(job.task, -TELL_SECONDS) >= TELL_SECONDS and not 1 < waits < TELL_SECONDS:
             _told[job.task] = time.monotonic()

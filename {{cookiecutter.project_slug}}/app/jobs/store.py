@@ -59,6 +59,13 @@ class Store:
             )
         yield cls(settings.job_retention_seconds)
 
+    async def now(self) -> float:
+        """In seconds since the epoch, by the clock that all times of jobs come from."""
+        return time.time()
+
+    async def check(self) -> None:
+        """Raises Unavailable if nothing can be written. Here it always can."""
+
     async def create(self, job: Job, payload: str) -> Job:
         """Adds the job, and gives it. If there is a job of that id already, gives that one and changes nothing.
 
@@ -113,11 +120,11 @@ class Store:
         self._make_room()
         return job
 
-    async def begin(self, job_id: str, change: Callable[[Job], Job]) -> tuple[Job, str]:
-        """The same as `update`, and gives the job's payload as well."""
-        entry = self._entry(job_id)
+    async def begin(self, job_id: str, change: Callable[[Job, float], Job]) -> tuple[Job, str]:
+        """The same as `update`, and gives the job's payload as well. `change` is told what time it is."""
+        entry, now = self._entry(job_id), await self.now()
         payload = entry.payload
-        return await self.update(job_id, change), payload
+        return await self.update(job_id, lambda job: change(job, now)), payload
 
     async def due(self, now: float, limit: int) -> list[str]:
         """The ids of jobs that are due at `now`, those first that have been due for longest."""

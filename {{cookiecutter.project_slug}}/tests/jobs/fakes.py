@@ -1,7 +1,6 @@
 """Jobs with what they stand on at hand; and a broker in memory."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -71,15 +70,19 @@ class Jobs(JobQueue):
         self,
         store: Store,
         backend: Backend,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
         lease_seconds: float = LEASE_SECONDS,
         wake: asyncio.Event | None = None,
     ) -> None:
         wake = wake or asyncio.Event()
-        super().__init__(store, wake, clock)
+
+        async def told() -> float:
+            return clock() if clock else await store.now()
+
+        super().__init__(store, wake, told)
         self.store = store
         self.backend = backend
-        self.relay = Relay(store, backend, wake, lease_seconds, clock)
+        self.relay = Relay(store, backend, wake, lease_seconds, told)
 
 
 @asynccontextmanager

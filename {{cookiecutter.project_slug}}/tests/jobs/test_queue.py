@@ -20,7 +20,7 @@ async def fail(jobs: Jobs, job: Job) -> None:
 
 
 async def payload_of(jobs: Jobs, job: Job) -> str:
-    _, payload = await jobs.store.begin(job.id, lambda job: job)
+    _, payload = await jobs.store.begin(job.id, lambda job, now: job)
     return payload
 
 

@@ -20,7 +20,7 @@ def begin(job: Job) -> Job:
     return job.model_copy(update={"dispatches": 1}).begin("me", now=time.time(), lease=15, max_attempts=3)
 
 
-def as_it_is(job: Job) -> Job:
+def as_it_is(job: Job, now: float) -> Job:
     return job
 
 
@@ -45,7 +45,7 @@ async def test_an_id_names_nothing_but_a_job(store: Store, part: str) -> None:
 
 
 async def test_an_unknown_id_is_not_found(store: Store) -> None:
-    for call in (store.get("nobody"), store.begin("nobody", begin), store.news("nobody", 0, 1)):
+    for call in (store.get("nobody"), store.begin("nobody", as_it_is), store.news("nobody", 0, 1)):
         with pytest.raises(NotFound):
             await call
     with pytest.raises(NotFound):
@@ -53,7 +53,9 @@ async def test_an_unknown_id_is_not_found(store: Store) -> None:
 
 
 async def test_who_begins_is_given_the_payload_also_when_the_first_answer_was_lost(store: Store) -> None:
-    begin = partial(Job.begin, holder="me", now=time.time(), lease=15, max_attempts=3)
+    def begin(job: Job, now: float) -> Job:
+        return job.begin("me", now, 15, 3)
+
     await store.create(a_job(dispatches=1), '{"a":1}')
     first = await store.begin("j", begin)
     assert first == (await store.get("j"), '{"a":1}')
@@ -65,7 +67,7 @@ async def test_who_begins_is_given_the_payload_also_when_the_first_answer_was_lo
 async def test_a_beginning_that_is_refused_changes_nothing(store: Store) -> None:
     await store.create(a_job(), "{}")
     with pytest.raises(NotYours):
-        await store.begin("j", partial(Job.begin, holder="me", now=0, lease=15, max_attempts=3))
+        await store.begin("j", lambda job, now: job.begin("me", now, 15, 3))
     assert await store.get("j") == a_job()
 
 

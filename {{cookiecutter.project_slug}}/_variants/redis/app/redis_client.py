@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 import redis
 from pydantic import BaseModel, Field, RedisDsn, field_validator
+from redis import exceptions
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -15,6 +16,7 @@ from app import PROJECT
 from app.errors import Unavailable
 
 ANSWER_SECONDS = 2.0  # then a request is refused: to wait on would hold a connection, and the caller can try again
+CLUSTER = (exceptions.AskError, exceptions.ClusterCrossSlotError, exceptions.ClusterDownError)
 CONNECTIONS = 8  # of one pool. A web process has one for the chat, and one for the records of jobs
 
 
@@ -52,6 +54,9 @@ async def connect(settings: RedisSettings, connections: int = CONNECTIONS) -> As
     pool = BlockingConnectionPool.from_url(
         str(settings.redis_url),
         decode_responses=True,
+        # What is no UTF-8 is kept as it is, and no JSON to those who read it. By default it raises ValueError, and with
+        # it nothing else can be read.
+        encoding_errors="surrogateescape",
         # Without this, each new process looks up redis-py's version in a file, and sends it to Redis.
         driver_info=None,
         max_connections=connections,  # when all are in use this pool waits, and the default one raises
@@ -75,3 +80,11 @@ async def answering(seconds: float | None = None) -> AsyncIterator[None]:
             yield
     except (redis.RedisError, OSError, TimeoutError) as error:
         raise StoreAway("the store does not answer") from error
+
+
+def words(error: BaseException) -> str:
+    """Those of Redis, if it has said any. Those of a script come without its name."""
+    error = error.__cause__ or error
+    if isinstance(error, CLUSTER):
+        return "it is a cluster, which is not supported: what is written in one step lies in several of its slots"
+    return str(error).partition(" script: ")[0] or type(error).__name__

@@ -11,11 +11,11 @@ from time import monotonic
 from weakref import WeakValueDictionary
 
 from app.chat.answer_events import load
-from app.chat.answer_records import LOST, Look, Records, words
+from app.chat.answer_records import LOST, Look, Records
 from app.chat.answer_ticks import repeated
 from app.chat.known_answer import Asked, KnownAnswer
 from app.errors import Unavailable
-from app.redis_client import StoreAway
+from app.redis_client import StoreAway, words
 
 log = logging.getLogger(__name__)
 STAMP_SECONDS = 1.0  # so often Redis is told that an answer is read

@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable
 from weakref import WeakValueDictionary
 
 from app.chat.answer_mirrors import Mirror, Mirrors
-from app.chat.answer_records import FULL, Records, words
+from app.chat.answer_records import FULL, Records
 from app.chat.answers_here import AnswersHere
 from app.chat.known_answer import KEY, Asked, KnownAnswer, Name
 from app.errors import Unavailable
-from app.redis_client import StoreAway, answering
+from app.redis_client import StoreAway, answering, words
 
 log = logging.getLogger(__name__)
 Joins = Callable[[KnownAnswer], Awaitable[bool]]

@@ -167,11 +167,6 @@ class Records:
         return [f"{self._name}:answers:{part}" for part in ("running", "ended", "bytes")]
 
 
-def words(error: BaseException) -> str:
-    """Those of Redis, if it has said any."""
-    return str(error.__cause__ or error) or type(error.__cause__ or error).__name__
-
-
 def _of(asked: Asked) -> dict[str, Any]:
     return {"id": asked.id, "caller": asked.caller, "fingerprint": asked.fingerprint, "named": bool(asked.name)}
 

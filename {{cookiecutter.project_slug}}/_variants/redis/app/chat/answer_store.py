@@ -30,12 +30,12 @@ from app.chat.answer import Answer
 from app.chat.answer_mirrors import Mirror, Mirrors
 from app.chat.answer_names import Joins as Joins
 from app.chat.answer_names import Names
-from app.chat.answer_records import Records, Times, words
+from app.chat.answer_records import Records, Times
 from app.chat.answer_writer import Writer
 from app.chat.answers_here import AnswersHere
 from app.chat.known_answer import Asked, KnownAnswer, Name
 from app.errors import NotFound
-from app.redis_client import RedisSettings, StoreAway, connect
+from app.redis_client import RedisSettings, StoreAway, connect, words
 from app.settings import EnvSettings
 
 MAX_BYTES = 256 * 1024 * 1024  # of the memory of this process

@@ -13,9 +13,10 @@ from time import monotonic
 
 from app.chat.answer import Answer
 from app.chat.answer_events import dump
-from app.chat.answer_records import Records, Reply, Write, words
+from app.chat.answer_records import Records, Reply, Write
 from app.chat.answer_ticks import repeated
 from app.errors import Unavailable
+from app.redis_client import words
 
 log = logging.getLogger(__name__)
 PIPELINE_BYTES = 1024 * 1024  # a tick. All that a long outage has left would time out again if it went in one piece

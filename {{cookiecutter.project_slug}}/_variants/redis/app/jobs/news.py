@@ -7,15 +7,17 @@ everybody looks there.
 """
 
 import asyncio
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Self
 
-import redis
 from redis.asyncio import Redis
 
 from app.jobs.watchers import Watchers
+from app.redis_client import words
 
+log = logging.getLogger(__name__)
 SILENCE_SECONDS = 30.0  # then a connection is replaced, for it may be dead without a sign
 RESUBSCRIBE_SECONDS = 1.0
 
@@ -26,6 +28,7 @@ class News(Watchers):
         self._client = client
         self._channel = channel
         self._listening: asyncio.Task[None] | None = None
+        self._refused = ""  # the words of Redis, the last time
 
     async def __aenter__(self) -> Self:
         return self
@@ -44,8 +47,14 @@ class News(Watchers):
 
     async def _listen(self) -> None:
         while True:
-            with suppress(redis.RedisError, OSError, TimeoutError):
-                await self._subscribed()
+            try:
+                with suppress(TimeoutError):
+                    await self._subscribed()
+            except Exception as error:  # whatever it is: without this, those who follow a job would wait for ever
+                if (refused := words(error)) != self._refused:
+                    log.warning("news of jobs come late for now: %s", refused)
+                self._refused = refused
+                self.tell_all()  # they look each time
             await asyncio.sleep(RESUBSCRIBE_SECONDS)
 
     async def _subscribed(self) -> None:
@@ -54,6 +63,7 @@ class News(Watchers):
             while True:
                 async with asyncio.timeout(SILENCE_SECONDS):
                     message = await pubsub.get_message(timeout=None)
+                self._refused = ""
                 if message and message["type"] == "message":
                     self.tell(message["data"])
                 elif message:

@@ -1,18 +1,23 @@
 """One job's record in Redis, and how it is changed: all that belongs to a change is written in one step."""
 
 import json
-import time
-from collections.abc import Callable
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from time import monotonic
 from typing import Any, cast
 
+import redis
 from pydantic import ValidationError
 from pydantic_core import to_json
 from redis.asyncio import Redis
 
 from app.errors import NotFound
 from app.jobs.job import Job
-from app.redis_client import answering
+from app.redis_client import StoreAway, answering, words
 
+log = logging.getLogger(__name__)
+HEARD_SECONDS = 1.0  # so long this machine's clock may go on from a time that Redis has told
 PARTS = ("record", "payload", "result", "events")
 
 # A script, not WATCH and MULTI: when Redis stalls between those two, a connection is left to be tidied up, and redis-py
@@ -23,6 +28,8 @@ PARTS = ("record", "payload", "result", "events")
 COMPARE_AND_SET = """
 local record, payload, result, events, due, was, is = unpack(KEYS)
 local change = cjson.decode(ARGV[1])
+local time = redis.call('TIME')
+local now = string.format('%d.%06d', time[1], time[2])
 if (redis.call('GET', record) or nil) ~= change.before then return {false} end
 redis.call('SET', record, change.after)
 if change.payload then redis.call('SET', payload, change.payload) end
@@ -34,13 +41,13 @@ end
 if change.due then redis.call('ZADD', due, change.due, change.id) else redis.call('ZREM', due, change.id) end
 if was ~= is or not change.before then
     redis.call('ZREM', was, change.id)
-    redis.call('ZADD', is, change.now, change.id)
+    redis.call('ZADD', is, now, change.id)
 end
 for _, key in ipairs({record, payload, result, events}) do
     if change.expires_in then redis.call('EXPIRE', key, change.expires_in) else redis.call('PERSIST', key) end
 end
 if change.expires_in then
-    redis.call('ZREMRANGEBYSCORE', is, '-inf', change.now - change.expires_in)
+    redis.call('ZREMRANGEBYSCORE', is, '-inf', now - change.expires_in)
     redis.call('EXPIRE', is, change.expires_in)
 end
 return {1, change.gives_payload and redis.call('GET', payload)}
@@ -48,6 +55,9 @@ return {1, change.gives_payload and redis.call('GET', payload)}
 
 # Not a plain ZREM: the job may have been accepted a moment ago.
 FORGET = "if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('ZREM', KEYS[2], ARGV[1]) end"
+
+# Whether Redis takes what a change writes. The empty id is that of no job.
+CHECK = "redis.call('SET', KEYS[1], 1, 'PX', 1000) redis.call('PUBLISH', ARGV[1], '')"
 
 
 class Unreadable(NotFound):
@@ -60,6 +70,9 @@ class Records:
         self._queue_name = queue_name
         self._compare_and_set = client.register_script(COMPARE_AND_SET)
         self._forget = client.register_script(FORGET)
+        self._check = client.register_script(CHECK)
+        self._heard = self._ahead = float("-inf")  # when Redis has told its time, and how far it is before this machine
+        self._refused = ""  # the words of Redis, the last time
         self.due_key = self.index("due")
 
     def index(self, name: str) -> str:
@@ -68,9 +81,43 @@ class Records:
     def key(self, job_id: str, part: str) -> str:
         return f"{self._queue_name}:job:{job_id}:{part}"
 
+    @asynccontextmanager
+    async def answering(self) -> AsyncIterator[None]:
+        """Raises StoreAway when Redis fails or does not answer in time. Its words are logged, once."""
+        try:
+            async with answering():
+                yield
+        except StoreAway as error:
+            if (refused := words(error)) != self._refused:
+                log.warning("jobs can't be read from Redis or written to it for now: %s", refused)
+            self._refused = refused
+            raise
+
+    async def now(self) -> float:
+        """By Redis's own clock, in seconds: those of the machines that share it differ."""
+        if monotonic() - self._heard >= HEARD_SECONDS:
+            async with self.answering():
+                self._hear(await self._client.time())
+        return self._ahead + monotonic()
+
+    async def check(self) -> None:
+        """Raises StoreAway if Redis does not take what is written."""
+        async with self.answering():
+            await self._check([self.index("check")], [self.index("news")])
+        self._taken()
+
     async def read(self, job_id: str) -> str | None:
-        async with answering():
-            return cast(str | None, await self._client.get(self.key(job_id, "record")))
+        """Redis tells its time as well. Raises Unreadable."""
+        async with self.answering(), self._client.pipeline(transaction=False) as pipe:
+            pipe.time()
+            pipe.get(self.key(job_id, "record"))
+            time, raw = await pipe.execute(raise_on_error=False)
+            self._hear(time)
+            if isinstance(raw, redis.ResponseError) and str(raw).startswith("WRONGTYPE"):
+                raise Unreadable("there is no such job that this version can read")
+            if isinstance(raw, Exception):
+                raise raw
+            return cast(str | None, raw)
 
     async def write(
         self,
@@ -103,28 +150,40 @@ class Records:
                 "result": result,
                 "event": None if before and before.event() == after.event() else json.dumps(after.event()),
                 "due": None if after.due is None else str(after.due),
-                "now": str(time.time()),
                 "expires_in": retention if after.ended else None,
                 "gives_payload": gives_payload or None,
             }
             keys = [*(self.key(job_id, part) for part in PARTS), self.due_key]
             indexes = [self.index((before or after).status), self.index(after.status)]
             present = to_json({name: value for name, value in fields.items() if value is not None})
-            async with answering():
+            async with self.answering():
                 written, *kept = await self._compare_and_set([*keys, *indexes], [present])
+            self._taken()
             if written:
                 return after, kept[0] if kept else None
             raw = await self.read(job_id)
 
     async def set_aside(self, job_id: str, seconds: float) -> None:
         """Nobody looks at the job for so many seconds: it can't be run, and must not hold up others."""
-        async with answering():
-            await self._client.zadd(self.due_key, {job_id: time.time() + seconds}, xx=True)
+        due = await self.now() + seconds
+        async with self.answering():
+            await self._client.zadd(self.due_key, {job_id: due}, xx=True)
 
     async def forget(self, job_id: str) -> None:
         """Nobody looks at the job any more, if it has no record."""
-        async with answering():
+        async with self.answering():
             await self._forget([self.key(job_id, "record"), self.due_key], [job_id])
+
+    def _hear(self, time: tuple[int, int] | Exception) -> None:
+        if isinstance(time, Exception):
+            raise time
+        self._heard = monotonic()
+        self._ahead = time[0] + time[1] / 1_000_000 - self._heard
+
+    def _taken(self) -> None:
+        if self._refused:
+            log.info("jobs are written to Redis again")
+        self._refused = ""
 
 
 def load(raw: str | None) -> Job | None:

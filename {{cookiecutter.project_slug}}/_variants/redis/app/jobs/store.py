@@ -7,9 +7,11 @@ NAME:job:ID:events     a list: an event's place in it is its id
 NAME:jobs:due          a sorted set: which job somebody must look at, and when
 NAME:jobs:STATUS       a sorted set for each status: which jobs have it, and since when
 NAME:jobs:news         a channel: the id of a job that has a new event
+NAME:jobs:check        written by /ready, to see whether Redis takes it
 
 The four keys of a job expire together, counted from its end. Those of a job that has not ended never expire.
-Fields that this version does not know are ignored and kept, so that two versions can run side by side.
+Times are those of Redis's own clock. Fields that this version does not know are ignored and kept, so that two versions
+can run side by side.
 """
 
 import json
@@ -26,7 +28,7 @@ from app.jobs.job import Job, JobStatus
 from app.jobs.news import News
 from app.jobs.records import Records, Unreadable, load
 from app.jobs.settings import JobSettings
-from app.redis_client import answering, connect
+from app.redis_client import connect
 
 log = logging.getLogger(__name__)
 ASIDE_SECONDS = 60.0
@@ -43,6 +45,8 @@ class Store:
         self.records = Records(client, settings.queue_name)
         self._news = News(client, self.records.index("news"))
         self.watch = self._news.watch
+        self.now = self.records.now
+        self.check = self.records.check
 
     @classmethod
     @asynccontextmanager
@@ -67,7 +71,7 @@ class Store:
         return _found(load(await self.records.read(job_id)))
 
     async def result(self, job_id: str) -> str | None:
-        async with answering():
+        async with self.records.answering():
             return cast(str | None, await self.client.get(self.records.key(job_id, "result")))
 
     async def update(
@@ -77,27 +81,28 @@ class Store:
 
         `seen` is the record as the caller wrote it last. It saves reading the record, if nobody has changed it since.
         """
-        raw = seen.model_dump_json() if seen else await self.records.read(job_id)
+        raw = seen.model_dump_json() if seen else await self._read(job_id)
         job, _ = await self._write(job_id, raw, change, result=result)
         return job
 
-    async def begin(self, job_id: str, change: Callable[[Job], Job]) -> tuple[Job, str]:
-        """The same as `update`, and gives the job's payload as well."""
-        raw = await self.records.read(job_id)
-        job, payload = await self._write(job_id, raw, change, gives_payload=True)
+    async def begin(self, job_id: str, change: Callable[[Job, float], Job]) -> tuple[Job, str]:
+        """The same as `update`, and gives the job's payload as well. `change` is told what time it is."""
+        raw = await self._read(job_id)
+        now = await self.now()  # heard with the record
+        job, payload = await self._write(job_id, raw, lambda job: change(job, now), gives_payload=True)
         if payload is None:
             raise NotFound("there is no such job")
         return job, payload
 
     async def due(self, now: float, limit: int) -> list[str]:
         """The ids of jobs that are due at `now`, those first that have been due for longest."""
-        async with answering():
+        async with self.records.answering():
             due = await self.client.zrange(self.records.due_key, "-inf", now, byscore=True, offset=0, num=limit)
         return cast(list[str], due)
 
     async def latest(self, status: JobStatus | None, limit: int) -> list[Job]:
         """The jobs whose status changed last, the latest first. With `status`, only those that have it."""
-        async with answering():
+        async with self.records.answering():
             async with self.client.pipeline(transaction=False) as pipe:
                 for each in [status] if status else get_args(JobStatus):
                     pipe.zrange(self.records.index(each), 0, limit - 1, desc=True, withscores=True)
@@ -113,11 +118,18 @@ class Store:
 
     async def news(self, job_id: str, after: int, limit: int) -> tuple[Job, list[dict[str, Any]]]:
         """The record, and up to `limit` of the job's events, without the first `after`."""
-        async with answering(), self.client.pipeline() as pipe:
+        async with self.records.answering(), self.client.pipeline() as pipe:
             pipe.get(self.records.key(job_id, "record"))
             pipe.lrange(self.records.key(job_id, "events"), after, after + limit - 1)
             raw, events = await pipe.execute()
         return _found(load(raw)), [json.loads(event) for event in events]
+
+    async def _read(self, job_id: str) -> str | None:
+        try:
+            return await self.records.read(job_id)
+        except Unreadable:
+            await self._set_aside(job_id)
+            raise
 
     async def _write(
         self,
@@ -135,12 +147,15 @@ class Store:
                 job_id, raw, changed, retention=self.retention, result=result, gives_payload=gives_payload
             )
         except Unreadable:
-            log.warning("job %s is set aside for %g s: this version can't read its record", job_id, ASIDE_SECONDS)
-            await self.records.set_aside(job_id, ASIDE_SECONDS)
+            await self._set_aside(job_id)
             raise
         except NotFound:
             await self.records.forget(job_id)
             raise
+
+    async def _set_aside(self, job_id: str) -> None:
+        log.warning("job %s is set aside for %g s: this version can't read its record", job_id, ASIDE_SECONDS)
+        await self.records.set_aside(job_id, ASIDE_SECONDS)
 
 
 def _found(job: Job | None) -> Job:

@@ -95,7 +95,7 @@ async def test_every_text_is_kept_as_it_is(store: Store) -> None:
     await store.create(a_job(), payload := json.dumps(text))
     await store.client.set(store.records.key("j", "payload"), payload + text)
     told = Progress(message=text)
-    job, found = await store.begin("j", lambda job: job.model_copy(update={"progress": told, "caller": text}))
+    job, found = await store.begin("j", lambda job, now: job.model_copy(update={"progress": told, "caller": text}))
     assert found == payload + text
     job = await store.update("j", lambda job: job.model_copy(update={"due": 1.0}), result=text, seen=job)
     assert await store.get("j") == job
@@ -109,7 +109,7 @@ async def test_a_job_whose_payload_is_gone_is_not_found(store: Store) -> None:
     await store.create(dispatched_job("j"), "{}")
     await store.client.delete(store.records.key("j", "payload"))
     with pytest.raises(NotFound):
-        await store.begin("j", partial(Job.begin, holder="me", now=time.time(), lease=15, max_attempts=3))
+        await store.begin("j", lambda job, now: job.begin("me", now, 15, 3))
     assert (await store.get("j")).attempts == 1
 
 

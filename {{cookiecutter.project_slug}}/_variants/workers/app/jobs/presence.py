@@ -15,7 +15,7 @@ from app.errors import Unavailable
 from app.jobs.settings import JobSettings
 from app.jobs.signs import SILENT_SECONDS, WORKERS_KEY
 from app.jobs.store import Store
-from app.redis_client import ANSWER_SECONDS, answering
+from app.redis_client import ANSWER_SECONDS, answering, words
 
 SHOW_SECONDS = 5.0
 CHECK_SECONDS = 0.5  # less than the second that Kubernetes gives a probe
@@ -37,8 +37,9 @@ class Presence:
             return
         self._shown = time.monotonic()
         with suppress(redis.RedisError):
-            self._redis.zadd(self._key, {self._name: time.time()})
-            self._redis.zremrangebyscore(self._key, "-inf", time.time() - SILENT_SECONDS)
+            now, _ = self._redis.time()  # not this machine's, which may differ from that of who looks
+            self._redis.zadd(self._key, {self._name: now})
+            self._redis.zremrangebyscore(self._key, "-inf", now - SILENT_SECONDS)
 
     def end(self) -> None:
         """Takes it off the list at once: nobody has to wait until it has been silent for long enough."""
@@ -48,10 +49,9 @@ class Presence:
 
 async def live_workers(store: Store, settings: JobSettings) -> int:
     """How many workers have shown themselves in the last SILENT_SECONDS, on all hosts."""
+    since = await store.now() - SILENT_SECONDS
     async with answering():
-        return int(
-            await store.client.zcount(WORKERS_KEY.format(settings.queue_name), time.time() - SILENT_SECONDS, "+inf")
-        )
+        return int(await store.client.zcount(WORKERS_KEY.format(settings.queue_name), since, "+inf"))
 
 
 async def checks(store: Store, settings: JobSettings, broker: Callable[[], Awaitable[object]]) -> dict[str, str]:
@@ -59,10 +59,13 @@ async def checks(store: Store, settings: JobSettings, broker: Callable[[], Await
     found = {"redis": "ok", "broker": "ok", "worker": "ok"}
     try:
         async with asyncio.timeout(CHECK_SECONDS):
+            await store.check()
             if not await live_workers(store, settings):
                 found["worker"] = "degraded: none is alive, accepted jobs wait"
-    except (Unavailable, TimeoutError):
+    except TimeoutError:
         found |= {"redis": "degraded: no answer", "worker": "degraded: unknown without redis"}
+    except Unavailable as error:
+        found |= {"redis": f"degraded: {words(error)}", "worker": "degraded: unknown without redis"}
     try:
         async with asyncio.timeout(CHECK_SECONDS):
             await broker()

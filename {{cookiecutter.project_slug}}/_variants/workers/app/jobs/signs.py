@@ -3,7 +3,6 @@
 NAME:workers           a sorted set: the host and the process of each worker, and when it showed itself last
 """
 
-import time
 from collections.abc import Mapping
 
 from app.jobs.plain_redis import ask
@@ -14,6 +13,7 @@ WORKERS_KEY = "{}:workers"
 
 def live_workers(settings: Mapping[str, str], host: str) -> int:
     """How many workers of that host have shown themselves of late. Raises Away."""
-    since = str(time.time() - SILENT_SECONDS)
-    (names,) = ask(settings["REDIS_URL"], ["ZRANGEBYSCORE", WORKERS_KEY.format(settings["QUEUE_NAME"]), since, "+inf"])
+    url, key = settings["REDIS_URL"], WORKERS_KEY.format(settings["QUEUE_NAME"])
+    ((now, _),) = ask(url, ["TIME"])  # not this machine's, which may differ from that of the workers
+    (names,) = ask(url, ["ZRANGEBYSCORE", key, str(now - SILENT_SECONDS), "+inf"])
     return sum(name.rpartition(".")[0] == host for name in names)
