@@ -11,27 +11,15 @@ if __name__ == "__main__" and sys.argv[1:] == ["health"]:  # before all that onl
     sys.exit(health())
 
 import asyncio
-import logging
-import socket
 from functools import cache
-from uuid import uuid4
-
-from redis import Redis
-from redis.backoff import ExponentialBackoff
-from redis.retry import Retry
-from rq import SpawnWorker, Worker
-from rq.serializers import JSONSerializer
-from rq.worker import BaseWorker
 
 from app import logs
+from app.jobs.enduring import ForkWorker, NewProcessWorker, work
 from app.jobs.runner import run
 from app.jobs.settings import JobSettings
 from app.jobs.store import Store
-from app.jobs.workers import WORKER_TTL_SECONDS, rq_queue
 from app.settings import Settings
 
-log = logging.getLogger(__name__)
-RECONNECTS = 30  # in about two minutes, so that a worker in the middle of a job outlives a restart of Redis
 ONE_QUEUE = (
     "app.worker: a worker listens to exactly one queue, the one that QUEUE_NAME names. On several, RQ pops with a "
     "command that forgets the job of a worker which dies at that moment. Start a worker for each queue instead."
@@ -63,37 +51,12 @@ async def _run_job(job_id: str, settings: JobSettings) -> None:
         await run(store, job_id, settings)
 
 
-class Backoff(ExponentialBackoff):
-    """Logs that Redis is away. Without it, the worker would wait in silence."""
-
-    def compute(self, failures: int) -> float:
-        if failures > 1:  # after the first failure, Redis is mostly there again at once
-            log.warning("Redis does not answer; trying again (%d of %d)", failures, RECONNECTS)
-        return super().compute(failures)
-
-
-def rq_worker(settings: JobSettings, worker_class: type[BaseWorker]) -> BaseWorker:
-    connection = Redis.from_url(
-        str(settings.redis_url),
-        driver_info=None,
-        retry=Retry(Backoff(cap=5, base=0.1), RECONNECTS),
-    )
-    return worker_class(
-        [rq_queue(settings, connection)],
-        name=f"{socket.gethostname()}.{uuid4().hex}",
-        connection=connection,
-        serializer=JSONSerializer,
-        worker_ttl=WORKER_TTL_SECONDS,
-    )
-
-
 def main(arguments: list[str]) -> str | None:
     """What is wrong, or None."""
     if arguments:
         return ONE_QUEUE
     # macOS forbids its own libraries much of what they do in a process that was forked.
-    worker_class = SpawnWorker if sys.platform == "darwin" else Worker
-    rq_worker(set_up(), worker_class).work()
+    work(set_up(), NewProcessWorker if sys.platform == "darwin" else ForkWorker)
     return None
 
 

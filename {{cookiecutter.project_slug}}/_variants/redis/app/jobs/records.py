@@ -72,7 +72,7 @@ class Records:
         self._forget = client.register_script(FORGET)
         self._check = client.register_script(CHECK)
         self._heard = self._ahead = float("-inf")  # when Redis has told its time, and how far it is before this machine
-        self._refused = ""  # the words of Redis, the last time
+        self._refused: set[str] = set()  # the words of Redis since it has taken something
         self.due_key = self.index("due")
 
     def index(self, name: str) -> str:
@@ -88,9 +88,9 @@ class Records:
             async with answering():
                 yield
         except StoreAway as error:
-            if (refused := words(error)) != self._refused:
+            if (refused := words(error)) not in self._refused:
                 log.warning("jobs can't be read from Redis or written to it for now: %s", refused)
-            self._refused = refused
+            self._refused.add(refused)
             raise
 
     async def now(self) -> float:
@@ -183,7 +183,7 @@ class Records:
     def _taken(self) -> None:
         if self._refused:
             log.info("jobs are written to Redis again")
-        self._refused = ""
+        self._refused.clear()
 
 
 def load(raw: str | None) -> Job | None:

@@ -14,10 +14,11 @@ from rq.registry import FailedJobRegistry
 
 from app.jobs import backend, signs
 from app.jobs.definition import TASKS, JobContext, Task
+from app.jobs.enduring import rq_worker
 from app.jobs.settings import JobSettings
 from app.jobs.tasks import Document, index_document
 from app.jobs.workers import live_workers, rq_queue
-from app.worker import rq_worker, set_up
+from app.worker import set_up
 from tests.jobs.fakes import opened
 from tests.jobs.test_store import a_job
 

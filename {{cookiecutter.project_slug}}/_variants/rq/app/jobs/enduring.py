@@ -1,0 +1,118 @@
+"""RQ's worker, on this project's queue: it lives until it is told to stop."""
+
+import logging
+import socket
+import time
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import redis
+from redis import Redis
+from redis.backoff import ExponentialBackoff, NoBackoff
+from redis.retry import Retry
+from rq import SpawnWorker, Worker
+from rq.exceptions import StopRequested
+from rq.executions import Execution
+from rq.job import Job
+from rq.serializers import JSONSerializer
+from rq.worker import BaseWorker
+
+from app.jobs.settings import JobSettings
+from app.jobs.workers import WORKER_TTL_SECONDS, Message, rq_queue
+from app.redis_client import ANSWER_SECONDS, words
+
+log = logging.getLogger(__name__)
+RECONNECTS = 30  # in about two minutes, so that a worker in the middle of a job outlives a restart of Redis
+REFUSED_SECONDS = 1.0  # from one look to the next, whether Redis takes what is written again
+
+
+class Backoff(ExponentialBackoff):
+    """Logs that Redis is away. Without it, the worker would wait in silence."""
+
+    def compute(self, failures: int) -> float:
+        if failures > 1:  # after the first failure, Redis is mostly there again at once
+            log.warning("Redis does not answer; trying again (%d of %d)", failures, RECONNECTS)
+        return super().compute(failures)
+
+
+class Enduring(BaseWorker):
+    """What RQ's workers lack, for both kinds of them."""
+
+    stops = False  # whether this process was told to
+
+    def subscribe(self) -> None:
+        """It listens to no commands, such as to shut down or to kill a job: anybody who can write to Redis could send
+        them. It is stopped by a signal, and a job by its route."""
+
+    def handle_warm_shutdown_request(self) -> None:
+        Enduring.stops = True
+        super().handle_warm_shutdown_request()  # type: ignore[no-untyped-call]
+
+    def maintain_heartbeats(self, job: Job, execution: Execution) -> None:
+        """What Redis refuses in the middle of a job would end the worker, and leave the job's process alone."""
+        try:
+            super().maintain_heartbeats(job, execution)
+        except redis.RedisError as error:
+            log.warning("Redis refuses the worker's sign of life: %s", words(error))
+
+    def run_maintenance_tasks(self) -> None:
+        """A key that RQ can't read must not keep it from its jobs."""
+        try:
+            super().run_maintenance_tasks()  # type: ignore[no-untyped-call]
+        except redis.RedisError:
+            raise
+        except Exception:
+            log.exception("RQ's maintenance has failed")
+            self.last_cleaned_at = datetime.now(UTC)  # type: ignore[assignment]
+
+
+class ForkWorker(Enduring, Worker):
+    """A process for each job, forked."""
+
+
+class NewProcessWorker(Enduring, SpawnWorker):
+    """A process for each job, begun anew."""
+
+
+def rq_worker(settings: JobSettings, worker_class: type[BaseWorker]) -> BaseWorker:
+    connection = Redis.from_url(
+        str(settings.redis_url),
+        driver_info=None,
+        retry=Retry(Backoff(cap=5, base=0.1), RECONNECTS),
+    )
+    return worker_class(
+        [rq_queue(settings, connection)],
+        name=f"{socket.gethostname()}.{uuid4().hex}",
+        connection=connection,
+        job_class=Message,
+        serializer=JSONSerializer,
+        worker_ttl=WORKER_TTL_SECONDS,
+    )
+
+
+def work(settings: JobSettings, worker_class: type[Enduring]) -> None:
+    """Works until it is told to stop. RQ's own loop ends at all that it does not expect, such as a Redis that is full,
+    or read-only after a failover, and jobs would wait for a restart."""
+    refused, pause = "", 0.0
+    while not Enduring.stops:
+        try:
+            time.sleep(pause)
+            pause = REFUSED_SECONDS
+            _write(settings)
+            if refused:
+                log.info("Redis takes what is written again")
+            refused = ""
+            rq_worker(settings, worker_class).work()
+        except StopRequested:  # raised by RQ's handler of signals
+            return
+        except redis.RedisError as error:
+            if (said := words(error)) != refused:
+                log.warning("the worker waits for Redis: %s", said)
+            refused = said
+
+
+def _write(settings: JobSettings) -> None:
+    """Raises RedisError if Redis does not take it."""
+    retry = Retry(NoBackoff(), 0)
+    with Redis.from_url(str(settings.redis_url), socket_timeout=ANSWER_SECONDS, retry=retry) as connection:
+        connection.set(f"{settings.queue_name}:jobs:check", 1, px=1000)
