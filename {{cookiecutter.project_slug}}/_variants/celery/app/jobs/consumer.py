@@ -1,6 +1,7 @@
 """What a Celery worker gets its messages by, for as long as it lives: over many connections, if need be."""
 
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ from app.jobs.broker import RUN_JOB
 from app.jobs.messages import is_job_id
 
 log = logging.getLogger(__name__)
+AGAIN_SECONDS = 1.0
 # What Celery needs of a message. The others name tasks to send next, or times to wait for.
 HEADERS = ("lang", "task", "id", "root_id", "timelimit", "argsrepr", "kwargsrepr", "origin", "ignore_result")
 
@@ -20,6 +22,7 @@ class Consumer(consumer.Consumer):
         # After any of these, Celery connects again. By default it ends the worker for a message that kombu can't read,
         # or when Redis refuses what it is asked.
         self.connection_errors = (Exception,)
+        self._refused = ""  # the words of the broker, the last time
 
     def create_task_handler(self, *arguments: Any) -> Callable[[Any], None]:
         """Runs jobs, and rejects all else. Whoever can write to the broker can send anything: other tasks that Celery
@@ -36,6 +39,13 @@ class Consumer(consumer.Consumer):
 
         return received
 
+    def on_connection_error_before_connected(self, exc: Exception) -> None:
+        """Celery says the same five times a second while Redis can be reached, and refuses."""
+        if str(exc) != self._refused:
+            super().on_connection_error_before_connected(exc)
+        self._refused = str(exc)
+        time.sleep(AGAIN_SECONDS)
+
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """Celery closes what is left of a lost connection, and connects again.
 
@@ -44,6 +54,7 @@ class Consumer(consumer.Consumer):
         but errors of connections there, and would end the worker. Nothing is lost here: Celery has let go of the
         connection before, and the relay repeats the message.
         """
+        self._refused = ""
         try:
             super().on_connection_error_after_connected(exc)
         except Exception:

@@ -1,0 +1,133 @@
+"""A worker process outlives what ends RQ's own loop."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from uuid import uuid4
+
+import pytest
+import redis
+
+from app.jobs.settings import JobSettings
+from app.jobs.tasks import Document, index_document
+from tests.jobs.fakes import opened
+from tests.server import ROOT
+
+
+class Worker:
+    """A process, and what it says."""
+
+    def __init__(self, settings: JobSettings) -> None:
+        own = {"QUEUE_NAME": settings.queue_name, "REDIS_URL": str(settings.redis_url)}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "app.worker"],
+            cwd=ROOT,
+            env={**os.environ, **own},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.lines: list[str] = []
+        self._news = threading.Condition()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def says(self, text: str, times: int = 1) -> None:
+        with self._news:
+            assert self._news.wait_for(lambda: "".join(self.lines).count(text) >= times, 60), "".join(self.lines)
+
+    def stop(self) -> None:
+        self.process.terminate()
+        assert self.process.wait(30) == 0
+        self._reader.join()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self._reader.join()
+
+    def _read(self) -> None:
+        assert self.process.stderr
+        with self.process.stderr as lines:
+            for line in lines:
+                with self._news:
+                    self.lines.append(line)
+                    self._news.notify_all()
+
+
+@pytest.fixture
+def settings(job_settings: JobSettings) -> JobSettings:
+    return job_settings.model_copy(update={"queue_name": f"test-{uuid4().hex[:8]}"})
+
+
+@pytest.fixture
+def user(settings: JobSettings) -> Iterator[str]:
+    """One of Redis, whose rights can be taken away: the server is that of all tests."""
+    name = f"user-{uuid4().hex[:8]}"
+    with redis.Redis.from_url(str(settings.redis_url)) as client:
+        client.execute_command("ACL", "SETUSER", name, "on", ">secret", "+@all", "~*", "&*")
+        yield name
+        client.execute_command("ACL", "DELUSER", name)
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[[JobSettings], Worker]]:
+    with ExitStack() as workers:
+
+        def start(settings: JobSettings) -> Worker:
+            workers.callback((worker := Worker(settings)).kill)
+            worker.says("*** Listening on")
+            return worker
+
+        yield start
+
+
+async def done(settings: JobSettings) -> None:
+    async with opened(settings) as jobs, asyncio.timeout(60):
+        job = await jobs.enqueue(index_document, Document(title="t", text="x"), caller="c")
+        while (job := await jobs.get(job.id)).status != "succeeded":
+            await asyncio.sleep(0.05)
+        assert job.attempts == 1
+
+
+def test_a_worker_waits_while_redis_refuses_and_says_so_once(
+    settings: JobSettings, user: str, start: Callable[[JobSettings], Worker]
+) -> None:
+    restricted = str(settings.redis_url).replace("redis://", f"redis://{user}:secret@")
+    worker = start(settings.model_copy(update={"redis_url": restricted}))
+    with redis.Redis.from_url(str(settings.redis_url)) as client:
+        client.execute_command("ACL", "SETUSER", user, "-@write")
+        client.client_kill_filter(_type="normal", user=user)  # else it would wait for a job for 15 s first
+        waiting = "no permissions to run the 'set' command"
+        worker.says(waiting)
+        client.execute_command("ACL", "SETUSER", user, "+@all")
+        worker.says("*** Listening on", times=2)
+        asyncio.run(done(settings))
+    worker.stop()
+    assert "".join(worker.lines).count(waiting) == 1
+
+
+def test_a_worker_obeys_no_commands_that_come_over_redis(
+    settings: JobSettings, start: Callable[[JobSettings], Worker]
+) -> None:
+    worker = start(settings)
+    with redis.Redis.from_url(str(settings.redis_url), decode_responses=True) as client:
+        (name,) = [key.removeprefix("rq:worker:") for key in client.smembers(f"rq:workers:{settings.queue_name}")]
+        assert client.publish(f"rq:pubsub:{name}", json.dumps({"command": "shutdown"})) == 0
+    asyncio.run(done(settings))
+    worker.stop()
+
+
+def test_a_worker_goes_on_behind_an_id_that_is_no_text(
+    settings: JobSettings, start: Callable[[JobSettings], Worker]
+) -> None:
+    worker = start(settings)
+    with redis.Redis.from_url(str(settings.redis_url)) as client:
+        client.rpush(f"rq:queue:{settings.queue_name}", b"\xff")
+    worker.says("*** Listening on", times=2)
+    asyncio.run(done(settings))
+    worker.stop()
