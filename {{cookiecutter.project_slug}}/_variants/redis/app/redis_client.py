@@ -87,4 +87,4 @@ def words(error: BaseException) -> str:
     error = error.__cause__ or error
     if isinstance(error, CLUSTER):
         return "it is a cluster, which is not supported: what is written in one step lies in several of its slots"
-    return str(error).partition(" script: ")[0] or type(error).__name__
+    return re.sub(r" script: (\w+, )?on @user_script.*", "", str(error)) or type(error).__name__

@@ -93,3 +93,11 @@ async def test_threads_that_stopped_jobs_left_behind_are_not_missing_to_the_next
     finally:
         goes_on.set()
     assert (await store.get(second)).status == "succeeded"
+
+
+@pytest.mark.parametrize("job_id", [None, 5, ["j"], {"j": 1}, "../j", "\ud800", "0" * 10_000_000, "0" * 31 + ":"])
+async def test_what_is_no_id_is_dropped(attempts: Attempts, caplog: pytest.LogCaptureFixture, job_id: object) -> None:
+    """The store would be asked for it again and again."""
+    await asyncio.wait_for(asyncio.to_thread(attempts.run, job_id), 10)
+    assert "is no job's id" in caplog.text
+    assert len(caplog.text) < 500
