@@ -188,7 +188,7 @@ def periodic(project: Project) -> re.Match[str] | None:
 def test_periodic_jobs_run_as_the_readme_says(
     project: Project, emitted: Callable[[Answers], Project], shared: Path, tmp_path: Path
 ) -> None:
-    """Word for word but for the time of day, it makes one job of two occasions. Of the queues whose READMEs say the
+    """Word for word, it makes one job of two occasions. Of the queues whose READMEs say the
     same, the first runs it: each other's worker does what is posted in tests/test_served.py."""
     found = periodic(project)
     if project.answers["queue_backend"] == "none":
@@ -200,7 +200,7 @@ def test_periodic_jobs_run_as_the_readme_says(
         return
     made_by_tools = shutil.ignore_patterns(*MADE_BY_TOOLS)
     copy = Project(shutil.copytree(project.path, tmp_path / "my-chat", ignore=made_by_tools), project.answers)
-    (copy.path / "app" / f"{found[2]}.py").write_text(found[1].replace('cron="0 3 * * *"', "interval=1"), "utf-8")
+    (copy.path / "app" / f"{found[2]}.py").write_text(found[1], "utf-8")
     for command in recipe(copy, "check")[:2]:
         finds_nothing(sys.executable, "-m", *command[2:], cwd=copy.path, cache=shared / "mypy")
     python = python_of(project)
@@ -211,15 +211,9 @@ def test_periodic_jobs_run_as_the_readme_says(
 
         server = Server(start("-m", "uvicorn", "app.main:app", "--port", "0"))
         worker = start("-m", "app.worker")
-        if found[2] == "cron":
-            scheduler = start(str(Path(python).parent / "rq"), "cron", "app.cron", "--url", env["REDIS_URL"])
-            scheduler.printed(r"(?s)(Enqueued job nightly.*){2}")
-            worker.printed(r"(?s)(Successfully completed app\.cron\.nightly.*){2}")
-            scheduler.stop()
-        else:
-            for _ in range(2):
-                done = run(python, "-m", "app.nightly", cwd=copy.path, env=env)
-                assert done.returncode == 0, done.stderr
+        for _ in range(2):
+            done = run(python, "-m", "app.nightly", cwd=copy.path, env=env)
+            assert done.returncode == 0, done.stderr
         (job,) = json.load(server.request("GET", "/jobs"))
         states = server.request("GET", f"/jobs/{job['id']}/events").read().decode()
         assert states.count("event: done") == states.count('"succeeded"') == 1

@@ -159,7 +159,7 @@ async def test_a_failed_job_that_is_run_again_is_not_forgotten_for_want_of_room(
     await store.update("a", lambda job: job.again(now=1))
     with pytest.raises(Unavailable):
         await store.create(queued("b"), "{}")
-    assert await store.begin("a", lambda job: job) == (await store.get("a"), '{"a":1}')
+    assert await store.begin("a", lambda job, now: job) == (await store.get("a"), '{"a":1}')
 
 
 def test_a_full_store_is_a_503_that_says_when_to_come_again(
