@@ -180,7 +180,7 @@ def test_jobs_can_be_taken_out_as_the_readme_says(project: Project, shared: Path
 
 def periodic(project: Project) -> re.Match[str] | None:
     """What stands in the README as a file of app/ that makes periodic jobs."""
-    block = r"^```python\n(# app/(cron|nightly)\.py\n.*?)^```"
+    block = r"^```python\n(# app/(nightly)\.py\n.*?)^```"
     return re.search(block, project.read("README.md"), re.MULTILINE | re.DOTALL)
 
 
