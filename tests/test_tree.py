@@ -13,8 +13,9 @@ COMMON = {
     "": "ARCHITECTURE.md Dockerfile Makefile Procfile README.md compose.yaml pyproject.toml",
     "./": ".dockerignore .env.example .gitattributes .gitignore",
     ".github/workflows/": "ci.yml",
-    "app/": "__init__.py application.py background.py connections.py contain.py dependencies.py digest.py "
-    "error_handlers.py errors.py feedback.py health.py logs.py main.py middleware.py page.py settings.py shutdown.py",
+    "app/": "__init__.py application.py background.py client_limits.py connections.py contain.py dependencies.py "
+    "digest.py error_handlers.py errors.py feedback.py health.py logs.py main.py middleware.py page.py settings.py "
+    "shutdown.py",
     "app/chat/": "__init__.py answer.py answer_store.py answer_stream.py answers.py dependencies.py front_ends.py "
     "generation.py known_answer.py room.py routes.py usage.py",
     "app/chat/providers/": "__init__.py base.py echo.py settings.py",
@@ -23,8 +24,8 @@ COMMON = {
     "app/streams/": "__init__.py client.py docs.py events.py heartbeat.py log.py response.py source.py",
     "app/web/": "api.js chat.js documents.js icon.svg index.html page.css page.js",
     "tests/": "__init__.py apps.py asgi.py conftest.py providers.py server.py sse.py test_background.py "
-    "test_connections.py test_errors.py test_feedback.py test_health.py test_logs.py test_main.py test_middleware.py "
-    "test_page.py test_served.py test_settings.py test_shutdown.py",
+    "test_client_limits.py test_connections.py test_errors.py test_feedback.py test_health.py test_logs.py "
+    "test_main.py test_middleware.py test_page.py test_served.py test_settings.py test_shutdown.py",
     "tests/chat/": "__init__.py asking.py backing.py conftest.py test_answer_store.py test_answers.py "
     "test_coming_back.py test_generation.py test_routes.py",
     "tests/chat/providers/": "__init__.py test_echo.py",

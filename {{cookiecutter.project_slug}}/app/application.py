@@ -12,7 +12,8 @@ from fastapi import FastAPI, Request
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.connections import limit_requests, processes
+from app.client_limits import limit_clients
+from app.connections import processes
 from app.settings import Settings
 from app.shutdown import Shutdown
 
@@ -52,7 +53,7 @@ class App(FastAPI):
             self.shutdown.connections.note(scope, send)
         elif scope["type"] == "lifespan":
             self.processes = processes(receive)
-            limit_requests(receive, self.settings.request_timeout_seconds)
+            limit_clients(receive, self.settings.request_timeout_seconds, self.settings.send_timeout_seconds)
         await super().__call__(scope, receive, send)
 
 

@@ -5,7 +5,8 @@ import logging
 import sys
 from collections.abc import AsyncGenerator
 
-from fastapi import BackgroundTasks, Request, WebSocket
+from fastapi import BackgroundTasks, Request, Response, WebSocket
+from fastapi.responses import PlainTextResponse
 
 from app.chat.generation import Generation
 from app.chat.room import chat
@@ -104,6 +105,11 @@ async def one_event(size: int) -> EventStream:
         yield Token("x" * size)
 
     return EventStream(events())
+
+
+@app.post("/text")
+async def text(size: int, then: str) -> Response:
+    return PlainTextResponse("x" * size, headers={"Connection": then})
 
 
 @app.post("/stream-with-a-task")

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from starlette.types import Message, Scope
 
-from app.connections import Connections, Unfinished, limit_requests, processes
+from app.connections import Connections, processes
 from app.shutdown import Shutdown
 
 
@@ -93,24 +93,6 @@ def test_a_server_that_stops_says_so_and_has_nobody_to_wait_for() -> None:
     assert (stopped, cycle.server_state.connections) == (["once"], set())
 
 
-async def test_a_connection_that_waits_too_long_for_its_request_is_cut_and_others_are_not() -> None:
-    unfinished, slow, quick = Unfinished(0.01, most=10), Transport(), Transport()
-    for transport in (quick, slow):
-        unfinished.add(transport)  # type: ignore[arg-type]
-    unfinished.discard(quick)  # type: ignore[arg-type]
-    await asyncio.wait_for(slow.aborted.wait(), 5)
-    assert not quick.aborted.is_set()
-
-
-async def test_where_too_many_wait_it_is_the_first_that_is_cut() -> None:
-    """So whoever comes, as a health check, is heard."""
-    unfinished, transports = Unfinished(60, most=2), [Transport() for _ in range(4)]
-    for transport in transports:
-        unfinished.add(transport)  # type: ignore[arg-type]
-        unfinished.add(transport)  # type: ignore[arg-type]
-    assert [transport.aborted.is_set() for transport in transports] == [True, True, False, False]
-
-
 class Lifespan:
     """What the `receive` of a lifespan is a method of in uvicorn, and in gunicorn's worker."""
 
@@ -137,14 +119,3 @@ def test_how_many_processes_serve_is_known_if_the_server_says_it() -> None:
     assert processes(Lifespan(workers=4, callback_notify=None, should_reload=True).receive) == 1
     assert processes(Lifespan(workers=1, callback_notify=Worker(3).callback_notify).receive) == 3
     assert processes(unknown) == 1
-
-
-@pytest.mark.parametrize("parser", ["auto", "h11"])
-def test_requests_are_limited_unless_another_parser_was_chosen(parser: str, caplog: pytest.LogCaptureFixture) -> None:
-    lifespan, chosen = Lifespan(http=parser, http_protocol_class=None), Lifespan(http="httptools")
-    limit_requests(lifespan.receive, 30)
-    assert lifespan.config.http_protocol_class is not None
-    assert not caplog.text
-    limit_requests(chosen.receive, 30)
-    assert caplog.text.count("--http httptools: requests have no time limit") == 1
-    limit_requests(unknown, 30)

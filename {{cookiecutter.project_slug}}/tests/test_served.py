@@ -170,6 +170,12 @@ def test_a_request_that_is_not_whole_in_time_loses_its_connection(serve: Serve) 
     assert list(events(lines(answer)))[-1].data == {"reason": "cancelled"}  # its connection was older, and is whole
 
 
+@pytest.mark.parametrize("then", ["close", "keep-alive"])
+def test_who_takes_nothing_of_what_is_no_stream_is_cut_off_too(server: Server, then: str) -> None:
+    client = server.deaf(f"/text?size=5000000&then={then}")
+    server.logged(f"{client.getsockname()} has taken nothing")
+
+
 def test_a_client_that_names_no_host_is_no_browser(server: Server) -> None:
     assert server.connect("GET /stream?text=x HTTP/1.0\r\n\r\n").recv(4096).startswith(b"HTTP/1.1 200")
 

@@ -1,0 +1,115 @@
+"""Limits of what a client may hold: a connection whose request is not whole, or that takes nothing of a response.
+
+Leans on uvicorn, as `connections.py` does, for ASGI shows no request that is not whole. The `receive` of uvicorn's
+lifespan is a method of an object, whose `config` has an `http_protocol_class`. That makes an object of each connection.
+uvicorn reads it when the lifespan has begun, and before it opens its port.
+"""
+
+import asyncio
+import logging
+import sys
+from functools import partial
+from math import inf
+from typing import Any
+
+from starlette.types import Receive
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+log = logging.getLogger(__name__)
+BACKLOG = 2048  # uvicorn's own: so many connections may come at one blow, before the first of them is read
+
+
+class Unfinished:
+    """The connections of one server whose next request is not whole. Those that have waited longest come first."""
+
+    def __init__(self, seconds: float, most: int) -> None:
+        """A connection is cut after `seconds`, or when `most` others have come since and wait too."""
+        self._seconds = seconds
+        self._most = most
+        self._timers: dict[asyncio.Transport, asyncio.TimerHandle] = {}
+
+    def add(self, transport: asyncio.Transport) -> None:
+        """One that is there already keeps its time."""
+        if transport not in self._timers:
+            self._timers[transport] = asyncio.get_running_loop().call_later(self._seconds, self._cut, transport)
+            if len(self._timers) > self._most:
+                self._cut(next(iter(self._timers)))
+
+    def discard(self, transport: asyncio.Transport) -> None:
+        if timer := self._timers.pop(transport, None):
+            timer.cancel()
+
+    def _cut(self, transport: asyncio.Transport) -> None:
+        log.info("cut: no whole request in %g s, or one of more than %d that wait for one", self._seconds, self._most)
+        self.discard(transport)
+        transport.abort()
+
+
+class Connection(H11Protocol):
+    """One whose requests must be whole in time, and whose client must take what it gets. h11 itself refuses a head, or
+    a line of a body, of more than 64 KiB."""
+
+    def __init__(self, unfinished: Unfinished, send_seconds: float, **of_uvicorn: Any) -> None:
+        super().__init__(**of_uvicorn)
+        self._unfinished = unfinished
+        self._send_seconds = send_seconds
+        self._unsent = 0.0
+        self._takes = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._unfinished.add(transport)
+        self._timer = self.loop.call_later(self._send_seconds, self._look)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        reads = self.cycle is None or self.cycle.more_body or self.cycle.response_complete
+        if reads and self.transport.get_protocol() is self:  # else it is a WebSocket by now
+            self._unfinished.add(self.transport)
+        else:
+            self._unfinished.discard(self.transport)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._takes = True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._unfinished.discard(self.transport)
+        self._timer.cancel()
+        super().connection_lost(exc)
+
+    def _look(self) -> None:
+        """Cuts a client that has taken nothing since the last look. A stream does that itself, and sooner: this is for
+        other responses, and for what is left when a connection is closed, for which uvicorn would wait for ever."""
+        if self.transport.get_protocol() is not self:
+            return
+        unsent = inf if self.transport.is_closing() else self.transport.get_write_buffer_size()
+        if self._unsent and unsent >= self._unsent and not self._takes:
+            log.info("cut: the client at %s has taken nothing for %g s", self.client, self._send_seconds)
+            self.transport.abort()
+        self._unsent, self._takes = unsent, False
+        self._timer = self.loop.call_later(self._send_seconds, self._look)
+
+
+def limit_clients(receive: Receive, request_seconds: float, send_seconds: float) -> None:
+    """Has uvicorn cut a connection whose request is not whole after so many seconds, or whose client takes nothing for
+    so long. `receive` is that of a lifespan.
+
+    uvicorn's default, httptools, takes headers without end. h11 does not, and costs some 80 us more for each request:
+    little beside an answer. Who has chosen another parser keeps it, without these limits."""
+    config: Any = getattr(getattr(receive, "__self__", None), "config", None)
+    parser = getattr(config, "http", None)
+    if parser in ("auto", "h11"):
+        config.http_protocol_class = partial(Connection, Unfinished(request_seconds, _most_unfinished()), send_seconds)
+    elif parser:
+        log.warning("--http %s: clients have no time limits, and headers without end fill the memory", parser)
+
+
+def _most_unfinished() -> int:
+    """Half of the descriptors that the process may have: the other half is for requests that are whole."""
+    if sys.platform == "win32":
+        return BACKLOG
+    import resource
+
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return BACKLOG if allowed == resource.RLIM_INFINITY else min(allowed // 2, BACKLOG)
