@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from rabbitmq import shared_url
-from rendering import MADE_BY_TOOLS, Answers, Project, named, pairwise, run, varied
-from running import posix_only, python_of, recipe, settings_of
+from rendering import MADE_BY_TOOLS, Answers, Project, named, pairwise, varied
+from running import posix_only, recipe, settings_of
 from subjects import Subject, imported, parts, subjects
 
 WHOLE = 2  # renders of which every test runs
@@ -22,6 +22,8 @@ OF_THE_SCRIPT = [
     f"{SCRIPT}::test_when_one_process_ends_all_do",
     f"{SCRIPT}::test_a_wrong_setting_stops_the_start_with_its_name",
 ]
+# Settings of an owner's own, with which other servers than those of the tests would ask for keys or not start.
+DOT_ENV = "API_KEY=secret\nMODEL_PROVIDER=openai\nOPENAI_API_KEY=k\nDRAIN_SECONDS=-1\n"
 
 
 def in_order() -> list[Answers]:
@@ -45,13 +47,16 @@ def parameters() -> list[Any]:
 @posix_only
 @pytest.mark.parametrize("answers", parameters(), ids=named)
 def test_a_renders_own_tests_pass_and_none_is_left_out(
-    answers: Answers, render: Callable[..., Project], pytestconfig: pytest.Config
+    answers: Answers, render: Callable[..., Project], pytestconfig: pytest.Config, tmp_path: Path
 ) -> None:
     """`make test` in a new project: all passed, nothing skipped, no service needed but what the project embeds, and a
     RabbitMQ where it has chosen one.
 
     One render runs whole, and one with a queue where slow tests run. Of each other one, those files run whose subjects
     are not byte for byte those of files in the renders before it; of what is scripts/dev.py's own, one runs with each.
+
+    The first and every second behind it runs where its owner has settings in `.env`: no test reads them, nor a server
+    that one starts.
     """
     project = render(**answers)
     project.sync()
@@ -69,6 +74,11 @@ def test_a_renders_own_tests_pass_and_none_is_left_out(
     env = {"TEST_REDIS_URL": ""}
     if "BROKER_URL" in settings_of(project):
         env["TEST_BROKER_URL"] = shared_url()
+    if number % 2 == 0:  # in a copy, for other tests serve the project from its folder
+        made_by_tools = shutil.ignore_patterns(*(MADE_BY_TOOLS - {"uv.lock"}))
+        env["UV_PROJECT_ENVIRONMENT"] = str(project.path / ".venv")
+        project = Project(shutil.copytree(project.path, tmp_path / "my-chat", ignore=made_by_tools), project.answers)
+        (project.path / ".env").write_text(DOT_ENV, "utf-8")
     done = project.run(*command, env=env)
     deselected = f", {len(OF_THE_SCRIPT)} deselected" if number >= WHOLE and SCRIPT in command else ""
     assert re.fullmatch(rf"\d+ passed{deselected} in .*", done.stdout.splitlines()[-1]), done.stdout
@@ -116,18 +126,3 @@ def test_what_answers_bring_imports_nothing_of_each_other(
         assert part
         found += [(name, each) for name in part if name.endswith(".py") for each in imported(project, name) & other]
     assert found == []
-
-
-@posix_only
-def test_a_renders_own_tests_read_no_env_file(render: Callable[..., Project], tmp_path: Path) -> None:
-    """Whoever has settings of their own in `.env` sees the same tests pass: in the process, and by a server."""
-    project = render(model_provider="openai")
-    project.sync()
-    made_by_tools = shutil.ignore_patterns(*MADE_BY_TOOLS)
-    copy = shutil.copytree(project.path, tmp_path / "my-chat", ignore=made_by_tools)
-    settings = {"API_KEY": "secret", "MODEL_PROVIDER": "openai", "OPENAI_API_KEY": "k", "DRAIN_SECONDS": "-1"}
-    (copy / ".env").write_text("".join(f"{name}={value}\n" for name, value in settings.items()), "utf-8")
-    tests = ("tests/chat", "tests/test_settings.py", "tests/test_middleware.py")
-    served = "tests/test_served.py::test_the_first_token_is_read_before_the_last_is_made"
-    done = run(python_of(project), "-m", "pytest", *tests, served, cwd=copy)
-    assert re.fullmatch(r"\d+ passed in .*", done.stdout.splitlines()[-1]), done.stdout
