@@ -17,7 +17,7 @@ from running import START_SECONDS, Server, serving_base
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 STREAMS = 5_000
-ROUNDS = (20, 2, 2)  # of the first wave and of those that show whether it has left something behind
+ROUNDS = (5, 2, 2)  # of the first wave and of those that show whether it has left something behind
 AT_ONCE = 500  # new connections, which a server's backlog holds
 STALLED = 50
 STALLED_WAVES = 3
