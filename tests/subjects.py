@@ -67,7 +67,8 @@ def _subjects(root: Path, files: frozenset[str]) -> dict[str, set[Subject]]:
     read = {name: _read(text) for name, text in content.items() if name.endswith(".py")}
     taken = {name: _all_taken(name, read) for name in filter(TEST.fullmatch, read)}
     named = {name: files & of_file.named for name, of_file in read.items() if name.startswith("tests/")}
-    named[BACKING] -= {WORKER}
+    if BACKING in named:  # jobs can be taken out, as the README says
+        named[BACKING] -= {WORKER}
     for name in taken:
         if name.startswith("tests/jobs/") and taken[name] & read[BACKING].fixtures.keys():
             named[name] |= {BACKING}

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 from rendering import MADE_BY_TOOLS, Answers, Project, run, varied
 from running import Process, Server, finds_nothing, posix_only, python_of, recipe, running, services, settings_of
+from subjects import Subject, subjects
 
 NOT_SETTINGS = {"ENV_FILE", "TEST_BROKER_URL", "TEST_REDIS_URL"}  # the tests'
 MADE_LATER = {".env", "uv.lock"}
@@ -160,7 +161,8 @@ def test_every_setting_that_is_named_can_be_set(project: Project) -> None:
 @pytest.mark.slow
 @posix_only
 def test_jobs_can_be_taken_out_as_the_readme_says(project: Project, shared: Path, tmp_path: Path) -> None:
-    """What stands under "No jobs wanted", word for word, leaves a project that passes its own checks and tests."""
+    """What stands under "No jobs wanted", word for word, leaves a project that passes its own checks and tests. Those
+    tests run whose subjects are others then: tests/test_suites.py runs all of the whole project's."""
     commands = without_jobs(project)
     if project.answers["queue_backend"] != "none" and not commands:
         return  # whoever has chosen a queue wants jobs
@@ -169,8 +171,9 @@ def test_jobs_can_be_taken_out_as_the_readme_says(project: Project, shared: Path
     reduced.run("bash", "-c", commands)  # as when it is pasted
     for command in recipe(reduced, "check"):
         finds_nothing(*command, cwd=reduced.path, cache=shared / "mypy")
-    for command in recipe(reduced, "test"):
-        reduced.run(*command)
+    ((*command,),) = recipe(reduced, "test")
+    shown = set[Subject]().union(*subjects(project).values())
+    reduced.run(*command, *sorted(test for test, each in subjects(reduced).items() if not each <= shown))
     assert [route for route in routes(reduced) if re.search("documents|jobs", route)] == []
     assert {route for route in routes(project) if not re.search("documents|jobs", route)} == routes(reduced)
     page = [name for name in reduced.files() if name.startswith("app/web/")]
