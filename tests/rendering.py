@@ -190,7 +190,7 @@ class Project:
 
 def _is_of(compiled: Path, source: Path) -> bool:
     """Whether it is this source's bytecode, as Python itself would see it: by the time and the size that it notes."""
-    with compiled.open("rb") as file:
+    with compiled.open("rb", buffering=0) as file:
         magic, flags, seconds, size = struct.unpack("<4sIII", file.read(16))
     found = source.stat()
     return (magic, flags, seconds, size) == (
