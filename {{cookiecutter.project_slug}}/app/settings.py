@@ -39,6 +39,11 @@ class EnvSettings(BaseSettings):
     )
 
     @classmethod
+    def names(cls) -> list[str]:
+        """Of the environment's variables that it reads."""
+        return [field.alias or name.upper() for name, field in cls.model_fields.items()]
+
+    @classmethod
     def read(cls) -> Self:
         """Raises SystemExit if settings are wrong. Its text has a line for each, with its name and never its value."""
         _look_at(Path(str(cls.model_config["env_file"])))
@@ -69,7 +74,7 @@ def _look_at(env_file: Path) -> None:
 
 def misspelt() -> dict[str, str]:
     """For each name in `.env` that is nearly a setting's, that setting. Other programs may have lines there too."""
-    known = {name for part in EnvSettings.__subclasses__() for name in part.model_fields}
+    known = {name.lower() for part in EnvSettings.__subclasses__() for name in part.names()}
     unknown = DotEnvSettingsSource(EnvSettings).env_vars.keys() - known
     near = ((name, get_close_matches(name, known, n=1, cutoff=0.82)) for name in sorted(unknown))
     return {name.upper(): meant.upper() for name, found in near for meant in found}

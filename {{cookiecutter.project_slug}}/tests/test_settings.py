@@ -134,7 +134,7 @@ def test_the_api_key_does_not_show() -> None:
 
 def test_the_example_names_every_setting_with_its_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     lines = re.findall(r"^#? ?([A-Z_]+)=(.*)$", EXAMPLE.read_text(encoding="utf-8"), re.MULTILINE)
-    assert sorted(name for name, _ in lines) == sorted({name.upper() for cls in ALL for name in cls.model_fields})
+    assert sorted(name for name, _ in lines) == sorted({name for cls in ALL for name in cls.names()})
     (tmp_path / ".env").write_text("\n".join(f"{name}={value}" for name, value in lines), encoding="utf-8")
     for secret in (name for cls in ALL for name, field in cls.model_fields.items() if field.annotation is SecretStr):
         assert dict(lines)[secret.upper()] == ""

@@ -11,7 +11,7 @@ from time import monotonic
 from app.chat.providers.base import Finish, Message, ModelError, Provider
 from app.contain import contained
 from app.logs import request_id
-from app.streams.events import Done, Error, Event, KeepAlive, Status, StreamFault, Token
+from app.streams.events import Busy, Done, Error, Event, KeepAlive, Status, StreamFault, Token
 
 log = logging.getLogger(__name__)
 END = Finish()  # for a model that doesn't say how it finished
@@ -53,7 +53,8 @@ class Generation:
             return left
         log.error("the model has said nothing for %g s", self._seconds)
         self.reason = "timeout"
-        raise StreamFault(self._error("model_timeout", "The model took too long to answer."), self.reason)
+        message = "The model took too long to answer."
+        raise StreamFault(Error("model_timeout", message, True, request_id.get()), self.reason)
 
     def events(self) -> AsyncGenerator[Event, None]:
         """Yields `status`, a `token` for each piece, and `done`. Raises StreamFault if the model fails."""
@@ -105,8 +106,6 @@ class Generation:
             log.error("the model failed: %s", error)
         else:
             log.error("the model failed", exc_info=error)
-        retryable = error.retryable if isinstance(error, ModelError) else True
-        return StreamFault(self._error("model_error", "The model could not answer.", retryable), self.reason)
-
-    def _error(self, code: str, message: str, retryable: bool = True) -> Error:
-        return Error(code, message, retryable, request_id.get())
+            error = ModelError("")
+        told = (error.code, error.message, error.retryable, request_id.get())
+        return StreamFault(Error(*told) if error.retry_after is None else Busy(*told, error.retry_after), self.reason)

@@ -46,6 +46,13 @@ class Error(Event):
 
 
 @dataclass
+class Busy(Error):
+    """An error that may be over `retry_after` seconds later."""
+
+    retry_after: float
+
+
+@dataclass
 class Done(Event):
     name = "done"
     reason: str = "end"

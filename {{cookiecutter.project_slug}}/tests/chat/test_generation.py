@@ -9,7 +9,7 @@ import pytest
 from app.chat.generation import Generation
 from app.chat.providers.base import Finish, Message, ModelError
 from app.logs import request_id
-from app.streams.events import Done, Error, Event, KeepAlive, Status, StreamFault, Token
+from app.streams.events import Busy, Done, Error, Event, KeepAlive, Status, StreamFault, Token
 from app.streams.log import MemoryLog
 from app.streams.source import Run
 from tests.providers import ScriptedProvider
@@ -168,6 +168,12 @@ async def test_a_failure_that_the_service_tells_of_is_a_line_in_the_log(
     assert "cause" not in raised.value.error.message
     assert caplog.messages == ["the model failed: the cause"]
     assert caplog.records[0].exc_info is None
+
+
+async def test_a_failure_may_say_more_to_the_reader() -> None:
+    with pytest.raises(StreamFault) as raised:
+        await events_of(ModelError("the cause", True, "model_busy", "The model is busy.", retry_after=20))
+    assert raised.value.error == Busy("model_busy", "The model is busy.", True, "-", 20)
 
 
 async def test_how_it_ended_and_what_it_took_is_kept() -> None:

@@ -40,13 +40,24 @@ class Finish:
 class ModelError(Exception):
     """The model's service says that it failed. The text is one line for the log, without secrets.
 
-    `retryable` is false if it would fail again in the same way, as with a wrong key. Any other exception that a
+    `retryable` is false if it would fail again in the same way, as with a wrong key. `code` and `message` are for the
+    reader. `retry_after` is how many seconds the service asks to wait, if it says so. Any other exception that a
     provider raises is logged with its traceback, and is retryable.
     """
 
-    def __init__(self, text: str, retryable: bool = True) -> None:
+    def __init__(
+        self,
+        text: str,
+        retryable: bool = True,
+        code: str = "model_error",
+        message: str = "The model could not answer.",
+        retry_after: float | None = None,
+    ) -> None:
         super().__init__(text)
         self.retryable = retryable
+        self.code = code
+        self.message = message
+        self.retry_after = retry_after
 
 
 class Provider(Protocol):
@@ -57,7 +68,7 @@ class Provider(Protocol):
 
     def stream(self, messages: Sequence[Message]) -> AsyncGenerator[str | Event | Finish, None]:
         """Yields the answer's text as it is made. A `Finish`, if there is one, comes last. Raises ModelError when the
-        model's service fails.
+        model's service fails. The messages are as `in_turns` of app/chat/turns.py gives them.
 
         An empty piece says that the model is at work, perhaps thinking: the time limit of its silence begins anew. An
         Event of the provider's own is passed on as it is. It may be of any kind except `Error`, `Done` and `KeepAlive`.

@@ -35,7 +35,7 @@ async def ui_chat(chat: UIChat, answers: AnswersDep, caller: CallerDep) -> Answe
     """
     answer = await _answer(chat, answers, caller)
     shown = chat.messages[-1].text if chat.ends_in(answer.id) else ""
-    return AnswerStream(answer, UIMessageEncoder(shown), headers=HEADERS)
+    return AnswerStream(answer, UIMessageEncoder(shown, chat.leaves_out), headers=HEADERS)
 
 
 async def _answer(chat: UIChat, answers: Answers, caller: str) -> KnownAnswer:

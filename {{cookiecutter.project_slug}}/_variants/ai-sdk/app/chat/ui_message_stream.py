@@ -16,6 +16,7 @@ keys that `ai` 5.0.0 knows, because that version throws at any other. So the rea
 """
 
 import json
+from collections.abc import Sequence
 from json.encoder import encode_basestring_ascii as quote
 
 from app.streams.docs import stream_docs
@@ -29,9 +30,11 @@ class UIMessageEncoder:
     """Encodes one answer for one connection, from the answer's start. It has one part of text, which begins with the
     first token."""
 
-    def __init__(self, shown: str = "") -> None:
-        """`shown` is the beginning of the answer that the page shows already. It is left out."""
+    def __init__(self, shown: str = "", leaves_out: Sequence[str] = ()) -> None:
+        """`shown` is the beginning of the answer that the page shows already. It is left out. `leaves_out` is what the
+        model has not been given of the chat: the message's metadata say so."""
         self._shown = len(_units(shown))
+        self._metadata = {"leftOut": leaves_out} if leaves_out else {}
         self._begun = False
         self._failed = False
 
@@ -52,7 +55,11 @@ class UIMessageEncoder:
             return _chunk(type="error", errorText=event.message)
         if isinstance(event, Done) and not self._failed and event.reason != "cancelled":
             end = _chunk(type="text-end", id="text") if self._begun else b""
-            return end + _chunk(type="finish", messageMetadata={"reason": event.reason}) + b"data: [DONE]\n\n"
+            return (
+                end
+                + _chunk(type="finish", messageMetadata={"reason": event.reason} | self._metadata)
+                + b"data: [DONE]\n\n"
+            )
         return b""
 
     def _behind_shown(self, text: str) -> str:

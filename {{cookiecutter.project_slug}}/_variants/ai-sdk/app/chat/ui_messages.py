@@ -14,13 +14,6 @@ class Part(BaseModel):
     type: str
     text: Text = ""
 
-    @field_validator("type")
-    @classmethod
-    def _is_no_file(cls, value: str) -> str:
-        if value == "file":
-            raise ValueError("files are not taken here, only text")
-        return value
-
 
 class UIMessage(BaseModel):
     """No message has the role `system`: the settings instruct the model, and a reader can't."""
@@ -32,6 +25,10 @@ class UIMessage(BaseModel):
     @property
     def text(self) -> str:
         return "".join(part.text for part in self.parts if part.type == "text")
+
+    @property
+    def has_a_file(self) -> bool:
+        return any(part.type == "file" for part in self.parts)
 
 
 class UIChat(BaseModel):
@@ -45,7 +42,15 @@ class UIChat(BaseModel):
     def _ends_in_text(cls, messages: list[UIMessage]) -> list[UIMessage]:
         if not _without_blank_answer(messages)[-1].text:
             raise ValueError("the last message has no text")
+        if messages[-1].role == "user" and messages[-1].has_a_file:
+            raise ValueError("files are not taken here, only text")
         return messages
+
+    @property
+    def leaves_out(self) -> list[str]:
+        """Which kinds of parts the model does not get. A chat sends a file that was refused once again with each later
+        message: it can't be refused for ever."""
+        return ["file"] if any(message.has_a_file for message in self.messages) else []
 
     @property
     def fingerprint(self) -> str:

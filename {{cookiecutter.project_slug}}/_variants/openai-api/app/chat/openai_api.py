@@ -4,6 +4,7 @@ There is one model, that of this service's settings. It answers whichever model 
 """
 
 import time
+from math import ceil
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -13,17 +14,25 @@ from app.chat.answer_stream import AnswerStream
 from app.chat.dependencies import AnswersDep, ProviderDep
 from app.chat.generation import Generation
 from app.chat.openai_completions import ChunkEncoder, completion
-from app.chat.openai_errors import ErrorBody, server_error
+from app.chat.openai_errors import ErrorBody, answer_error
 from app.chat.openai_requests import CompletionRequest
 from app.chat.providers.echo import Echo
 from app.chat.whole_answer import ClientLeft, whole_answer
 from app.dependencies import CallerDep, SettingsDep, ShutdownDep
 from app.errors import NotFound
 from app.streams.docs import stream_docs
-from app.streams.events import Done, Status, StreamFault, Token
+from app.streams.events import Busy, Done, Status, StreamFault, Token
 
 router = APIRouter(prefix="/v1", tags=["chat"], responses={"4XX": {"model": ErrorBody}})
-STATUSES = {"model_error": 502, "model_timeout": 504, "internal_error": 500}  # 503: stopped, or the server ends
+STATUSES = {
+    "model_error": 502,
+    "model_not_found": 502,  # not 404: no caller can mend what the settings say
+    "model_unauthorized": 502,
+    "model_busy": 429,
+    "context_too_long": 400,
+    "model_timeout": 504,
+    "internal_error": 500,
+}  # else 503: it was stopped, or the server ends
 NOBODY_WAITS = 499  # as in nginx: it counts as no failure of ours
 
 
@@ -59,7 +68,9 @@ async def create_completion(
         return Response(status_code=NOBODY_WAITS)
     except StreamFault as fault:
         headers["X-Should-Retry"] = str(fault.error.retryable).lower()  # the SDKs obey this
-        body = server_error(fault.error.message, fault.error.code)
+        if isinstance(fault.error, Busy):
+            headers["Retry-After"] = str(ceil(fault.error.retry_after))
+        body = answer_error(fault.error.message, fault.error.code)
         return JSONResponse(body.model_dump(), STATUSES.get(fault.error.code, 503), headers)
     return JSONResponse(completion(answer.generation, created, text), headers=headers)
 

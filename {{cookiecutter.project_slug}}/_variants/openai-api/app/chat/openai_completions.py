@@ -11,7 +11,7 @@ from json.encoder import encode_basestring_ascii as quote
 from typing import Any
 
 from app.chat.generation import Generation
-from app.chat.openai_errors import server_error
+from app.chat.openai_errors import answer_error
 from app.streams.events import Done, Error, Event, KeepAlive, Status, Token
 
 _json = json.JSONEncoder(separators=(",", ":")).encode
@@ -55,10 +55,10 @@ class ChunkEncoder:
             return self._chunk({"role": "assistant", "content": ""})
         if isinstance(event, Error):
             self._failed = True
-            return _data(server_error(event.message, event.code).model_dump())
+            return _data(answer_error(event.message, event.code).model_dump())
         if isinstance(event, Done) and not self._failed:
             if event.reason not in FINISH_REASONS:
-                return _data(server_error("The answer was stopped.", event.reason).model_dump())
+                return _data(answer_error("The answer was stopped.", event.reason).model_dump())
             last = self._chunk({}, FINISH_REASONS[event.reason])
             if self._usage:
                 last += _data(self._head | {"choices": [], "usage": usage_of(self._generation)})

@@ -20,8 +20,17 @@ class ErrorBody(BaseModel):
     error: ErrorDetail
 
 
-def server_error(message: str, code: str) -> ErrorBody:
-    return ErrorBody(error=ErrorDetail(message=message, type="server_error", code=code))
+# By these two, clients know what to do: wait, or shorten the conversation. All else is the server's.
+OPENAIS = {
+    "model_busy": ("rate_limit_error", "rate_limit_exceeded"),
+    "context_too_long": ("invalid_request_error", "context_length_exceeded"),
+}
+
+
+def answer_error(message: str, code: str) -> ErrorBody:
+    """Why an answer is not whole. `code` is our own, and comes out as OpenAI's where there is one."""
+    kind, name = OPENAIS.get(code, ("server_error", code))
+    return ErrorBody(error=ErrorDetail(message=message, type=kind, code=name))
 
 
 class ErrorShape:

@@ -28,22 +28,20 @@ class ChatMessage(BaseModel):
     @field_validator("content", mode="before")
     @classmethod
     def _join(cls, content: Any) -> Any:
-        """Takes a list of parts too. Each must be text."""
+        """Takes a list of parts too. Only their text is for the model."""
         if not isinstance(content, list):
             return content
-        texts = []
-        for place, part in enumerate(content):
-            text = part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None
-            if not isinstance(text, str):
-                raise ValueError(f"part [{place}] is not of type text, and only text is taken here")
-            texts.append(text)
-        return "".join(texts)
+        return "".join(part["text"] for part in content if not _other_than_text(part))
 
     def for_the_model(self) -> Message | None:
         """None for the result of a tool, because the model here has called none."""
         if self.role in ("tool", "function"):
             return None
         return Message(role="system" if self.role == "developer" else self.role, content=self.content)
+
+
+def _other_than_text(part: Any) -> bool:
+    return not (isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str))
 
 
 class StreamOptions(BaseModel):
@@ -79,6 +77,18 @@ class CompletionRequest(BaseModel):
         if response_format and response_format.get("type") != "text":
             raise ValueError("answers are text: leave it out")
         return response_format
+
+    @field_validator("messages", mode="before")
+    @classmethod
+    def _asks_in_text(cls, messages: Any) -> Any:
+        """A picture in the last message is refused, for it is part of the question. In an earlier one it is left out,
+        as refusals and thoughts are: a client sends these for ever, and its user can't edit them."""
+        last = messages[-1] if isinstance(messages, list) and messages else None
+        content = last.get("content") if isinstance(last, dict) else None
+        for place, part in enumerate(content if isinstance(content, list) else []):
+            if _other_than_text(part):
+                raise ValueError(f"part [{place}] of the last is not of type text, and only text is taken here")
+        return messages
 
     @field_validator("messages")
     @classmethod

@@ -112,6 +112,8 @@ async def test_a_stream_that_somebody_stops_ends_in_an_error(
     [
         (ModelError("the secret"), 502, "model_error", "true"),
         (ModelError("the secret", retryable=False), 502, "model_error", "false"),
+        (ModelError("the secret", False, "model_unauthorized", "-"), 502, "model_unauthorized", "false"),
+        (ModelError("the secret", False, "model_not_found", "-"), 502, "model_not_found", "false"),
         (60.0, 504, "model_timeout", "true"),
     ],
 )
@@ -135,6 +137,40 @@ def test_a_failure_before_an_answer_in_one_piece_is_an_http_error(
     assert vars(record)["stream"] == response.headers["x-stream-id"]
 
 
+IMAGE = [{"type": "text", "text": "Hi"}, {"type": "image_url", "image_url": {"url": "data:SECRET"}}]
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "kind", "code", "retry_after"),
+    [
+        (ModelError("-", True, "model_busy", "-", 1.5), 429, "rate_limit_error", "rate_limit_exceeded", "2"),
+        (ModelError("-", True, "model_busy", "-"), 429, "rate_limit_error", "rate_limit_exceeded", None),
+        (
+            ModelError("-", False, "context_too_long", "-"),
+            400,
+            "invalid_request_error",
+            "context_length_exceeded",
+            None,
+        ),
+    ],
+)
+def test_what_a_client_can_do_something_about_has_openais_code(
+    client: TestClient,
+    provider: ScriptedProvider,
+    fault: ModelError,
+    status: int,
+    kind: str,
+    code: str,
+    retry_after: str | None,
+) -> None:
+    provider.script = (fault,)
+    response = ask(client)
+    error = response.json()["error"]
+    assert (response.status_code, error["type"], error["code"]) == (status, kind, code)
+    assert response.headers.get("retry-after") == retry_after
+    assert chunks(ask(client, stream=True).text)[-1] == response.json()
+
+
 def test_the_model_gets_all_messages_as_text(client: TestClient, provider: ScriptedProvider) -> None:
     parts = [{"type": "text", "text": "one "}, {"type": "text", "text": "two"}]
     messages = [
@@ -144,21 +180,19 @@ def test_the_model_gets_all_messages_as_text(client: TestClient, provider: Scrip
         {"role": "assistant", "content": "", "refusal": None},
         {"role": "assistant", "content": None, "tool_calls": [{"id": "c", "type": "function"}]},
         {"role": "tool", "content": "found", "tool_call_id": "c"},
-        {"role": "assistant", "content": "three"},
+        {"role": "assistant", "content": [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "three"}]},
+        {"role": "user", "content": IMAGE},
+        {"role": "assistant", "content": [{"type": "refusal", "refusal": "no"}]},
         {"role": "user", "content": "four"},
     ]
     ignored = {"temperature": 0.1, "tools": [{"type": "function"}], "tool_choice": "auto", "n": 1}
     assert ask(client, messages=messages, **ignored, response_format={"type": "text"}).is_success
     assert [(each.role, each.content) for each in provider.asked[0]] == [
-        ("system", "Be brief."),
-        ("system", "In English."),
+        ("system", "Be brief.\n\nIn English."),
         ("user", "one two"),
         ("assistant", "three"),
-        ("user", "four"),
+        ("user", "Hi\n\nfour"),
     ]
-
-
-IMAGE = [{"type": "text", "text": "Hi"}, {"type": "image_url", "image_url": {"url": "data:SECRET"}}]
 
 
 @pytest.mark.parametrize(
@@ -170,8 +204,8 @@ IMAGE = [{"type": "text", "text": "Hi"}, {"type": "image_url", "image_url": {"ur
         ({"messages": [{"role": "critic", "content": "SECRET"}]}, "messages[0].role"),
         ({"messages": [{"role": "tool", "content": "SECRET"}]}, "messages"),
         ({"messages": [{"role": "user", "content": None}]}, "messages[0].content"),
-        ({"messages": [{"role": "user", "content": IMAGE}]}, "messages[0].content"),
-        ({"messages": [{"role": "user", "content": [{"type": "text", "text": 7}]}]}, "messages[0].content"),
+        ({"messages": [{"role": "user", "content": IMAGE}]}, "messages"),
+        ({"messages": [{"role": "user", "content": [{"type": "text", "text": 7}]}]}, "messages"),
         ({"messages": [{"role": "user"}]}, "messages[0].content"),
         ({"messages": [{"role": "system", "content": "SECRET"}]}, "messages"),
         ({"messages": [{"role": "user", "content": "SECRET \ud800"}]}, "messages[0].content"),

@@ -1,22 +1,18 @@
 """Messages over Anthropic's API."""
 
 from collections.abc import AsyncGenerator, Sequence
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import httpx2
 from anthropic import APIError, AsyncAnthropic, AsyncStream, DefaultAsyncHttpxClient, Timeout
 
 from app.chat.providers.base import Finish, Message, ModelError
 from app.chat.providers.bounded import bound
-from app.chat.providers.failure import failure
+from app.chat.providers.endings import reason_of
+from app.chat.providers.failure import broken_off, failure
+from app.chat.providers.instructions import instructions
 from app.chat.providers.settings import ProviderSettings
-from app.chat.providers.shapes import count, fields, text, usage_of
-
-REASONS: dict[str, Literal["length", "refusal"]] = {
-    "max_tokens": "length",
-    "model_context_window_exceeded": "length",
-    "refusal": "refusal",
-}
+from app.chat.providers.shapes import at_once, count, fields, text, the_one, usage_of
 
 
 class Anthropic:
@@ -33,10 +29,10 @@ class Anthropic:
             timeout=Timeout(None, connect=settings.model_connect_seconds),
             http_client=DefaultAsyncHttpxClient(event_hooks={"response": [bound]}),
         )
-        self._system = settings.system_prompt
-        self._options: dict[str, Any] = {"max_tokens": settings.model_max_tokens}
+        self._prompt = settings.system_prompt
+        self._parameters: dict[str, Any] = {"max_tokens": settings.model_max_tokens, **settings.extra}
         if settings.model_temperature is not None:  # newer models take none
-            self._options["temperature"] = settings.model_temperature
+            self._parameters["temperature"] = settings.model_temperature
 
     async def __aenter__(self) -> Self:
         return self
@@ -45,25 +41,23 @@ class Anthropic:
         await self._client.close()
 
     async def stream(self, messages: Sequence[Message]) -> AsyncGenerator[str | Finish, None]:
-        reason, usage = "", {}
-        body = {
-            "model": self.model,
-            "messages": [message.model_dump() for message in messages if message.role != "system"],
-            "stream": True,
-            **self._options,
-        }
-        system = [self._system, *(message.content for message in messages if message.role == "system")]
-        if instructions := "\n\n".join(filter(None, system)):
-            body["system"] = instructions
+        ending, usage, odd = None, dict[str, int](), None
+        system, turns = instructions(self._prompt, messages)
+        body = {"model": self.model, "messages": [turn.model_dump() for turn in turns], "stream": True}
         try:
             # Not `messages.create`: the objects that it builds of each event take a quarter of the CPU time that a
             # token needs, and a few of their fields are read. This is its own way to the service, with its retries,
             # errors and decoder; but an event is JSON as it came.
             answer = await self._client.post(
-                "/v1/messages", cast_to=object, body=body, stream=True, stream_cls=AsyncStream[object]
+                "/v1/messages",
+                cast_to=object,
+                body={**self._parameters, **({"system": system} if system else {}), **body},
+                stream=True,
+                stream_cls=AsyncStream[object],
             )
-            async with answer as events:
-                async for each in events:
+            async with answer:
+                whole = at_once(answer.response)
+                async for each in the_one(answer.response) if whole else answer:
                     event = fields(each, "an event")
                     match event.get("type"):
                         case "message_start":
@@ -74,14 +68,21 @@ class Anthropic:
                             # All other kinds say that it thinks.
                             yield text(delta.get("text"), "text") if delta.get("type") == "text_delta" else ""
                         case "message_delta":
-                            # It has ended, whatever else this may be.
-                            reason = str(fields(event.get("delta"), "delta").get("stop_reason") or reason)
+                            ending = fields(event.get("delta"), "delta").get("stop_reason") or ending
                             if counted := usage_of(event):
                                 usage["output_tokens"] = count(counted, "output_tokens")
+                        case "message":  # the whole
+                            yield text(event.get("content"), "content")
+                            ending = event.get("stop_reason")
+                            if counted := usage_of(event):
+                                usage = {name: count(counted, name) for name in ("input_tokens", "output_tokens")}
+                        case _ if whole or event.get("error"):
+                            odd = event
         except (APIError, httpx2.HTTPError) as error:  # the latter where the connection is lost amid the answer
-            raise failure(error, self._key) from None
+            if not ending:  # else it is whole, however its connection ends
+                raise failure(error, self._key) from None
         except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or nested without end
             raise ModelError(f"the answer can't be read: {type(error).__name__}: {error}") from None
-        if not reason:
-            raise ModelError("the answer broke off: it ended without a stop_reason")
-        yield Finish(REASONS.get(reason, "end"), usage)
+        if not ending:
+            raise broken_off(odd, self._key)
+        yield Finish(reason_of(ending), usage)

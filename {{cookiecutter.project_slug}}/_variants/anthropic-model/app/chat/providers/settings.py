@@ -2,9 +2,11 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, HttpUrl, SecretStr, field_validator, model_validator
+from pydantic import BeforeValidator, Field, HttpUrl, JsonValue, SecretStr, field_validator, model_validator
+from pydantic_settings import NoDecode
 
 from app.chat.providers.environment import check_environment
+from app.chat.providers.extra import parse_extra
 from app.settings import EnvSettings, Key
 
 Unset = BeforeValidator(lambda value: None if value == "" else value)
@@ -22,6 +24,7 @@ class ProviderSettings(EnvSettings):
     model_temperature: Annotated[float | None, Unset] = Field(None, ge=0, le=1)
     model_connect_seconds: float = Field(5, gt=0, le=3600)
     model_max_retries: int = Field(2, ge=0, le=100)
+    extra: Annotated[dict[str, JsonValue], NoDecode, BeforeValidator(parse_extra)] = Field({}, alias="MODEL_EXTRA")
 
     @field_validator("anthropic_base_url")
     @classmethod

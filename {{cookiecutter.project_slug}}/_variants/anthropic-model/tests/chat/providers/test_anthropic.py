@@ -125,7 +125,6 @@ async def test_what_is_not_set_is_left_to_the_model() -> None:
         ("max_tokens", "length"),
         ("model_context_window_exceeded", "length"),
         ("refusal", "refusal"),
-        ("something_new", "end"),
     ],
 )
 async def test_how_it_finished_is_said_in_our_words(stop_reason: str, reason: str) -> None:
@@ -186,11 +185,30 @@ async def test_of_a_list_of_parts_the_texts_are_the_answer_and_thoughts_a_sign_o
         assert [piece async for piece in provider.stream(QUESTION)][:-1] == ["", "Hello"]
 
 
-@pytest.mark.parametrize("reason", [7, {"type": "end_turn"}, ["end_turn"]], ids=["a number", "an object", "a list"])
-async def test_a_reason_that_is_no_text_is_an_end(reason: Any) -> None:
+@pytest.mark.parametrize("reason", ["pause_turn", 7, {"type": "end_turn"}, ["end_turn"]])
+async def test_an_ending_that_is_not_known_is_no_success(reason: Any) -> None:
     end = said("message_delta", delta={"stop_reason": reason})
     async with asked(Answer([text("Hi"), end, STOP])) as (provider, _):
-        assert await answer_of(provider) == ["Hi", Finish("end")]
+        with pytest.raises(ModelError, match=r"in a way that is not known: .*(pause|7|end_turn)"):
+            await answer_of(provider)
+
+
+async def test_an_answer_whose_connection_breaks_after_its_end_is_whole() -> None:
+    async with asked(Answer([START, text("Hi"), ended("end_turn")], whole=False)) as (provider, _):
+        assert await answer_of(provider) == ["Hi", Finish("end", {"input_tokens": 3, "output_tokens": 2})]
+
+
+async def test_an_answer_in_one_piece_is_an_answer() -> None:
+    """Some gateways don't stream, whatever they are asked for."""
+    whole = MESSAGE | {"content": [{"type": "text", "text": "Hello"}], "stop_reason": "end_turn"}
+    async with asked(Answer.problem(200, whole)) as (provider, _):
+        assert await answer_of(provider) == ["Hello", Finish("end", {"input_tokens": 3, "output_tokens": 1})]
+
+
+async def test_parameters_of_the_settings_are_sent() -> None:
+    async with asked(HELLO, MODEL_EXTRA={"top_k": 5}) as (provider, service):
+        await answer_of(provider)
+    assert service.requests[0].body["top_k"] == 5
 
 
 def sent(data: str) -> str:
@@ -283,13 +301,13 @@ async def test_what_breaks_after_the_first_token_is_an_error_and_is_not_tried_ag
 @pytest.mark.parametrize(
     ("error", "says"),
     [
-        (said("error", error={"type": "overloaded_error", "message": f"busy, {KEY}"}), r"'busy, \*\*\*'"),
-        (said("error", error=7), "'error': 7"),
+        (said("error", error={"type": "overloaded_error", "message": f"busy, {KEY}"}), r'"busy, \*\*\*"'),
+        (said("error", error=7), '"error":7'),
         ("event: error\ndata: busy\n\n", "busy"),
     ],
     ids=["a message", "a number", "no JSON"],
 )
-async def test_an_error_amid_the_answer_is_said_as_the_sdk_says_it(error: str, says: str) -> None:
+async def test_an_error_amid_the_answer_is_said_in_the_services_words(error: str, says: str) -> None:
     async with asked(Answer([START, text("Hel"), error])) as (provider, _):
         with pytest.raises(ModelError, match=rf"^\w+Error: .*{says}") as raised:
             await answer_of(provider)

@@ -4,10 +4,28 @@ What may hold a piece of the answer and can't be read is a ModelError, for an an
 else is left out, and missed in a log at most.
 """
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
+import httpx2
+
 from app.chat.providers.base import ModelError
+from app.chat.providers.failure import shortened
+
+
+def at_once(response: httpx2.Response) -> bool:
+    """Whether the service answers in one piece: it can't stream, or has failed under the status 200."""
+    return response.headers.get("content-type", "").startswith(("application/json", "text/html"))
+
+
+async def the_one(response: httpx2.Response) -> AsyncIterator[object]:
+    """That piece. Raises ModelError if it is no JSON."""
+    body = await response.aread()
+    try:
+        yield json.loads(body)
+    except (ValueError, RecursionError):
+        raise ModelError(f"the service answers what is no JSON: {shortened(response.text)}") from None
 
 
 def fields(value: object, name: str) -> Mapping[str, Any]:

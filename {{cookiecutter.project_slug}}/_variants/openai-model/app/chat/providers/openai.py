@@ -1,17 +1,30 @@
 """Chat completions over OpenAI's API, from OpenAI or from a server that speaks it too, such as vLLM or Ollama."""
 
+import logging
 from collections.abc import AsyncGenerator, Sequence
-from typing import Any, Literal, Self
+from typing import Self
 
-from openai import APIError, AsyncOpenAI, AsyncStream, DefaultAsyncHttpxClient, Timeout
+import httpx2
+from openai import (
+    APIError,
+    AsyncOpenAI,
+    AsyncStream,
+    BadRequestError,
+    DefaultAsyncHttpxClient,
+    Timeout,
+    UnprocessableEntityError,
+)
 
 from app.chat.providers.base import Finish, Message, ModelError
 from app.chat.providers.bounded import bound
-from app.chat.providers.failure import failure
+from app.chat.providers.endings import reason_of
+from app.chat.providers.failure import broken_off, failure
+from app.chat.providers.instructions import instructions
+from app.chat.providers.parameters import parameters, without_refused
 from app.chat.providers.settings import ProviderSettings
-from app.chat.providers.shapes import count, fields, items, text, usage_of
+from app.chat.providers.shapes import at_once, count, fields, items, text, the_one, usage_of
 
-REASONS: dict[str, Literal["length", "refusal"]] = {"length": "length", "content_filter": "refusal"}
+log = logging.getLogger(__name__)
 
 
 class OpenAI:
@@ -28,13 +41,8 @@ class OpenAI:
             timeout=Timeout(None, connect=settings.model_connect_seconds),
             http_client=DefaultAsyncHttpxClient(event_hooks={"response": [bound]}),
         )
-        self._system = [Message(role="system", content=settings.system_prompt)] if settings.system_prompt else []
-        # OpenAI's newer models refuse `max_tokens`, at Azure too; Ollama ignores its successor (ollama issue 7125).
-        at_openai = (settings.openai_base_url.host or "").endswith(("openai.com", "azure.com"))
-        limit = "max_completion_tokens" if at_openai else "max_tokens"
-        self._options: dict[str, Any] = {limit: settings.model_max_tokens}
-        if settings.model_temperature is not None:
-            self._options["temperature"] = settings.model_temperature
+        self._prompt = settings.system_prompt
+        self._parameters = parameters(settings)
 
     async def __aenter__(self) -> Self:
         return self
@@ -43,42 +51,63 @@ class OpenAI:
         await self._client.close()
 
     async def stream(self, messages: Sequence[Message]) -> AsyncGenerator[str | Finish, None]:
-        reason, usage, refused = "", {}, False
-        body = {
-            "model": self.model,
-            "messages": [message.model_dump() for message in [*self._system, *messages]],
-            "stream": True,
-            "stream_options": {"include_usage": True},
-            **self._options,
-        }
+        ending, usage, refused, odd = None, dict[str, int](), False, None
         try:
-            # Not `chat.completions.create`: the objects that it builds of each chunk take most of the CPU time that a
-            # token needs, and a few of their fields are read. This is its own way to the service, with its retries,
-            # errors and decoder; but a chunk is JSON as it came.
-            answer = await self._client.post(
-                "/chat/completions", cast_to=object, body=body, stream=True, stream_cls=AsyncStream[object]
-            )
-            async with answer as chunks:
-                async for each in chunks:
+            async with await self._ask(messages) as answer:
+                whole = at_once(answer.response)
+                async for each in the_one(answer.response) if whole else answer:
                     chunk = fields(each, "a chunk")
                     if counted := usage_of(chunk):  # behind the last choice; some servers send it with each
                         usage = {
                             "input_tokens": count(counted, "prompt_tokens"),
                             "output_tokens": count(counted, "completion_tokens"),
                         }
+                    if not chunk.get("choices") and not counted:
+                        odd = chunk
                     for one in items(chunk.get("choices"), "choices"):
                         choice = fields(one, "a choice")
-                        # It has ended, whatever else this may be.
-                        reason = str(choice.get("finish_reason") or reason)
-                        delta = fields(choice.get("delta"), "delta")
+                        ending = choice.get("finish_reason") or ending
+                        # MiniMax has a `message`, the answer again, in its last chunk as well.
+                        delta = fields(choice.get("message" if whole else "delta"), "delta")
                         refusal = text(delta.get("refusal"), "refusal")
                         refused = refused or refusal != ""
                         # Reasoning comes in other fields, or, from Mistral, as parts of a list beside those of text.
                         yield text(delta.get("content"), "content") or refusal
-        except APIError as error:
-            raise failure(error, self._key) from None
+        except (APIError, httpx2.HTTPError) as error:
+            if not ending:  # else it is whole, however its connection ends
+                raise failure(error, self._key) from None
         except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or nested without end
             raise ModelError(f"the answer can't be read: {type(error).__name__}: {error}") from None
-        if not reason:
-            raise ModelError("the answer broke off: it ended without a finish_reason")
-        yield Finish("refusal" if refused else REASONS.get(reason, "end"), usage)
+        if not ending:
+            raise broken_off(odd, self._key)
+        reason = reason_of(ending)
+        yield Finish("refusal" if refused else reason, usage)
+
+    async def _ask(self, messages: Sequence[Message]) -> AsyncStream[object]:
+        """Asks again without a parameter that the service refuses, and remembers what it takes."""
+        system, turns = instructions(self._prompt, messages)
+        said = [Message(role="system", content=system)] if system else []
+        body = {"model": self.model, "messages": [each.model_dump() for each in (*said, *turns)], "stream": True}
+        sent, refused = self._parameters, set[str]()
+        while True:
+            try:
+                # Not `chat.completions.create`: the objects that it builds of each chunk take most of the CPU time that
+                # a token needs, and a few of their fields are read. This is its own way to the service, with its
+                # retries, errors and decoder; but a chunk is JSON as it came.
+                answer = await self._client.post(
+                    "/chat/completions",
+                    cast_to=object,
+                    body={**sent, **body},
+                    stream=True,
+                    stream_cls=AsyncStream[object],
+                )
+            except (BadRequestError, UnprocessableEntityError) as error:
+                other = without_refused(sent, error.response.text, refused)
+                if other is None:
+                    raise
+                sent = other
+            else:
+                if refused:
+                    log.warning("the model's service refuses %s: that is not sent any more", ", ".join(sorted(refused)))
+                    self._parameters = sent
+                return answer

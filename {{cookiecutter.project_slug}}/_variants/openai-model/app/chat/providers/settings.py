@@ -2,9 +2,11 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, HttpUrl, SecretStr, field_validator, model_validator
+from pydantic import BeforeValidator, Field, HttpUrl, JsonValue, SecretStr, field_validator, model_validator
+from pydantic_settings import NoDecode
 
 from app.chat.providers.environment import check_environment
+from app.chat.providers.extra import parse_extra
 from app.settings import EnvSettings, Key
 
 Unset = BeforeValidator(lambda value: None if value == "" else value)
@@ -19,9 +21,11 @@ class ProviderSettings(EnvSettings):
     model_name: str = Field("gpt-5.4-mini", min_length=1, max_length=500)
     system_prompt: str = Field("", max_length=1_000_000)
     model_max_tokens: int = Field(4096, gt=0, le=10_000_000)
+    model_max_tokens_parameter: str = Field("", pattern=r"^\w*$", max_length=100)
     model_temperature: Annotated[float | None, Unset] = Field(None, ge=0, le=2)
     model_connect_seconds: float = Field(5, gt=0, le=3600)
     model_max_retries: int = Field(2, ge=0, le=100)
+    extra: Annotated[dict[str, JsonValue], NoDecode, BeforeValidator(parse_extra)] = Field({}, alias="MODEL_EXTRA")
 
     @field_validator("openai_base_url")
     @classmethod

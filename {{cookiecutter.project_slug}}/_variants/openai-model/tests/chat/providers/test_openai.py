@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import tracemalloc
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
@@ -104,7 +105,16 @@ async def test_what_is_not_set_is_left_to_the_model() -> None:
 
 @pytest.mark.parametrize(
     ("said", "reason"),
-    [("stop", "end"), ("length", "length"), ("content_filter", "refusal"), ("something_new", "end")],
+    [
+        ("stop", "end"),
+        ("eos", "end"),
+        ("tool_calls", "end"),
+        ("length", "length"),
+        ("model_length", "length"),
+        ("content_filter", "refusal"),
+        ("content_filter: PROHIBITED_CONTENT", "refusal"),
+        ("SAFETY", "refusal"),
+    ],
 )
 async def test_how_it_finished_is_said_in_our_words(said: str, reason: str) -> None:
     async with asked(Answer([chunk("Hi"), chunk(finish=said), END])) as (provider, _):
@@ -145,10 +155,84 @@ async def test_of_a_list_of_parts_the_texts_are_the_answer_and_thoughts_a_sign_o
         assert [piece async for piece in provider.stream(QUESTION)] == ["", "Hello", "", "", Finish("end")]
 
 
-@pytest.mark.parametrize("said", [7, {"type": "stop"}, ["stop"]], ids=["a number", "an object", "a list"])
-async def test_a_reason_that_is_no_text_is_an_end(said: Any) -> None:
+@pytest.mark.parametrize("said", ["abort", "insufficient_system_resource", 7, {"type": "stop"}, ["stop"]])
+async def test_an_ending_that_is_not_known_is_no_success(said: Any) -> None:
     async with asked(Answer([chunk("Hi"), chunk(finish=said), END])) as (provider, _):
-        assert await answer_of(provider) == ["Hi", Finish("end")]
+        with pytest.raises(ModelError, match=r"in a way that is not known: .*(abort|insufficient|7|stop)"):
+            await answer_of(provider)
+
+
+async def test_an_answer_whose_connection_breaks_after_its_end_is_whole() -> None:
+    async with asked(Answer([chunk("Hi"), chunk(finish="stop"), USAGE], whole=False)) as (provider, _):
+        assert await answer_of(provider) == ["Hi", Finish("end", {"input_tokens": 3, "output_tokens": 2})]
+
+
+async def test_an_answer_in_one_piece_is_an_answer() -> None:
+    """Some servers don't stream, whatever they are asked for."""
+    choice = {"index": 0, "message": {"role": "assistant", "content": "Hello"}, "finish_reason": "stop"}
+    async with asked(Answer.problem(200, {"choices": [choice], "usage": COUNTS})) as (provider, _):
+        assert await answer_of(provider) == ["Hello", Finish("end", {"input_tokens": 3, "output_tokens": 2})]
+
+
+async def test_a_last_chunk_with_the_answer_once_more_adds_nothing() -> None:
+    """As MiniMax has it."""
+    last = {"choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Hello"}}]}
+    async with asked(Answer([chunk("Hello"), data(last), END])) as (provider, _):
+        assert await answer_of(provider) == ["Hello", Finish("end")]
+
+
+@pytest.mark.parametrize(
+    ("refusals", "sent"),
+    [
+        ([], {"max_tokens", "stream_options"}),
+        ([{"error": {"message": "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."}}],
+         {"max_completion_tokens", "stream_options"}),
+        ([{"detail": [{"type": "extra_forbidden", "loc": ["body", "stream_options"]}]}], {"max_tokens"}),
+        ([{"error": {"param": "stream_options"}}, {"error": {"param": "max_tokens"}}], {"max_completion_tokens"}),
+    ],
+    ids=["nothing", "max_tokens", "stream_options", "both"],
+)  # fmt: skip
+async def test_a_parameter_that_is_refused_is_not_sent_again(refusals: list[Any], sent: set[str]) -> None:
+    answers = [Answer.problem(400, refusal) for refusal in refusals]
+    async with asked(*answers, HELLO, HELLO) as (provider, service):
+        assert (await answer_of(provider))[:2] == ["Hel", "lo"]
+        await answer_of(provider)
+    assert len(service.requests) == len(refusals) + 2
+    for request in service.requests[-2:]:
+        assert request.body.keys() - {"model", "messages", "stream"} == sent
+        assert request.body.get("max_tokens", request.body.get("max_completion_tokens")) == 4096
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["max_tokens is too large", "max_completion_tokens and max_tokens are too large", "messages[0] is too large"],
+)
+async def test_a_request_that_stays_wrong_ends_in_the_services_words(said: str) -> None:
+    problem = Answer.problem(400, {"error": {"message": said}})
+    async with asked(problem, problem, HELLO) as (provider, _):
+        with pytest.raises(ModelError, match=f"400: .*{re.escape(said)}"):
+            await answer_of(provider)
+        assert "max_tokens" in provider._parameters
+
+
+async def test_parameters_of_the_settings_are_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    extra = {"MODEL_EXTRA": {"top_p": 0.9, "chat_template_kwargs": {"enable_thinking": False}}}
+    async with asked(HELLO, model_max_tokens_parameter="max_new_tokens", **extra) as (provider, service):
+        await answer_of(provider)
+    body = service.requests[0].body
+    assert (body["max_new_tokens"], body["top_p"]) == (4096, 0.9)
+    assert body["chat_template_kwargs"] == {"enable_thinking": False}
+    assert "max_tokens" not in body
+
+
+async def test_there_is_one_system_message_and_it_is_the_first() -> None:
+    messages = [Message(role="system", content="In English."), *QUESTION]
+    async with asked(HELLO, system_prompt="Be brief.") as (provider, service):
+        await answer_of(provider, messages)
+    assert service.requests[0].body["messages"] == [
+        {"role": "system", "content": "Be brief.\n\nIn English."},
+        {"role": "user", "content": "Hi"},
+    ]
 
 
 UNREADABLE = {
@@ -247,19 +331,22 @@ async def test_what_breaks_after_the_first_token_is_an_error_and_is_not_tried_ag
 
 
 @pytest.mark.parametrize(
-    ("error", "says"),
+    ("error", "says", "code"),
     [
-        ({"message": f"no such\nkey: {KEY}"}, r"no such key: \*\*\*"),
-        ({"message": 7}, "An error occurred during streaming"),
-        ("out of memory", "An error occurred during streaming"),
+        ({"message": f"no such\nkey: {KEY}"}, r'"no such\\nkey: \*\*\*"', "model_error"),
+        ({"message": 7}, '"message":7', "model_error"),
+        ("out of memory", '"out of memory"', "model_error"),
+        ({"message": "slow down", "code": 429}, "429: .*slow down", "model_busy"),
+        ({"message": "bad", "code": "400"}, "400: .*bad", "model_error"),
     ],
-    ids=["a message", "a number", "a text"],
+    ids=["a message", "a number", "a text", "a rate limit", "a wrong request"],
 )
-async def test_an_error_amid_the_answer_is_said_as_the_sdk_says_it(error: Any, says: str) -> None:
+async def test_an_error_amid_the_answer_is_said_in_the_services_words(error: Any, says: str, code: str) -> None:
     async with asked(Answer([chunk("Hel"), data({"error": error, "choices": []})])) as (provider, _):
-        with pytest.raises(ModelError, match=f"^APIError: {says}") as raised:
+        with pytest.raises(ModelError, match=f"^APIError: .*{says}") as raised:
             await answer_of(provider)
-    assert raised.value.retryable
+    assert raised.value.code == code
+    assert raised.value.retryable == ("bad" not in says)
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
