@@ -113,19 +113,21 @@ def test_a_service_that_others_wrote_is_understood(
         assert "".join(data["text"] for _, data in tokens) == ANSWER
         counted = server.process.printed(rf"usage stream=\w+ model={of}well reason=end (.*)")[1]
         assert re.fullmatch(r"first_piece_seconds=[\d.]+ input_tokens=\d+ output_tokens=[1-9]\d*", counted)
-    for name, retryable in {"limited": True, "broken": True, "too-long": False}.items():
+    codes = {"limited": "model_busy", "broken": "model_error", "too-long": "context_too_long"}
+    for name, code in codes.items():
+        retryable = code != "context_too_long"
         asked = {"MODEL_NAME": f"{of}{name}", "MODEL_MAX_RETRIES": "1", key: KEY}
         before = len(requests(process, provider))
         with asking(project, port, **asked) as server:
             _, error, done = answer(server)
             assert done == ("done", {"reason": "error"})
-            assert (error[1]["code"], error[1]["retryable"]) == ("model_error", retryable)
+            assert (error[1]["code"], error[1]["retryable"]) == (code, retryable)
             assert "litellm" not in json.dumps(error).lower()
             server.process.printed("the model failed: .*litellm")
         assert len(requests(process, provider)) - before == 1 + retryable
     with asking(project, port, MODEL_NAME=f"{of}well", **{key: SECRET}) as server:
         _, error, done = answer(server)
-        assert (error[1]["code"], error[1]["retryable"]) == ("model_error", False)
+        assert (error[1]["code"], error[1]["retryable"]) == ("model_unauthorized", False)
         server.process.printed("the model failed: ")
         server.process.stop()
         assert SECRET not in server.process.text

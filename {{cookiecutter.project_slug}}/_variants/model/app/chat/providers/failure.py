@@ -18,7 +18,7 @@ from app.chat.providers.base import ModelError
 LONGEST = 500  # characters: some services answer with a page of HTML
 SHORTEST_KEY = 8  # a shorter text is no key: a server that needs none is given any word
 PASSES = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS}
-OVERLOADED = 529  # Anthropic's
+OVERLOADED = 529  # in no standard, and in use
 
 # What services say in place of a status: amid an answer, or under a status of 200.
 NAMED = {
