@@ -127,7 +127,7 @@ def test_a_service_that_others_wrote_is_understood(
         assert len(requests(process, provider)) - before == 1 + retryable
     with asking(project, port, MODEL_NAME=f"{of}well", **{key: SECRET}) as server:
         _, error, done = answer(server)
-        assert (error[1]["code"], error[1]["retryable"]) == ("model_unauthorized", False)
+        assert (error[1]["code"], error[1]["retryable"]) == ("model_error", False)  # a 400
         server.process.printed("the model failed: ")
         server.process.stop()
         assert SECRET not in server.process.text
