@@ -162,12 +162,8 @@ def took(web: Web, path: str) -> float:
 
 
 def test_of_thousands_of_jobs_none_is_lost(service: Service, seed: int) -> None:
-    """Forty of the workers die meanwhile.
-
-    What can be lost is what a worker holds that dies, so the kills are what counts, and they are as many with each
-    queue. Of thousands of jobs the most are done where a job costs least.
-    """
-    count = 2_500 if service.variant == "dramatiq-redis" else 1_000
+    """Forty of the workers die meanwhile."""
+    count = 2_500
     with ExitStack() as stack:
         web = stack.enter_context(service.web())
         workers = stack.enter_context(service.workers(4, supervised=True, LOG_LEVEL="WARNING"))
