@@ -23,6 +23,10 @@ HOUR_SECONDS = 3600
 
 async def main() -> None:
     now = time.time()
+
+    async def clock() -> float:
+        return now
+
     async with AsyncExitStack() as stack:
         settings, wake = JobSettings.read(), asyncio.Event()
         backends, relays = [], []
@@ -30,8 +34,8 @@ async def main() -> None:
             store = await stack.enter_async_context(Store.open(settings))
             backend = await stack.enter_async_context(open_backend(settings, store, Shutdown(0), wake))
             backends.append(backend)
-            relays.append(Relay(store, backend, wake, settings.job_lease_seconds, lambda: now))
-        accepting = JobQueue(store, wake, lambda: now)
+            relays.append(Relay(store, backend, wake, settings.job_lease_seconds, clock))
+        accepting = JobQueue(store, wake, clock)
         for first in range(0, JOBS, 100):
             await asyncio.gather(*(accepting.enqueue(last, Probe(number=first + n), caller="c") for n in range(100)))
         messages = looks = 0
