@@ -250,7 +250,7 @@ def end_with_standard_input() -> None:
     os._exit(0)
 
 
-def serve(app: ASGIApp, parser: Literal["auto", "httptools"]) -> None:
+def serve(app: ASGIApp, parser: Literal["auto", "httptools"] = "auto") -> None:
     """On a port that it prints, until standard input ends. The emitted application turns `auto` into h11."""
     threading.Thread(target=end_with_standard_input, daemon=True).start()
     config = uvicorn.Config(app, port=0, loop="uvloop", http=parser, access_log=False, log_level="warning")
