@@ -19,6 +19,7 @@ LONGEST = 500  # characters: some services answer with a page of HTML
 SHORTEST_KEY = 8  # a shorter text is no key: a server that needs none is given any word
 PASSES = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS}
 OVERLOADED = 529  # in no standard, and in use
+BUSY = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, OVERLOADED}
 
 # What services say in place of a status: amid an answer, or under a status of 200.
 NAMED = {
@@ -31,12 +32,22 @@ NAMED = {
     "rate_limit_error": 429,
     "rate_limit_exceeded": 429,
     "overloaded_error": OVERLOADED,
+    # MiniMax's numbers.
+    "1002": 429,
+    "1004": 401,
+    "1008": 402,
+    "1039": 429,
+    "2013": 400,
+    "2049": 401,
 }
-# The services agree on no code for these two. Each alternative is what one of them says.
+NO_MONEY = "insufficient_quota"  # OpenAI's, under the status of a rate limit; but no pause mends it
+# The services agree on no code for these three. Each alternative is what one of them says.
 TOO_LONG = re.compile(
-    r"context.?(length|size|window)|maximum context|prompt is too long|too large for model|input token count .*exceeds",
+    r"context.?(length|size|window|limit)|maximum context|n_ctx|prompt is too long|too large for model|"
+    r"input token count .*exceeds",
     re.IGNORECASE,
 )
+WRONG_KEY = re.compile(r"api.key.(not.valid|invalid)|invalid.api.key", re.IGNORECASE)
 NO_SUCH_MODEL = re.compile(
     r"model.{0,80}(not.(found|exist)|does not exist|not a valid)|(invalid|unknown).model|not a valid model",
     re.IGNORECASE,
@@ -62,14 +73,14 @@ def broken_off(odd: object, secret: str) -> ModelError:
 
 def _kind(text: str, status: int, words: str, headers: Mapping[str, str]) -> ModelError:
     """`status` is 0 if the service has given none, or a connection has failed."""
-    wrong = 400 <= status < 500 and status not in PASSES
+    wrong = 400 <= status < 500 and (status not in PASSES or NO_MONEY in words)
     if TOO_LONG.search(words) and status not in PASSES:
         return ModelError(text, False, "context_too_long", "The conversation is too long for the model.")
-    if status in (HTTPStatus.TOO_MANY_REQUESTS, OVERLOADED):
+    if status in BUSY and not wrong:
         seconds = _retry_after(headers)
         when = "a moment" if seconds is None else f"{ceil(seconds)} s"
         return ModelError(text, True, "model_busy", f"The model is busy. Try again in {when}.", retry_after=seconds)
-    if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+    if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN) or (wrong and WRONG_KEY.search(words)):
         return ModelError(text, False, "model_unauthorized", "The model's service refuses this server's key.")
     if status == HTTPStatus.NOT_FOUND or (wrong and NO_SUCH_MODEL.search(words)):
         return ModelError(text, False, "model_not_found", "The model's service does not have this model.")
@@ -95,7 +106,7 @@ def _status(error: Exception) -> int:
 def _status_in(value: Any) -> int:
     if isinstance(value, list) and value:  # Gemini's
         value = value[0]
-    inner = value.get("error", value) if isinstance(value, dict) else None
+    inner = value.get("error", value.get("base_resp", value)) if isinstance(value, dict) else None  # MiniMax's
     if not isinstance(inner, dict):
         return 0
     for name in ("status", "status_code", "code", "type"):

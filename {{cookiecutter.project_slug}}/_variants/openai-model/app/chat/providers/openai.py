@@ -62,7 +62,8 @@ class OpenAI:
                             "input_tokens": count(counted, "prompt_tokens"),
                             "output_tokens": count(counted, "completion_tokens"),
                         }
-                    if not chunk.get("choices") and not counted:
+                    # An empty list is no error: Azure's first chunk has one, and what its filter thinks of the question.
+                    if chunk.get("error") or (chunk.get("choices") is None and not counted):
                         odd = chunk
                     for one in items(chunk.get("choices"), "choices"):
                         choice = fields(one, "a choice")

@@ -167,6 +167,21 @@ async def test_an_answer_whose_connection_breaks_after_its_end_is_whole() -> Non
         assert await answer_of(provider) == ["Hi", Finish("end", {"input_tokens": 3, "output_tokens": 2})]
 
 
+async def test_what_a_filter_thinks_of_the_question_is_no_cause_of_an_end() -> None:
+    """Azure's first chunk has that, and an empty list of choices."""
+    thinks = data({"choices": [], "prompt_filter_results": [{"prompt_index": 0}]})
+    async with asked(Answer([thinks, chunk("Hel"), END])) as (provider, _):
+        with pytest.raises(ModelError, match="it ended without a reason$"):
+            await answer_of(provider)
+
+
+async def test_an_error_in_one_piece_is_said_in_the_services_words() -> None:
+    error = Answer.problem(200, {"choices": [], "error": {"message": "upstream failed", "code": 502}})
+    async with asked(error) as (provider, _):
+        with pytest.raises(ModelError, match="upstream failed"):
+            await answer_of(provider)
+
+
 async def test_an_answer_in_one_piece_is_an_answer() -> None:
     """Some servers don't stream, whatever they are asked for."""
     choice = {"index": 0, "message": {"role": "assistant", "content": "Hello"}, "finish_reason": "stop"}
