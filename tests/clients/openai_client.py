@@ -38,6 +38,8 @@ def ask(order: dict[str, Any]) -> dict[str, Any]:
     except Exception as error:  # whatever it is, the test looks at it
         fields = {name: getattr(error, name, None) for name in ("code", "param", "message")}
         seen["error"] = {"kind": type(error).__name__, "status": getattr(error, "status_code", None), **fields}
+        headers = error.response.headers if isinstance(error, openai.APIStatusError) else {}
+        seen["error"] |= {"retry": headers.get("x-should-retry"), "retry_after": headers.get("retry-after")}
     return seen
 
 
