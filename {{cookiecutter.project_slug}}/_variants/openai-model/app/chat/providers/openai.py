@@ -62,7 +62,7 @@ class OpenAI:
                             "input_tokens": count(counted, "prompt_tokens"),
                             "output_tokens": count(counted, "completion_tokens"),
                         }
-                    # An empty list is no error: Azure's first chunk has one, and what its filter thinks of the question.
+                    # An empty list is no error: Azure's first chunk has one, beside what its filter thinks.
                     if chunk.get("error") or (chunk.get("choices") is None and not counted):
                         odd = chunk
                     for one in items(chunk.get("choices"), "choices"):

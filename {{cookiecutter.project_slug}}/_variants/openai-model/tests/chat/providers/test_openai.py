@@ -171,7 +171,7 @@ async def test_what_a_filter_thinks_of_the_question_is_no_cause_of_an_end() -> N
     """Azure's first chunk has that, and an empty list of choices."""
     thinks = data({"choices": [], "prompt_filter_results": [{"prompt_index": 0}]})
     async with asked(Answer([thinks, chunk("Hel"), END])) as (provider, _):
-        with pytest.raises(ModelError, match="it ended without a reason$"):
+        with pytest.raises(ModelError, match=r"it ended without a reason$"):
             await answer_of(provider)
 
 
