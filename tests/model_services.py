@@ -7,7 +7,7 @@ bytes are made anew: no word of an answer is a service's, and of an error no mor
 import json
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -901,7 +901,14 @@ def anthropic_error(kind: str, message: str) -> dict[str, Any]:
     return {"type": "error", "error": {"details": None, "type": kind, "message": message}, "request_id": "req_1"}
 
 
-MESSAGE = {"id": "msg_1", "type": "message", "role": "assistant", "model": "m", "content": [], "stop_reason": None}
+MESSAGE: dict[str, Any] = {
+    "id": "msg_1",
+    "type": "message",
+    "role": "assistant",
+    "model": "m",
+    "content": [],
+    "stop_reason": None,
+}
 START = {"type": "message_start", "message": MESSAGE | {"usage": {"input_tokens": 9, "output_tokens": 1}}}
 PING = {"type": "ping"}
 SAID = [delta(type="text_delta", text=text) for text in TEXTS]
@@ -1017,6 +1024,10 @@ class Services(BaseHTTPRequestHandler):
     """All of them. The question names the case; its answer comes in two halves, cut wherever its middle is."""
 
     protocol_version = "HTTP/1.1"
+
+    def handle(self) -> None:
+        with suppress(ConnectionError):  # a server that is killed
+            super().handle()
 
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

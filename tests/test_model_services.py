@@ -18,7 +18,7 @@ from model_services import CASES, KEY, Case, serving_services
 from rendering import Project
 from running import Server, posix_only, services, serving, wait_until
 
-pytestmark = [posix_only, node_tests, pytest.mark.xdist_group("model-services")]
+pytestmark = [posix_only, node_tests, pytest.mark.slow, pytest.mark.xdist_group("model-services")]
 BASE_URL = {"openai": "http://127.0.0.1:{}/v1", "anthropic": "http://127.0.0.1:{}"}
 FINISH = {"end": "stop", "length": "length", "refusal": "content_filter"}
 # For each code: what a reader is told, and the status and code of OpenAI's dialect.
@@ -29,7 +29,6 @@ TOLD = {
     "model_busy": ("The model is busy. Try again in {}.", 429, "rate_limit_exceeded"),
     "context_too_long": ("The conversation is too long for the model.", 400, "context_length_exceeded"),
 }
-Ask = Callable[[Case], Any]
 
 
 @pytest.fixture(scope="session")
@@ -121,6 +120,12 @@ def in_one_piece(case: Case) -> dict[str, Any]:
         return of_a_stream(case)
     message, status, code = told(case)
     kind = {502: "InternalServerError", 429: "RateLimitError", 400: "BadRequestError"}[status]
-    error = {"kind": kind, "status": status, "code": code, "param": None, "message": f"Error code: {status} - {message}"}
+    error = {
+        "kind": kind,
+        "status": status,
+        "code": code,
+        "param": None,
+        "message": f"Error code: {status} - {message}",
+    }
     after = str(ceil(float(case.retry_after))) if case.retry_after else None
     return {"text": "", "error": error | {"retry": str(case.retryable).lower(), "retry_after": after}}

@@ -33,6 +33,7 @@ MODELS = {
     "broken": "litellm.InternalServerError",
     "too-long": "litellm.ContextWindowExceededError",
 }
+FAILS = {"limited": ("model_busy", True), "broken": ("model_error", True), "too-long": ("context_too_long", False)}
 
 
 @pytest.fixture(params=[name for name in choices("model_provider") if name != "echo"])
@@ -113,9 +114,7 @@ def test_a_service_that_others_wrote_is_understood(
         assert "".join(data["text"] for _, data in tokens) == ANSWER
         counted = server.process.printed(rf"usage stream=\w+ model={of}well reason=end (.*)")[1]
         assert re.fullmatch(r"first_piece_seconds=[\d.]+ input_tokens=\d+ output_tokens=[1-9]\d*", counted)
-    codes = {"limited": "model_busy", "broken": "model_error", "too-long": "context_too_long"}
-    for name, code in codes.items():
-        retryable = code != "context_too_long"
+    for name, (code, retryable) in FAILS.items():
         asked = {"MODEL_NAME": f"{of}{name}", "MODEL_MAX_RETRIES": "1", key: KEY}
         before = len(requests(process, provider))
         with asking(project, port, **asked) as server:
@@ -127,7 +126,7 @@ def test_a_service_that_others_wrote_is_understood(
         assert len(requests(process, provider)) - before == 1 + retryable
     with asking(project, port, MODEL_NAME=f"{of}well", **{key: SECRET}) as server:
         _, error, done = answer(server)
-        assert (error[1]["code"], error[1]["retryable"]) == ("model_error", False)  # a 400
+        assert (error[1]["code"], error[1]["retryable"]) == ("model_unauthorized", False)
         server.process.printed("the model failed: ")
         server.process.stop()
         assert SECRET not in server.process.text
