@@ -7,6 +7,8 @@ from typing import Any
 from app.chat.providers.settings import ProviderSettings
 
 INSTEAD = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens", "stream_options": None}
+# Then the name was right: by another, a server may ignore the limit.
+WRONG_VALUE = re.compile(r"too large|valid range|at most|less than or equal|exceed", re.IGNORECASE)
 
 
 def parameters(settings: ProviderSettings) -> Mapping[str, Any]:
@@ -24,7 +26,10 @@ def parameters(settings: ProviderSettings) -> Mapping[str, Any]:
 
 
 def without_refused(sent: Mapping[str, Any], refusal: str, refused: set[str]) -> Mapping[str, Any] | None:
-    """What to send after a refusal that names one of them, which joins `refused`; None if it names none."""
+    """What to send after a refusal that names one of them, which joins `refused`; None if it names none, or only
+    refuses its value."""
+    if WRONG_VALUE.search(refusal):
+        return None
     for name, value in sent.items():
         if name in INSTEAD and INSTEAD[name] not in refused and re.search(rf"\b{name}\b", refusal):
             refused.add(name)

@@ -220,7 +220,7 @@ async def test_a_parameter_that_is_refused_is_not_sent_again(refusals: list[Any]
 
 @pytest.mark.parametrize(
     "said",
-    ["max_tokens is too large", "max_completion_tokens and max_tokens are too large", "messages[0] is too large"],
+    ["max_tokens is wrong", "max_completion_tokens and max_tokens are wrong", "messages[0] is wrong"],
 )
 async def test_a_request_that_stays_wrong_ends_in_the_services_words(said: str) -> None:
     problem = Answer.problem(400, {"error": {"message": said}})
@@ -228,6 +228,22 @@ async def test_a_request_that_stays_wrong_ends_in_the_services_words(said: str) 
         with pytest.raises(ModelError, match=f"400: .*{re.escape(said)}"):
             await answer_of(provider)
         assert "max_tokens" in provider._parameters
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Invalid max_tokens value, the valid range of max_tokens is [1, 8192]",
+        "max_tokens is too large: 9999. This model supports at most 4096 completion tokens",
+        "`max_tokens` must be less than or equal to `4096`",
+    ],
+)
+async def test_a_limit_that_is_too_high_is_not_sent_by_another_name(said: str) -> None:
+    """DeepSeek, for one, would ignore that, and answer without a limit."""
+    async with asked(Answer.problem(400, {"error": {"message": said}}), HELLO) as (provider, service):
+        with pytest.raises(ModelError, match=f"400: .*{re.escape(said)}"):
+            await answer_of(provider)
+        assert len(service.requests) == 1
 
 
 async def test_parameters_of_the_settings_are_sent(monkeypatch: pytest.MonkeyPatch) -> None:
