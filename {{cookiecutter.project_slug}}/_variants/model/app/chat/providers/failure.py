@@ -18,7 +18,7 @@ from app.chat.providers.base import ModelError
 LONGEST = 500  # characters: some services answer with a page of HTML
 SHORTEST_KEY = 8  # a shorter text is no key: a server that needs none is given any word
 PASSES = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS}
-OVERLOADED = 529  # in no standard, and in use
+OVERLOADED = 529  # no status of HTTP
 BUSY = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, OVERLOADED}
 
 # What services say in place of a status: amid an answer, or under a status of 200.
@@ -40,7 +40,7 @@ NAMED = {
     "2013": 400,
     "2049": 401,
 }
-NO_MONEY = "insufficient_quota"  # OpenAI's, under the status of a rate limit; but no pause mends it
+NO_MONEY = "insufficient_quota"  # comes with the status of a rate limit, but no pause mends it
 # The services agree on no code for these three. Each alternative is what one of them says.
 TOO_LONG = re.compile(
     r"context.?(length|size|window|limit)|maximum context|n_ctx|prompt is too long|too large for model|"
