@@ -879,7 +879,7 @@ GROQ = of(
 
 
 # Anthropic: its documentation's pages on streaming messages, on stop reasons and on errors; gptel pull request 1512 for
-# an error amid the stream.
+# an error amid the stream, openclaw pull request 37607 for proxies that leave out the names of events.
 def events(*data: dict[str, Any]) -> bytes:
     return "".join(f"event: {each['type']}\ndata: {dumped(each)}\n\n" for each in data).encode()
 
@@ -945,6 +945,10 @@ ANTHROPIC = of(
         ).encode(),
         kind=JSON,
     ),
+    good(
+        "a proxy that leaves out the names of events",
+        sse(START, PING, *SAID, ended("end_turn"), END, before="data:", behind="\r\n\r\n", done=False),
+    ),
     failed(
         "a turn that it would go on with",
         events(START, SAID[0], ended("pause_turn"), END),
@@ -956,14 +960,14 @@ ANTHROPIC = of(
         "too many others amid the answer",
         events(START, SAID[0], anthropic_error("overloaded_error", "Overloaded")),
         "model_busy",
-        "529: .*Overloaded",
+        "the answer broke off: .*Overloaded",
         text=BEGUN,
     ),
     failed(
         "an error amid the answer",
         events(START, SAID[0], anthropic_error("api_error", "Internal server error")),
         "model_error",
-        "Internal server error",
+        "the answer broke off: .*Internal server error",
         text=BEGUN,
     ),
     failed(

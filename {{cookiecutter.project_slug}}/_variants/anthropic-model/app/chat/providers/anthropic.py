@@ -1,6 +1,6 @@
 """Messages over Anthropic's API."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Any, Self
 
 import httpx2
@@ -57,7 +57,7 @@ class Anthropic:
             )
             async with answer:
                 whole = at_once(answer.response)
-                async for each in the_one(answer.response) if whole else answer:
+                async for each in the_one(answer.response) if whole else _events(answer.response):
                     event = fields(each, "an event")
                     match event.get("type"):
                         case "message_start":
@@ -78,6 +78,7 @@ class Anthropic:
                                 usage = {name: count(counted, name) for name in ("input_tokens", "output_tokens")}
                         case _ if whole or event.get("error"):
                             odd = event
+                            break  # before its connection is cut
         except (APIError, httpx2.HTTPError) as error:  # the latter where the connection is lost amid the answer
             if not ending:  # else it is whole, however its connection ends
                 raise failure(error, self._key) from None
@@ -86,3 +87,16 @@ class Anthropic:
         if not ending:
             raise broken_off(odd, self._key)
         yield Finish(reason_of(ending), usage)
+
+
+async def _events(response: httpx2.Response) -> AsyncIterator[object]:
+    """All of them: the stream itself leaves out those without an `event:` line, and some proxies send no such lines."""
+    async for event in AsyncStream.raw_events(response):
+        if not event.data:
+            continue
+        try:
+            yield event.json()
+        except ValueError:
+            if event.event != "error":
+                raise
+            yield {"error": event.data}

@@ -309,9 +309,26 @@ async def test_what_breaks_after_the_first_token_is_an_error_and_is_not_tried_ag
 )
 async def test_an_error_amid_the_answer_is_said_in_the_services_words(error: str, says: str) -> None:
     async with asked(Answer([START, text("Hel"), error])) as (provider, _):
-        with pytest.raises(ModelError, match=rf"^\w+Error: .*{says}") as raised:
+        with pytest.raises(ModelError, match=f"^the answer broke off: .*{says}") as raised:
             await answer_of(provider)
     assert raised.value.retryable
+
+
+async def test_an_error_whose_connection_is_cut_is_said_all_the_same() -> None:
+    error = said("error", error={"type": "overloaded_error", "message": "busy"})
+    async with asked(Answer([START, text("Hel"), error], whole=False)) as (provider, _):
+        with pytest.raises(ModelError, match="overloaded_error") as raised:
+            await answer_of(provider)
+    assert raised.value.code == "model_busy"
+
+
+async def test_events_without_a_name_are_read_by_their_type() -> None:
+    """Some proxies pass on nothing but lines of data (openclaw pull request 37607)."""
+    pieces = [
+        piece.partition("\n")[2] for piece in (START, text("Hel"), said("ping"), text("lo"), ended("end_turn"), STOP)
+    ]
+    async with asked(Answer(pieces)) as (provider, _):
+        assert await answer_of(provider) == ["Hel", "lo", Finish("end", {"input_tokens": 3, "output_tokens": 2})]
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
