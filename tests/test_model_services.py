@@ -63,19 +63,19 @@ def test_what_a_service_sends_reaches_a_reader_and_the_log(
     server = served(case.provider, front_end)
     if front_end == "ai-sdk":
         chat = Client(client_process(list(CHATS)[-1]), server)
-        (answer,) = said(case, server, lambda: chat.ask(questions=[str(case)]))["answers"]
+        (answer,) = answered(case, server, lambda: chat.ask(questions=[str(case)]))["answers"]
         assert {key: value for key, value in answer.items() if key not in ("id", "role")} == of_a_chat(case)
         return
     sdk = Client(client_process("python"), server)
     counting = {"stream_options": {"include_usage": True}}
-    answer = said(case, server, lambda: sdk.ask(question=str(case), stream=True, extra=counting))
+    answer = answered(case, server, lambda: sdk.ask(question=str(case), stream=True, extra=counting))
     assert {key: value for key, value in answer.items() if key not in ("id", "model")} == of_a_stream(case)
-    answer = said(case, server, lambda: sdk.ask(question=str(case)))
+    answer = answered(case, server, lambda: sdk.ask(question=str(case)))
     assert {key: value for key, value in answer.items() if key not in ("id", "model")} == in_one_piece(case)
 
 
-def said(case: Case, server: Server, ask: Callable[[], Any]) -> Any:
-    """What the client has got. Meanwhile the log has said how the answer ended, once, and in one line why."""
+def answered(case: Case, server: Server, ask: Callable[[], Any]) -> Any:
+    """What the client has got. Meanwhile the log has said how the answer ended, and of a failure, in one line, why."""
     before = len(server.process.text)
     answer = ask()
     wait_until(lambda: "usage stream=" in server.process.text[before:])
