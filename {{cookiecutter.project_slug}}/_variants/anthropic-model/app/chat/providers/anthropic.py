@@ -57,7 +57,7 @@ class Anthropic:
             )
             async with answer:
                 whole = at_once(answer.response)
-                async for each in the_one(answer.response) if whole else _events(answer.response):
+                async for each in the_one(answer.response, self._key) if whole else _events(answer.response):
                     event = fields(each, "an event")
                     match event.get("type"):
                         case "message_start":

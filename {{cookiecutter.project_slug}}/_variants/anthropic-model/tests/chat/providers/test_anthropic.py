@@ -205,6 +205,13 @@ async def test_an_answer_in_one_piece_is_an_answer() -> None:
         assert await answer_of(provider) == ["Hello", Finish("end", {"input_tokens": 3, "output_tokens": 1})]
 
 
+async def test_a_page_in_place_of_an_answer_is_said_without_the_key() -> None:
+    page = Answer([f"<html><b>Sign in</b>, {KEY}"], headers={"Content-Type": "Text/HTML"})
+    async with asked(page) as (provider, _):
+        with pytest.raises(ModelError, match=r"no JSON: Sign in , \*\*\*$"):
+            await answer_of(provider)
+
+
 async def test_parameters_of_the_settings_are_sent() -> None:
     async with asked(HELLO, MODEL_EXTRA={"top_k": 5}) as (provider, service):
         await answer_of(provider)

@@ -57,18 +57,18 @@ NO_SUCH_MODEL = re.compile(
 def failure(error: Exception, secret: str) -> ModelError:
     """Makes a ModelError of an SDK's error, or of one of its HTTP client. `secret` is the key. It is hidden, because a
     service may repeat the key that it refuses."""
-    status, words = _status(error), _words(error)
+    status, words = _status(error), _words(error, secret)
     url = getattr(getattr(error, "request", None), "url", None)
     where = f", asked at {url.host}:{url.port or url.scheme}" if url else ""
-    text = f"{type(error).__name__}: {f'{status}: ' if status else ''}{_hidden(words, secret)}{where}"
+    text = f"{type(error).__name__}: {f'{status}: ' if status else ''}{words}{where}"
     return _kind(text, status, words, getattr(getattr(error, "response", None), "headers", {}))
 
 
 def broken_off(odd: object, secret: str) -> ModelError:
     """For an answer without an end. `odd` is what came in the place of a piece of it: an error, perhaps, or nothing."""
-    status, words = _status_in(odd), shortened(to_json(odd, fallback=str).decode()) if odd else ""
+    status, words = _status_in(odd), shortened(to_json(odd, fallback=str).decode(), secret) if odd else ""
     text = "the answer broke off: it ended without a reason"
-    return _kind(f"{text}, but {_hidden(words, secret)}" if odd else text, status, words, {})
+    return _kind(f"{text}, but {words}" if odd else text, status, words, {})
 
 
 def _kind(text: str, status: int, words: str, headers: Mapping[str, str]) -> ModelError:
@@ -87,15 +87,13 @@ def _kind(text: str, status: int, words: str, headers: Mapping[str, str]) -> Mod
     return ModelError(text, retryable=not wrong)
 
 
-def shortened(text: str) -> str:
-    """On one line. Of a page of HTML, what a reader would see of it."""
+def shortened(text: str, secret: str) -> str:
+    """On one line, and without the secret. Of a page of HTML, what a reader would see of it."""
+    if len(secret) >= SHORTEST_KEY:  # before the text is cut, for a part of a key is one too
+        text = text.replace(secret, "***")
     if re.search(r"<html|<!doctype", text[:1000], re.IGNORECASE):
         text = re.sub(r"(?s)<(style|script)\b.*?</\1>|<[^>]*>", " ", text)
     return " ".join(text.split())[:LONGEST]
-
-
-def _hidden(words: str, secret: str) -> str:
-    return words.replace(secret, "***") if len(secret) >= SHORTEST_KEY else words
 
 
 def _status(error: Exception) -> int:
@@ -118,18 +116,18 @@ def _status_in(value: Any) -> int:
     return 0
 
 
-def _words(error: Exception) -> str:
+def _words(error: Exception, secret: str) -> str:
     response, body = getattr(error, "response", None), getattr(error, "body", None)
     if response is not None and response.is_error:
         try:
-            return shortened(response.text) or "an empty body"
+            return shortened(response.text, secret) or "an empty body"
         except httpx2.StreamError:  # nobody has read it
-            return shortened(str(error))
+            return shortened(str(error), secret)
     if body is not None:
-        return shortened(to_json(body, fallback=str).decode())
+        return shortened(to_json(body, fallback=str).decode(), secret)
     # The SDKs only say "Connection error." Its cause names the host, the certificate or the proxy.
     beneath = f" ({type(error.__cause__).__name__}: {error.__cause__})" if error.__cause__ else ""
-    return shortened(f"{error}{beneath}")
+    return shortened(f"{error}{beneath}", secret)
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

@@ -16,16 +16,16 @@ from app.chat.providers.failure import shortened
 
 def at_once(response: httpx2.Response) -> bool:
     """Whether the service answers in one piece: it can't stream, or has failed under the status 200."""
-    return response.headers.get("content-type", "").startswith(("application/json", "text/html"))
+    return response.headers.get("content-type", "").lower().startswith(("application/json", "text/html"))
 
 
-async def the_one(response: httpx2.Response) -> AsyncIterator[object]:
-    """That piece. Raises ModelError if it is no JSON."""
+async def the_one(response: httpx2.Response, secret: str) -> AsyncIterator[object]:
+    """That piece. Raises ModelError if it is no JSON. `secret` is the key, which the service may repeat."""
     body = await response.aread()
     try:
         yield json.loads(body)
     except (ValueError, RecursionError):
-        raise ModelError(f"the service answers what is no JSON: {shortened(response.text)}") from None
+        raise ModelError(f"the service answers what is no JSON: {shortened(response.text, secret)}") from None
 
 
 def fields(value: object, name: str) -> Mapping[str, Any]:

@@ -30,6 +30,7 @@ WORDS = [
     (500, "", "an empty body"),
     (401, f"no such\nkey: {KEY}", r"no such key: \*\*\*"),
     (500, "x" * 9999, "x{500}, asked at"),
+    (500, "x" * 495 + KEY, r"x{495}\*\*\*, asked at"),
 ]
 
 

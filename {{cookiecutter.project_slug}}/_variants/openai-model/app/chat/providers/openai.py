@@ -55,7 +55,7 @@ class OpenAI:
         try:
             async with await self._ask(messages) as answer:
                 whole = at_once(answer.response)
-                async for each in the_one(answer.response) if whole else answer:
+                async for each in the_one(answer.response, self._key) if whole else answer:
                     chunk = fields(each, "a chunk")
                     if counted := usage_of(chunk):  # behind the last choice; some servers send it with each
                         usage = {

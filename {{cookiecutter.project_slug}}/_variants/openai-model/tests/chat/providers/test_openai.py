@@ -246,6 +246,13 @@ async def test_a_limit_that_is_too_high_is_not_sent_by_another_name(said: str) -
         assert len(service.requests) == 1
 
 
+async def test_a_page_in_place_of_an_answer_is_said_without_the_key() -> None:
+    page = Answer([f"<html><b>Sign in</b>, {KEY}"], headers={"Content-Type": "Text/HTML"})
+    async with asked(page) as (provider, _):
+        with pytest.raises(ModelError, match=r"no JSON: Sign in , \*\*\*$"):
+            await answer_of(provider)
+
+
 async def test_parameters_of_the_settings_are_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     extra = {"MODEL_EXTRA": {"top_p": 0.9, "chat_template_kwargs": {"enable_thinking": False}}}
     async with asked(HELLO, model_max_tokens_parameter="max_new_tokens", **extra) as (provider, service):
