@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from itertools import groupby
 
 from app.chat.providers.base import Message
 
@@ -11,10 +12,7 @@ def in_turns(messages: Sequence[Message]) -> list[Message]:
     """
     *before, last = messages
     spoken = [*(message for message in before if message.content.strip()), last]
-    turns = list[Message]()
-    for message in sorted(spoken, key=lambda each: each.role != "system"):  # a stable sort
-        if turns and turns[-1].role == message.role:
-            *turns, same = turns
-            message = Message(role=same.role, content=f"{same.content}\n\n{message.content}")
-        turns.append(message)
-    return turns
+    spoken.sort(key=lambda each: each.role != "system")  # a stable sort
+    # Each run of one role is joined at once: message by message, 10,000 of them held up the server for seconds.
+    runs = [(role, [message.content for message in same]) for role, same in groupby(spoken, lambda each: each.role)]
+    return [Message(role=role, content="\n\n".join(contents)) for role, contents in runs]
