@@ -92,7 +92,8 @@ def shortened(text: str, secret: str) -> str:
     if len(secret) >= SHORTEST_KEY:  # before the text is cut, for a part of a key is one too
         text = text.replace(secret, "***")
     if re.search(r"<html|<!doctype", text[:1000], re.IGNORECASE):
-        text = re.sub(r"(?s)<(style|script)\b.*?</\1>|<[^>]*>", " ", text)
+        # A tag that does not end must not be looked for again from each place in it: a MiB of "<" took minutes.
+        text = re.sub(r"(?s)<(style|script)\b.*?(?:</\1>|\Z)|<[^<>]*>", " ", text)
     return " ".join(text.split())[:LONGEST]
 
 

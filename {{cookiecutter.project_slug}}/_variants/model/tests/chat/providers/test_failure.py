@@ -1,6 +1,7 @@
 import re
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from time import process_time
 
 import pytest
 from httpx2 import Request, Response
@@ -43,6 +44,16 @@ def test_the_log_has_the_services_words_its_status_and_its_address(status: int, 
     assert "\n" not in line
     assert KEY not in line
     assert re.search(says, line)
+
+
+@pytest.mark.parametrize("tag", ["<", "<script ", "<style>"])
+def test_a_page_whose_tags_do_not_end_takes_no_longer_than_one_whose_do(tag: str) -> None:
+    times = []
+    for end in ("</script></style>", " "):
+        began = process_time()
+        failure(StatusError(502, "<html>" + f"{tag}{end}" * 5000), KEY)
+        times.append(process_time() - began)
+    assert times[1] < 10 * times[0]
 
 
 KINDS = [
