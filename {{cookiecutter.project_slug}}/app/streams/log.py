@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from sys import getsizeof
 from typing import Protocol, runtime_checkable
 
 from app.logs import request_id
@@ -111,7 +112,7 @@ def come_back() -> StreamFault:
 
 def size(event: Event) -> int:
     """About how many bytes of memory it takes."""
-    return 200 + (len(event.text) if isinstance(event, Token) else len(str(vars(event))))
+    return 150 + getsizeof(event.text if isinstance(event, Token) else str(vars(event)))
 
 
 def _wake(waiting: "asyncio.Future[None]") -> None:
