@@ -11,9 +11,9 @@ from app.chat.providers.base import Items, Message
 from app.dependencies import CallerDep, Digits
 from app.streams.docs import stream_docs
 from app.streams.events import Done, Event, Status, Token
-from app.streams.response import EventStream
+from app.streams.response import EventStream, StreamRoute
 
-router = APIRouter(tags=["chat"])
+router = APIRouter(tags=["chat"], route_class=StreamRoute)
 MAX_QUESTION_CHARS = 32_000
 WORDS_DOCS = stream_docs(
     "`status`, a `token` for each word, and `done`.", Status("thinking", "9f1c0c0e"), Token("one"), Token("two"), Done()

@@ -2,12 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import anyio
+from fastapi.routing import APIRoute
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
@@ -120,3 +122,19 @@ class EventStream(Response):
 
     async def _say(self, client: Client, last: Last) -> None:
         await client.put(b"".join(self.encoder(event, None) for event in last), more=False)
+
+
+class StreamRoute(APIRoute):
+    """For an APIRouter whose routes answer with streams: has the request's body freed before the stream begins.
+
+    FastAPI's own request lives as long as its response, and so does the body that it has parsed: a MiB of `[],[],…`
+    takes 22 MiB.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def with_its_own(request: Request) -> Response:
+            return await handle(Request(request.scope, request.receive))
+
+        return with_its_own

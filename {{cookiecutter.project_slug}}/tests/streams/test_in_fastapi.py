@@ -1,14 +1,16 @@
 """A stream among what FastAPI adds around it: dependencies with `yield`, injected background tasks."""
 
 import asyncio
+import gc
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Annotated
 
 import pytest
-from fastapi import BackgroundTasks, Depends, FastAPI
+from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI
+from pydantic import BaseModel
 
 from app.streams.events import Event, Token
-from app.streams.response import EventStream
+from app.streams.response import EventStream, StreamRoute
 from tests.asgi import exchange, state
 
 SOON = 0.02
@@ -82,3 +84,24 @@ async def test_a_background_task_that_hangs_is_ended_with_the_drain_time(caplog:
         shared["shutdown"].begin()
         await stream.until_ended()
     assert "background tasks of a stream cancelled" in caplog.text
+
+
+async def test_a_streams_request_does_not_keep_its_body() -> None:
+    class Body(BaseModel):
+        text: str
+
+    async def source() -> AsyncGenerator[Event, None]:
+        yield Token("a")
+        await asyncio.sleep(60)
+
+    router, app = APIRouter(route_class=StreamRoute), FastAPI()
+
+    @router.post("/")
+    async def endpoint(body: Body) -> EventStream:
+        return EventStream(source())
+
+    app.include_router(router)
+    async with exchange(app, body={"text": "a", "ignored": ("of this test",)}, **state()) as stream:
+        await stream.text()
+        gc.collect()
+        assert not [each for each in gc.get_objects() if isinstance(each, list) and "of this test" in each]

@@ -19,9 +19,9 @@ from app.chat.ui_message_stream import DOCS, HEADERS, UIMessageEncoder
 from app.chat.ui_messages import UIChat
 from app.dependencies import CallerDep
 from app.streams.docs import Responses
-from app.streams.response import EventStream
+from app.streams.response import EventStream, StreamRoute
 
-router = APIRouter(prefix="/api/chat", tags=["chat"])
+router = APIRouter(prefix="/api/chat", tags=["chat"], route_class=StreamRoute)
 STREAM = "/{chat_id:path}/stream"  # `ai` 5.0.0 does not escape an id's slashes
 ENDS_SECONDS = 20.0  # a model has 5 s to close, and one that is out of reach is given up after some more
 NOTHING_THERE: Responses = {204: {"description": "There is no answer to come back to."}}

@@ -4,12 +4,16 @@ There is one model, that of this service's settings. It answers whichever model 
 """
 
 import time
+from collections.abc import Awaitable, Callable
+from functools import partial
 from math import ceil
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
 
+from app.chat.answer import Answer
 from app.chat.answer_stream import AnswerStream
 from app.chat.dependencies import AnswersDep, ProviderDep
 from app.chat.generation import Generation
@@ -20,10 +24,12 @@ from app.chat.providers.echo import Echo
 from app.chat.whole_answer import ClientLeft, whole_answer
 from app.dependencies import CallerDep, SettingsDep, ShutdownDep
 from app.errors import NotFound
+from app.shutdown import Shutdown
 from app.streams.docs import stream_docs
 from app.streams.events import Busy, Done, Status, StreamFault, Token
+from app.streams.response import StreamRoute
 
-router = APIRouter(prefix="/v1", tags=["chat"], responses={"4XX": {"model": ErrorBody}})
+router = APIRouter(prefix="/v1", tags=["chat"], responses={"4XX": {"model": ErrorBody}}, route_class=StreamRoute)
 STATUSES = {
     "model_error": 502,
     "model_not_found": 502,  # not 404: no caller can mend what the settings say
@@ -34,6 +40,18 @@ STATUSES = {
     "internal_error": 500,
 }  # else 503: it was stopped, or the server ends
 NOBODY_WAITS = 499  # as in nginx: it counts as no failure of ours
+
+
+class Later(Response):
+    """The response that `make` gives, made when the route has ended: FastAPI keeps the request's body until then."""
+
+    def __init__(self, make: Callable[[Receive], Awaitable[Response]]) -> None:
+        super().__init__()
+        self.make = make
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await self.make(receive)
+        await response(scope, receive, send)
 
 
 def _docs() -> dict[int | str, dict[str, Any]]:
@@ -54,16 +72,20 @@ def _docs() -> dict[int | str, dict[str, Any]]:
 
 @router.post("/chat/completions", responses=_docs())
 async def create_completion(
-    asked: CompletionRequest, answers: AnswersDep, caller: CallerDep, shutdown: ShutdownDep, request: Request
+    asked: CompletionRequest, answers: AnswersDep, caller: CallerDep, shutdown: ShutdownDep
 ) -> Response:
     """Answers the last message: all at once, or with `stream` as it is made."""
     # OpenAI's clients can't come back to an answer, so it ends with its only reader.
     answer, created = await answers.start(asked.for_the_model(), caller, grace=0), int(time.time())
     if asked.stream:
         return AnswerStream(answer, ChunkEncoder(answer.generation, created, asked.include_usage))
+    return Later(partial(_at_once, answer, created, shutdown))
+
+
+async def _at_once(answer: Answer, created: int, shutdown: Shutdown, receive: Receive) -> Response:
     headers = {"X-Stream-ID": answer.id}
     try:
-        text = await whole_answer(answer, request.receive, shutdown)
+        text = await whole_answer(answer, receive, shutdown)
     except ClientLeft:
         return Response(status_code=NOBODY_WAITS)
     except StreamFault as fault:

@@ -1,5 +1,7 @@
+import asyncio
+import gc
 import json
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -8,7 +10,7 @@ from fastapi.testclient import TestClient
 from httpx2 import Response
 from pydantic import SecretStr
 
-from app.chat.providers.base import Finish, ModelError, Provider
+from app.chat.providers.base import Finish, Message, ModelError, Provider
 from app.settings import Settings
 from tests.asgi import exchange
 from tests.providers import ScriptedProvider
@@ -321,6 +323,26 @@ async def test_a_reader_who_leaves_closes_the_model(
             assert provider.closed.is_set()
     (record,) = (record for record in caplog.records if record.name == "app.usage")
     assert vars(record)["reason"] == "cancelled"
+
+
+@pytest.mark.parametrize("streams", [True, False])
+def test_a_request_does_not_keep_its_body_while_it_is_answered(
+    settings: Settings, build: Callable[[Settings, Provider], FastAPI], streams: bool
+) -> None:
+    kept = []
+
+    class Looks(ScriptedProvider):
+        async def stream(self, messages: Sequence[Message]) -> AsyncGenerator[str | Finish, None]:
+            for _ in range(100):  # until the route has ended
+                await asyncio.sleep(0)
+            gc.collect()
+            kept.append([each for each in gc.get_objects() if isinstance(each, list) and "of this test" in each])
+            yield "a"
+
+    body = json.dumps(HI | {"stream": streams, "ignored": ["of this test"]})
+    with TestClient(build(settings, Looks())) as client:
+        assert client.post(PATH, content=body, headers=JSON).status_code == 200
+    assert kept == [[]]
 
 
 async def test_a_shutdown_is_an_error_to_the_reader(
