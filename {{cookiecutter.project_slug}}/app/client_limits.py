@@ -12,6 +12,7 @@ from functools import partial
 from math import inf
 from typing import Any
 
+import h11
 from starlette.types import Receive
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -68,6 +69,17 @@ class Connection(H11Protocol):
             self._unfinished.add(self.transport)
         else:
             self._unfinished.discard(self.transport)
+
+    def send_400_response(self, msg: str) -> None:
+        """Of a body that can't be read. uvicorn would raise, once here if a response has begun, and once where the
+        application responds: both look like faults of the server."""
+        if self.cycle:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            super().send_400_response(msg)
+        else:
+            self.transport.close()
 
     def resume_writing(self) -> None:
         super().resume_writing()

@@ -1,8 +1,12 @@
 import asyncio
 
 import pytest
+from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
+from uvicorn import Config
+from uvicorn.server import ServerState
 
-from app.client_limits import Unfinished, limit_clients
+from app.client_limits import Connection, Unfinished, limit_clients
 from tests.test_connections import Lifespan, Transport, unknown
 
 
@@ -33,3 +37,39 @@ def test_requests_are_limited_unless_another_parser_was_chosen(parser: str, capl
     limit_clients(chosen.receive, 30, 30)
     assert caplog.text.count("--http httptools: clients have no time limits") == 1
     limit_clients(unknown, 30, 30)
+
+
+@pytest.mark.parametrize("comes", ["with its head", "behind the response", "amid the response"])
+async def test_a_body_that_can_not_be_read_is_no_fault_of_the_server(
+    comes: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    app_ended = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if comes == "amid the response":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"a", "more_body": True})
+            while (await receive())["type"] != "http.disconnect":
+                pass
+        await PlainTextResponse("a")(scope, receive, send)
+        app_ended.set()
+
+    config, state, unfinished = Config(app, lifespan="off", log_config=None), ServerState(), Unfinished(60, most=10)
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(
+        lambda: Connection(unfinished, 60, config=config, server_state=state, app_state={}), "127.0.0.1"
+    )
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    head = b"GET / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    if comes == "with its head":
+        writer.write(head + b"no chunk\r\n")
+    else:
+        writer.write(head)
+        await reader.readuntil(b"a")
+        writer.write(b"no chunk\r\n")
+    await asyncio.wait_for(reader.read(), 5)
+    await asyncio.wait_for(app_ended.wait(), 5)
+    await asyncio.sleep(0)
+    writer.close()
+    server.close()
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
