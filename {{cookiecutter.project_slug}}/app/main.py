@@ -13,7 +13,7 @@ from app.background import Background
 from app.chat.room import chat
 from app.dependencies import State
 from app.jobs.room import jobs
-from app.middleware import BearerKey, KnownHost, RequestId
+from app.middleware import BearerKey, KnownHost, OneLength, RequestId
 from app.settings import Settings, misspelt
 from app.shutdown import Shutdown
 from app.streams.response import StreamLimits
@@ -65,7 +65,7 @@ def create_app(settings: Settings | None = None, rooms: Sequence[Room] | None = 
         title=settings.app_name,
         lifespan=lifespan,
         max_body_size=settings.max_body_bytes,
-        outside=[Middleware(RequestId), *([cors] if settings.cors_origins else []), guard],
+        outside=[Middleware(RequestId), Middleware(OneLength), *([cors] if settings.cors_origins else []), guard],
     )
     error_handlers.install(app)
     for join in all_rooms() if rooms is None else rooms:

@@ -19,6 +19,7 @@ SAFE_REQUEST_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
 # a dot, so none is `..`: at this point a path is decoded, but not resolved.
 OPEN_PATHS = re.compile(r"/|/health|/ready|/web(/\w[\w.-]*)+", re.ASCII)
 HEALTH_PATHS = re.compile("/health|/ready")
+LENGTHS = {b"content-length", b"transfer-encoding"}
 PORT = re.compile(":[0-9]*$")  # an address of IPv6 is in brackets
 
 
@@ -42,6 +43,22 @@ class RequestId:
             return send(message)
 
         await self.app(scope, receive, send_with_id)
+
+
+class OneLength:
+    """Refuses a request that says its length by both `Content-Length` and `Transfer-Encoding`, as h11 does not, and
+    closes its connection. A proxy that believes the other one would take its rest for somebody's request (RFC 9112,
+    section 6.1)."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app = self.app
+        if scope["type"] == "http" and LENGTHS <= {name for name, _ in scope["headers"]}:
+            detail = "Content-Length and Transfer-Encoding exclude each other"
+            app = JSONResponse({"detail": detail}, 400, {"Connection": "close"})
+        await app(scope, receive, send)
 
 
 class BearerKey:

@@ -90,6 +90,13 @@ def test_a_body_is_not_looked_at_without_the_key(client: TestClient) -> None:
     assert client.post("/chat/stream", content=b"{").status_code == 401
 
 
+@pytest.mark.parametrize("path", ["/health", "/chat/stream"])
+def test_a_request_with_two_lengths_is_the_last_of_its_connection(client: TestClient, path: str) -> None:
+    refused = client.post(path, content=b"{}", headers={**KEY, "Transfer-Encoding": "chunked", "Content-Length": "2"})
+    assert (refused.status_code, refused.headers["Connection"]) == (400, "close")
+    assert refused.json() == {"detail": "Content-Length and Transfer-Encoding exclude each other"}
+
+
 @pytest.mark.parametrize("path", ["/health", "/nowhere", "/stream?text=x"])
 def test_every_response_has_a_request_id(client: TestClient, path: str) -> None:
     assert len(client.get(path).headers["x-request-id"]) == 32
