@@ -28,9 +28,10 @@ def settings() -> dict[str, str]:
 
 def ask(url: str, *commands: Sequence[str]) -> list[Any]:
     """What Redis answers to each command. Raises Away."""
-    seconds = {"socket_timeout": ANSWER_SECONDS, "socket_connect_timeout": ANSWER_SECONDS}
+    options: dict[str, Any] = {"socket_timeout": ANSWER_SECONDS, "socket_connect_timeout": ANSWER_SECONDS}
+    options |= {"decode_responses": True, "encoding_errors": "surrogateescape"}  # what is no text hides nothing else
     try:
-        with redis.Redis.from_url(url, decode_responses=True, retry=Retry(NoBackoff(), 0), **seconds) as client:
+        with redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0), **options) as client:
             return [client.execute_command(*command) for command in commands]
     except (redis.RedisError, ValueError) as error:
         raise Away from error

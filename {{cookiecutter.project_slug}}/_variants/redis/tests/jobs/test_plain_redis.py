@@ -16,6 +16,7 @@ def test_redis_answers(redis_url: str) -> None:
     ]
     with pytest.raises(Away):
         ask(redis_url, ["NOSUCH"])
+    assert ask(redis_url, ["EVAL", r"return '\255'", "0"]) == ["\udcff"]  # no text, and no reason to doubt Redis
 
 
 def test_who_does_not_answer_is_away() -> None:

@@ -4,6 +4,7 @@ import logging
 import socket
 import time
 from datetime import UTC, datetime
+from typing import Any
 from uuid import uuid4
 
 import redis
@@ -55,13 +56,21 @@ class Enduring(BaseWorker):
         except redis.RedisError as error:
             log.warning("Redis refuses the worker's sign of life: %s", words(error))
 
+    def dequeue_job_and_maintain_ttl(self, timeout: int | None, max_idle_time: int | None = None) -> Any:
+        """RQ takes the next id, and ends its loop if that is no text. To begin it again takes a second."""
+        while True:
+            try:
+                return super().dequeue_job_and_maintain_ttl(timeout, max_idle_time)
+            except UnicodeDecodeError:
+                log.warning("an id in RQ's queue is dropped: it is no text")
+
     def run_maintenance_tasks(self) -> None:
         """A key that RQ can't read must not keep it from its jobs."""
         try:
             super().run_maintenance_tasks()  # type: ignore[no-untyped-call]
-        except redis.RedisError:
-            raise
-        except Exception:
+        except Exception as error:
+            if isinstance(error, redis.RedisError) and not str(error).startswith("WRONGTYPE"):
+                raise
             log.exception("RQ's maintenance has failed")
             self.last_cleaned_at = datetime.now(UTC)  # type: ignore[assignment]
 

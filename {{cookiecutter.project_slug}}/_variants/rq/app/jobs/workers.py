@@ -6,13 +6,14 @@ from typing import Any
 
 import redis
 from redis import Redis
-from rq import Queue, Worker
+from rq import Queue
 from rq.exceptions import NoSuchJobError
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from app.jobs.messages import is_job_id
 from app.jobs.settings import JobSettings
+from app.jobs.signs import WORKERS_KEY
 
 log = logging.getLogger(__name__)
 RUN_JOB = "app.worker.run_job"
@@ -60,5 +61,6 @@ def rq_queue(settings: JobSettings, connection: Redis) -> Queue:
 
 def live_workers(queue: Queue) -> int:
     """How many workers of the queue, on any host, Redis has not forgotten."""
-    # By the clock of Redis: RQ notes signs of life by that of the worker's machine.
-    return sum(queue.connection.ttl(worker.key) > 0 for worker in Worker.all(queue=queue))
+    # Not `Worker.all`: that fails for all if it can't read one of them. And by the clock of Redis: RQ notes signs of life
+    # by that of the worker's machine.
+    return sum(queue.connection.ttl(key) > 0 for key in queue.connection.smembers(WORKERS_KEY.format(queue.name)))

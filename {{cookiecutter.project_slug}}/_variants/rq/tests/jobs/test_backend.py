@@ -169,6 +169,19 @@ def test_a_worker_that_redis_forgot_in_an_outage_is_alive_when_it_shows_itself(
     worker.register_death()  # type: ignore[no-untyped-call]
 
 
+async def test_workers_that_rq_can_not_read_hide_no_other(settings: JobSettings, queue: Queue) -> None:
+    worker = rq_worker(settings, SimpleWorker)
+    worker.register_birth()  # type: ignore[no-untyped-call]
+    workers = f"rq:workers:{settings.queue_name}"
+    queue.connection.sadd(workers, b"\xff", "junk", "rq:worker:gone")
+    queue.connection.hset(worker.key, "birth", b"\xff")
+    known = {"REDIS_URL": str(settings.redis_url), "QUEUE_NAME": settings.queue_name}
+    assert signs.live_workers(known, socket.gethostname()) == 1
+    async with opened(settings) as jobs:
+        assert await jobs.backend.checks() == {"redis": "ok", "worker": "ok"}
+    queue.connection.delete(workers, worker.key)
+
+
 async def test_a_missing_worker_is_degraded(settings: JobSettings) -> None:
     async with opened(settings) as jobs:
         assert await jobs.backend.checks() == {"redis": "ok", "worker": "degraded: none is alive, accepted jobs wait"}

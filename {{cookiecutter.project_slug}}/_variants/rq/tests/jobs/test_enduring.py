@@ -127,7 +127,20 @@ def test_a_worker_goes_on_behind_an_id_that_is_no_text(
 ) -> None:
     worker = start(settings)
     with redis.Redis.from_url(str(settings.redis_url)) as client:
-        client.rpush(f"rq:queue:{settings.queue_name}", b"\xff")
-    worker.says("*** Listening on", times=2)
+        client.rpush(f"rq:queue:{settings.queue_name}", *[b"\xff"] * 100)
+    worker.says("an id in RQ's queue is dropped: it is no text", times=100)
     asyncio.run(done(settings))
     worker.stop()
+    assert "".join(worker.lines).count("*** Listening on") == 1  # it was not begun again each time
+
+
+def test_a_registry_of_another_kind_keeps_a_worker_from_nothing(
+    settings: JobSettings, start: Callable[[JobSettings], Worker]
+) -> None:
+    with redis.Redis.from_url(str(settings.redis_url)) as client:
+        client.set(f"rq:failed:{settings.queue_name}", "of another kind")
+        worker = start(settings)
+        worker.says("RQ's maintenance has failed")
+        asyncio.run(done(settings))
+        worker.stop()
+        client.delete(f"rq:failed:{settings.queue_name}")
