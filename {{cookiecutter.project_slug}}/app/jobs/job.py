@@ -10,7 +10,7 @@ pause before a retry is over, or when a message that the broker may have lost is
 is, the job is dispatched then.
 """
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Field
 
@@ -20,6 +20,8 @@ JobStatus = Literal["queued", "running", "retrying", "succeeded", "failed", "can
 ENDED: frozenset[JobStatus] = frozenset({"succeeded", "failed", "cancelled"})
 MAX_PAUSE_SECONDS = 120.0
 GIVEN_BACK_SECONDS = 5.0, 60.0  # until a job that was given back is due: at first, and at most
+Time = Annotated[float, Field(ge=0, lt=253_402_300_800, allow_inf_nan=False)]  # to the end of the year 9999
+Count = Annotated[int, Field(ge=0, le=1_000_000_000)]
 DOUBLINGS = 10  # enough for the longest pause; without a bound, a job that waits for weeks would overflow a float
 
 
@@ -48,17 +50,17 @@ class Job(BaseModel, frozen=True, extra="allow"):
     fingerprint: str  # of the payload: the same idempotency key with another one is a conflict
     request_id: str
     caller: str = "anonymous"  # who asked, as `CallerDep` names them
-    created_at: float
-    due: float | None  # None when nobody needs to look again
+    created_at: Time
+    due: Annotated[float, Field(allow_inf_nan=False)] | None  # None when nobody needs to look again
     status: JobStatus = "queued"
-    attempts: int = 0
-    dispatches: int = 0  # since the last attempt began
+    attempts: Count = 0
+    dispatches: Count = 0  # since the last attempt began
     holder: str | None = None  # who has the lease
     progress: Progress = Progress()
     error: JobError | None = None
-    unfit_since: float | None = None  # since when workers have given it back; None once one has made an attempt
-    started_at: float | None = None
-    ended_at: float | None = None
+    unfit_since: Time | None = None  # since when workers have given it back; None once one has made an attempt
+    started_at: Time | None = None
+    ended_at: Time | None = None
 
     @property
     def ended(self) -> bool:

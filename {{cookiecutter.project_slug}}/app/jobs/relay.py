@@ -97,15 +97,16 @@ class Relay:
         await asyncio.sleep(self._lease / 3)
 
     async def dispatch_due(self) -> int:
-        """One look of the relay: how many jobs it has dealt with."""
+        """One look of the relay: how many ids it has dealt with. None of them is due as it was."""
         now = await self._clock()
         due = await self._store.due(now, BATCH)
         if not due:
             return 0
         waiting = await self._backend.waiting()
+        looked_at = due[: max(0, self._backend.limit - waiting)]
         claimed = []
         try:
-            for job_id in due[: max(0, self._backend.limit - waiting)]:
+            for job_id in looked_at:
                 with suppress(NotYours, NotFound):  # another process was faster, or its time has passed
                     job = await self._store.update(job_id, partial(Job.dispatched, now=now, pause=self._lease))
                     claimed.append(job)
@@ -114,7 +115,7 @@ class Relay:
             sent = [job for job in claimed if waiting < FEW or job.dispatches % RARELY == 1]
             if sent:
                 await self._backend.dispatch(sent)
-        return len(claimed)
+        return len(looked_at)
 
 
 def _ended(relay: "asyncio.Task[None]") -> None:

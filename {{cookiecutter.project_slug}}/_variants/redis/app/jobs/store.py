@@ -24,7 +24,7 @@ from typing import Any, cast, get_args
 from redis.asyncio import Redis
 
 from app.errors import NotFound, Unavailable
-from app.jobs.job import Job, JobStatus
+from app.jobs.job import Job, JobStatus, NotYours
 from app.jobs.news import News
 from app.jobs.records import Records, Unreadable, load
 from app.jobs.settings import JobSettings
@@ -82,7 +82,12 @@ class Store:
         `seen` is the record as the caller wrote it last. It saves reading the record, if nobody has changed it since.
         """
         raw = seen.model_dump_json() if seen else await self._read(job_id)
-        job, _ = await self._write(job_id, raw, change, result=result)
+        try:
+            job, _ = await self._write(job_id, raw, change, result=result)
+        except NotYours:
+            if raw is not None and not seen:
+                await self.records.align(job_id, raw)
+            raise
         return job
 
     async def begin(self, job_id: str, change: Callable[[Job, float], Job]) -> tuple[Job, str]:

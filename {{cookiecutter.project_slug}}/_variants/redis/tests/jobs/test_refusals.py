@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import math
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from uuid import uuid4
@@ -16,7 +17,7 @@ from app.jobs.job import Job
 from app.jobs.settings import JobSettings
 from app.jobs.store import Store
 from app.redis_client import CLUSTER, StoreAway, answering, words
-from tests.jobs.fakes import Broker, Jobs, Order, T, opened
+from tests.jobs.fakes import Broker, Jobs, Order, T, dispatched_job, opened
 from tests.jobs.test_redis_store import a_job
 
 
@@ -148,7 +149,18 @@ async def test_a_listener_that_fails_says_so_and_goes_on(
             await asyncio.sleep(0.01)
 
 
-@pytest.mark.parametrize("record", [b"\xff\xfe", b'{"id":"\xff"}', b"[]", b"null", b"{" * 100_000, None])
+def a_record(**fields: object) -> bytes:
+    return json.dumps({**a_job("bad").model_dump(), **fields}).encode()
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        *(b"\xff\xfe", b'{"id":"\xff"}', b"[]", b"null", b"{" * 100_000, None),
+        *(a_record(created_at=1e300), a_record(started_at=-1.0), a_record(ended_at=float("nan"))),
+        *(a_record(due=float("nan")), a_record(dispatches=-(10**400)), a_record(attempts=10**400)),
+    ],
+)
 async def test_a_record_that_nobody_can_read_hides_no_other(store: Store, record: bytes | None) -> None:
     await store.create(a_job("good"), "{}")
     await store.create(a_job("bad"), "{}")
@@ -162,8 +174,9 @@ async def test_a_record_that_nobody_can_read_hides_no_other(store: Store, record
         with pytest.raises(NotFound):
             await call
     broker = Broker()
-    assert await Jobs(store, broker).relay.dispatch_due() == 1
+    await Jobs(store, broker).relay.dispatch_due()
     assert broker.ids.get_nowait() == "good"
+    assert broker.ids.empty()
     assert [job.id for job in await store.latest(None, 10)] == ["good"]
 
 
@@ -174,3 +187,60 @@ async def test_a_payload_that_is_no_text_is_what_the_task_refuses(store: Store) 
     with pytest.raises(ValueError, match="unicode"):
         Order.model_validate_json(payload)
     assert json.loads(payload) == {"what": "\udcff"}
+
+
+async def test_a_payload_of_another_kind_is_as_one_that_is_gone(store: Store) -> None:
+    """As an error it would be asked for again and again, by a worker that does nothing else meanwhile."""
+    await store.create(dispatched_job("j"), "{}")
+    await store.client.delete(key := store.records.key("j", "payload"))
+    await store.client.rpush(key, "of another kind")
+    with pytest.raises(NotFound):
+        await store.begin("j", lambda job, now: job.begin("me", now, 15, 3))
+    assert (await store.get("j")).attempts == 1
+
+
+async def test_events_of_another_kind_hold_up_no_change(store: Store) -> None:
+    await store.create(a_job(), "{}")
+    await store.client.set(store.records.key("j", "events"), "of another kind")
+    job = await store.update("j", partial(Job.cancel, now=1))
+    assert await store.news("j", 0, 10) == (job, [job.event()])
+
+
+async def test_what_redis_refuses_halfway_is_not_accepted(store: Store, restricted: Store, user: str) -> None:
+    """Else the same request, sent again, would be told of a job that is never due."""
+    for missing, given in (("resetchannels", "allchannels"), ("-zadd", "+zadd"), ("-persist", "+persist")):
+        await rights(store, user, missing)
+        with pytest.raises(Unavailable):
+            await restricted.create(a_job(missing), "{}")
+        with pytest.raises(NotFound):
+            await restricted.get(missing)
+        await rights(store, user, given)
+        await restricted.create(a_job(missing), "{}")
+    assert len(await restricted.due(1, 10)) == 3
+
+
+async def test_an_end_that_redis_refuses_halfway_is_none(store: Store, restricted: Store, user: str) -> None:
+    await restricted.create(job := a_job(), "{}")
+    await rights(store, user, "-expire")
+    with pytest.raises(Unavailable):
+        await restricted.update("j", partial(Job.cancel, now=1))
+    assert await restricted.get("j") == job
+    await rights(store, user, "+expire")
+    await restricted.update("j", partial(Job.cancel, now=1))
+    assert await restricted.client.ttl(restricted.records.key("j", "record")) > 0
+
+
+async def test_ids_that_are_not_due_by_their_records_hold_up_no_other_job(store: Store) -> None:
+    for number in range(relay.BATCH):
+        await store.create(a_job(f"ended-{number}"), "{}")
+        await store.update(f"ended-{number}", partial(Job.cancel, now=1))
+    await store.create(a_job("later").model_copy(update={"due": 1e11}), "{}")
+    early = {f"ended-{number}": -math.inf for number in range(relay.BATCH)} | {"later": -math.inf}
+    await store.client.zadd(store.records.due_key, early)
+    broker = Broker()
+    jobs = Jobs(store, broker)
+    async with jobs.relay.running():
+        job = await jobs.enqueue(T, Order(what="tea"), caller="c")
+        assert await asyncio.wait_for(broker.ids.get(), 5) == job.id
+    assert await store.client.zscore(store.records.due_key, "later") == 1e11
+    assert await store.client.zcard(store.records.due_key) == 2
