@@ -214,7 +214,7 @@ def test_a_stream_that_fails_raises_in_an_sdk(sdk: Client) -> None:
         ({"question": "x", "extra": {"n": 2}}, "BadRequestError", 400, None, "n"),
         ({"question": "x", "extra": {"tool_choice": "required"}}, "BadRequestError", 400, None, "tool_choice"),
         ({"question": "x", "stream": True, "extra": {"n": 2}}, "BadRequestError", 400, None, "n"),
-        ({"question": [{"type": "image_url"}]}, "BadRequestError", 400, None, "messages"),
+        ({"question": [{"type": "image_url"}]}, "BadRequestError", 400, None, "messages[0].content"),
         ({"list": "other"}, "NotFoundError", 404, None, None),
     ],
 )

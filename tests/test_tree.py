@@ -17,7 +17,7 @@ COMMON = {
     "digest.py error_handlers.py errors.py feedback.py health.py logs.py main.py middleware.py page.py settings.py "
     "shutdown.py",
     "app/chat/": "__init__.py answer.py answer_store.py answer_stream.py answers.py dependencies.py front_ends.py "
-    "generation.py known_answer.py room.py routes.py turns.py usage.py",
+    "generation.py known_answer.py room.py routes.py usage.py",
     "app/chat/providers/": "__init__.py base.py echo.py settings.py",
     "app/jobs/": "__init__.py backend.py definition.py dependencies.py events.py job.py lease.py queue.py relay.py "
     "result.py room.py routes.py runner.py settings.py store.py tasks.py watchers.py",
@@ -27,7 +27,7 @@ COMMON = {
     "test_client_limits.py test_connections.py test_errors.py test_feedback.py test_health.py test_logs.py "
     "test_main.py test_middleware.py test_page.py test_served.py test_settings.py test_shutdown.py",
     "tests/chat/": "__init__.py asking.py backing.py conftest.py test_answer_store.py test_answers.py "
-    "test_coming_back.py test_generation.py test_routes.py test_turns.py",
+    "test_coming_back.py test_generation.py test_routes.py",
     "tests/chat/providers/": "__init__.py test_echo.py",
     "tests/jobs/": "__init__.py backing.py conftest.py fakes.py test_backend.py test_definition.py test_events.py "
     "test_job.py test_queue.py test_relay.py test_result.py test_routes.py test_runner.py test_settings.py "

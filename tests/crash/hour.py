@@ -32,10 +32,11 @@ async def main() -> None:
         backends, relays = [], []
         for _ in range(2):
             store = await stack.enter_async_context(Store.open(settings))
+            store.now = clock
             backend = await stack.enter_async_context(open_backend(settings, store, Shutdown(0), wake))
             backends.append(backend)
-            relays.append(Relay(store, backend, wake, settings.job_lease_seconds, clock))
-        accepting = JobQueue(store, wake, clock)
+            relays.append(Relay(store, backend, wake, settings.job_lease_seconds))
+        accepting = JobQueue(store, wake)
         for first in range(0, JOBS, 100):
             await asyncio.gather(*(accepting.enqueue(last, Probe(number=first + n), caller="c") for n in range(100)))
         messages = looks = 0

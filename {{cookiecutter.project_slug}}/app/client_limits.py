@@ -1,15 +1,14 @@
 """Limits of what a client may hold: a connection whose request is not whole, or that takes nothing of a response.
 
-Leans on uvicorn, as `connections.py` does, for ASGI shows no request that is not whole. The `receive` of uvicorn's
-lifespan is a method of an object, whose `config` has an `http_protocol_class`. That makes an object of each connection.
-uvicorn reads it when the lifespan has begun, and before it opens its port.
+Leans on uvicorn, as `connections.py` does, for ASGI does not show a request that is not whole. uvicorn makes an object
+for each connection, of the class `config.http_protocol_class`. We put ours there, after the lifespan has begun and
+before uvicorn opens its port. The lifespan's `receive` is a method of an object that has this `config`.
 """
 
 import asyncio
 import logging
 import sys
 from functools import partial
-from math import inf
 from typing import Any
 
 import h11
@@ -17,7 +16,7 @@ from starlette.types import Receive
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 log = logging.getLogger(__name__)
-BACKLOG = 2048  # uvicorn's own: so many connections may come at one blow, before the first of them is read
+BACKLOG = 2048  # uvicorn's own: so many connections may come at once, before the first of them is read
 
 
 class Unfinished:
@@ -32,16 +31,17 @@ class Unfinished:
     def add(self, transport: asyncio.Transport) -> None:
         """One that is there already keeps its time."""
         if transport not in self._timers:
-            self._timers[transport] = asyncio.get_running_loop().call_later(self._seconds, self._cut, transport)
+            why = f"it has sent no whole request in {self._seconds:g} s"
+            self._timers[transport] = asyncio.get_running_loop().call_later(self._seconds, self._cut, transport, why)
             if len(self._timers) > self._most:
-                self._cut(next(iter(self._timers)))
+                self._cut(next(iter(self._timers)), f"of {self._most} that wait for a whole request it is the oldest")
 
     def discard(self, transport: asyncio.Transport) -> None:
         if timer := self._timers.pop(transport, None):
             timer.cancel()
 
-    def _cut(self, transport: asyncio.Transport) -> None:
-        log.info("cut: no whole request in %g s, or one of more than %d that wait for one", self._seconds, self._most)
+    def _cut(self, transport: asyncio.Transport, why: str) -> None:
+        log.info("the client at %s is cut off: %s", transport.get_extra_info("peername"), why)
         self.discard(transport)
         transport.abort()
 
@@ -54,8 +54,8 @@ class Connection(H11Protocol):
         super().__init__(**of_uvicorn)
         self._unfinished = unfinished
         self._send_seconds = send_seconds
-        self._unsent = 0.0
-        self._takes = False
+        self._unsent = 0
+        self._took = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -83,7 +83,7 @@ class Connection(H11Protocol):
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._takes = True
+        self._took = True
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._unfinished.discard(self.transport)
@@ -95,12 +95,20 @@ class Connection(H11Protocol):
         other responses, and for what is left when a connection is closed, for which uvicorn would wait for ever."""
         if self.transport.get_protocol() is not self:
             return
-        unsent = inf if self.transport.is_closing() else self.transport.get_write_buffer_size()
-        if self._unsent and unsent >= self._unsent and not self._takes:
-            log.info("cut: the client at %s has taken nothing for %g s", self.client, self._send_seconds)
+        unsent = self._waits()
+        if self._unsent and unsent >= self._unsent and not self._took:
+            log.info("the client at %s is cut off: it has taken nothing for %g s", self.client, self._send_seconds)
             self.transport.abort()
-        self._unsent, self._takes = unsent, False
+        self._unsent, self._took = unsent, False
         self._timer = self.loop.call_later(self._send_seconds, self._look)
+
+    def _waits(self) -> int:
+        """How many bytes wait for the client, while nothing can be added to them; else 0, for a client that takes as
+        much as is made would look like one that takes nothing."""
+        if self.scheme == "https" and self.transport.is_closing():
+            return 0  # asyncio itself ends that, 30 s after the close
+        full = self.flow.write_paused or self.cycle is None or self.cycle.response_complete
+        return self.transport.get_write_buffer_size() if full else 0
 
 
 def limit_clients(receive: Receive, request_seconds: float, send_seconds: float) -> None:

@@ -14,7 +14,7 @@ from app.chat.room import chat
 from app.dependencies import State
 from app.jobs.room import jobs
 from app.middleware import BearerKey, KnownHost, OneLength, RequestId
-from app.settings import Settings, misspelt
+from app.settings import EnvSettings, Settings, misspelt
 from app.shutdown import Shutdown
 from app.streams.response import StreamLimits
 
@@ -74,7 +74,7 @@ def create_app(settings: Settings | None = None, rooms: Sequence[Room] | None = 
     app.include_router(health.router)
     page.install(app)
     for name, meant in misspelt().items():
-        log.warning(".env has %s, which is no setting; %s is", name, meant)
+        log.warning("%s has %s, which is no setting; %s is", EnvSettings.model_config["env_file"], name, meant)
     return app
 
 

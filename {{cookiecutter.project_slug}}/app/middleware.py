@@ -55,7 +55,7 @@ class OneLength:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         app = self.app
-        if scope["type"] == "http" and LENGTHS <= {name for name, _ in scope["headers"]}:
+        if scope["type"] == "http" and LENGTHS.issubset(name for name, _ in scope["headers"]):
             detail = "Content-Length and Transfer-Encoding exclude each other"
             app = JSONResponse({"detail": detail}, 400, {"Connection": "close"})
         await app(scope, receive, send)

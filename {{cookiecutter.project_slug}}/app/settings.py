@@ -66,7 +66,9 @@ def _look_at(env_file: Path) -> None:
         if os.environ.get("ENV_FILE"):
             raise SystemExit(f"ENV_FILE: there is no file {env_file}") from None
         return
-    except (OSError, UnicodeDecodeError):
+    except OSError as error:
+        raise SystemExit(f"{env_file} can't be read: {error.strerror}") from None
+    except UnicodeDecodeError:
         readable = False
     if not readable:
         raise SystemExit(f"{env_file} is no UTF-8 text. PowerShell's > and >> write UTF-16: save it as UTF-8")

@@ -29,6 +29,9 @@ class Transport:
     def abort(self) -> None:
         self.aborted.set()
 
+    def get_extra_info(self, name: str) -> object:
+        return None
+
 
 class Cycle:
     """What `send` is a method of in uvicorn."""

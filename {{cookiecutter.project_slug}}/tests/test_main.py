@@ -38,7 +38,7 @@ def test_a_misspelt_setting_is_warned_of(
     (tmp_path / "env").write_text("API_KEYS=k")
     monkeypatch.setitem(EnvSettings.model_config, "env_file", tmp_path / "env")
     build(settings, provider)
-    assert ".env has API_KEYS, which is no setting; API_KEY is" in caplog.text
+    assert "/env has API_KEYS, which is no setting; API_KEY is" in caplog.text
 
 
 def test_an_open_server_warns(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:

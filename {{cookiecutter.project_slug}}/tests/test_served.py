@@ -173,7 +173,18 @@ def test_a_request_that_is_not_whole_in_time_loses_its_connection(serve: Serve) 
 @pytest.mark.parametrize("then", ["close", "keep-alive"])
 def test_who_takes_nothing_of_what_is_no_stream_is_cut_off_too(server: Server, then: str) -> None:
     client = server.deaf(f"/text?size=5000000&then={then}")
-    server.logged(f"{client.getsockname()} has taken nothing")
+    server.logged(f"{client.getsockname()} is cut off: it has taken nothing")
+
+
+@pytest.mark.parametrize("then", ["close", "keep-alive"])
+def test_a_slow_reader_of_what_is_no_stream_gets_all_of_it(server: Server, then: str) -> None:
+    """It takes all the while, and needs many times as long as a client may take nothing."""
+    reader = server.deaf(f"/text?size=2000000&then={then}", buffer=64 * 1024)
+    received = 0
+    while received < 2_000_000 and (piece := reader.recv(100_000)):
+        received += len(piece)
+        time.sleep(len(piece) / 1_000_000)
+    assert received > 2_000_000
 
 
 def test_a_client_that_names_no_host_is_no_browser(server: Server) -> None:

@@ -10,7 +10,6 @@ from app.chat.answer_store import AnswerSettings, AnswerStore, Joins
 from app.chat.generation import Generation
 from app.chat.known_answer import KEY, Asked, KnownAnswer, Name
 from app.chat.providers.base import Message, Provider
-from app.chat.turns import in_turns
 from app.chat.usage import record_usage
 from app.digest import digest
 from app.errors import Conflict, Unavailable
@@ -111,8 +110,11 @@ class Answers:
             raise Unavailable("the server is going down")
 
     def _generation(self, messages: Sequence[Message]) -> Generation:
+        # If an answer failed before its first word, a client's history has it as blank text. Models refuse that.
+        *before, last = messages
+        spoken = [*(message for message in before if message.content.strip()), last]
         seconds, max_chars = self._settings.model_timeout_seconds, self._settings.max_answer_chars
-        return Generation(self._provider, in_turns(messages), seconds=seconds, max_chars=max_chars)
+        return Generation(self._provider, spoken, seconds=seconds, max_chars=max_chars)
 
     def _run(self, generation: Generation, asked: Asked, grace: float) -> Answer:
         self._refuse_if_late()  # that may have taken a while

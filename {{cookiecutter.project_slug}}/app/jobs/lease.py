@@ -65,14 +65,15 @@ class Lease:
         """The attempt does not count; the job has failed if it was given back for so many `seconds`. Says for how many
         it was."""
         returned = partial(Job.give_back, holder=self._holder, error=error, seconds=seconds)
-        await answered(lambda: self._write(returned))
-        return await answered(self._store.now) - (self.job.unfit_since or 0)
+        now = await answered(lambda: self._write(returned))
+        return now - (self.job.unfit_since or now)
 
-    async def _write(self, change: Callable[..., Job], result: str | None = None) -> None:
-        """`change` is a move of the job that lacks only its time."""
+    async def _write(self, change: Callable[..., Job], result: str | None = None) -> float:
+        """`change` is a move of the job that lacks only its time. That is given back."""
         try:
             now = await self._store.now()
             self.job = await self._store.update(self.job.id, partial(change, now=now), result, seen=self.job)
+            return now
         except NotFound as error:
             raise NotYours(self.job.id) from error
 

@@ -4,7 +4,7 @@ Accepting a job only writes its record. The relay hands it to the backend, so th
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
@@ -26,14 +26,11 @@ DEADLINE_SECONDS = 2.0  # past it a request is refused, and can be tried again
 
 
 class JobQueue:
-    def __init__(
-        self, store: Store, wake: asyncio.Event | None = None, clock: Callable[[], Awaitable[float]] | None = None
-    ) -> None:
+    def __init__(self, store: Store, wake: asyncio.Event | None = None) -> None:
         """Sets `wake` when a job may be due, so that this process's relay looks at once. Without it, as in a script,
-        the relay of some web server finds the job within a second. The `clock` is the store's, if none is given."""
+        the relay of some web server finds the job within a second."""
         self._store = store
         self._wake = wake or asyncio.Event()
-        self._clock = clock or store.now
 
     async def enqueue(
         self, task: Task[P, Any], payload: P, *, caller: str, key: str | None = None, due: datetime | None = None
@@ -41,14 +38,14 @@ class JobQueue:
         """The same `key` of the same caller gives the same job, and runs it again when it had failed; with another
         payload it is a Conflict. `due` is when to run it at the earliest, with its time zone: now, if not given.
 
-        Raises ValueError for a `due` without one, or a payload that JSON can't carry: a secret, say, or a NaN.
+        Raises ValueError for a `due` without a time zone, or a payload that JSON can't carry: a secret, say, or a NaN.
         Raises Conflict, and Unavailable when the store does not answer within DEADLINE_SECONDS.
         """
         if due is not None and due.tzinfo is None:
             raise ValueError("due: a datetime with a time zone is needed")
         text = _text(task, payload)
         async with _deadline():
-            now = await self._clock()
+            now = await self._store.now()
             job = Job(
                 id=digest(caller, task.name, key)[:32] if key else uuid4().hex,
                 task=task.name,
@@ -89,7 +86,7 @@ class JobQueue:
         Raises NotFound, Conflict when the job has ended, and Unavailable when the store does not answer in time.
         """
         async with _deadline():
-            return await self._store.update(job_id, partial(Job.cancel, now=await self._clock()))
+            return await self._store.update(job_id, partial(Job.cancel, now=await self._store.now()))
 
     async def retry(self, job_id: str) -> Job:
         """Starts a failed job over, with all its attempts.
@@ -97,7 +94,7 @@ class JobQueue:
         Raises NotFound, Conflict when the job has not failed, and Unavailable when the store does not answer in time.
         """
         async with _deadline():
-            job = await self._store.update(job_id, partial(Job.again, now=await self._clock()))
+            job = await self._store.update(job_id, partial(Job.again, now=await self._store.now()))
         self._wake.set()
         return job
 

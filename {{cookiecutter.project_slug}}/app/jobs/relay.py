@@ -5,7 +5,7 @@ A message that a broker loses, repeats or reorders does no harm: all it says is 
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Protocol
@@ -44,16 +44,13 @@ class Relay:
         backend: Backend,
         wake: asyncio.Event,
         lease_seconds: float,
-        clock: Callable[[], Awaitable[float]] | None = None,
     ) -> None:
         """Looks once a second, and at once when `wake` is set: something is due, or there is room. A job that nobody
-        has begun `lease_seconds` after its dispatch is dispatched again. The `clock` is the store's, if none is
-        given."""
+        has begun `lease_seconds` after its dispatch is dispatched again."""
         self._store = store
         self._backend = backend
         self._wake = wake
         self._lease = lease_seconds
-        self._clock = clock or store.now
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -98,7 +95,7 @@ class Relay:
 
     async def dispatch_due(self) -> int:
         """One look of the relay: how many ids it has dealt with. None of them is due as it was."""
-        now = await self._clock()
+        now = await self._store.now()
         due = await self._store.due(now, BATCH)
         if not due:
             return 0

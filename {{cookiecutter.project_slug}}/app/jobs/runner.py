@@ -104,8 +104,8 @@ class Attempt:
         if job.ended:
             log.error("job %s is refused: %s", job.id, error)
             raise error
-        # Both, for there may be many jobs, and this process may be there for one of them only.
-        if time.monotonic() - _told.get(job.task, -TELL_SECONDS) >= TELL_SECONDS and not 1 < waits < TELL_SECONDS:
+        # `_told` limits the lines of a process that runs many jobs, and `waits` those where each job has a process.
+        if time.monotonic() - _told.get(job.task, -TELL_SECONDS) >= TELL_SECONDS and not 0 < waits < TELL_SECONDS:
             _told[job.task] = time.monotonic()
             log.warning(
                 "job %s is given back, as others of its task may be, for %.0f s so far: %s", job.id, waits, error

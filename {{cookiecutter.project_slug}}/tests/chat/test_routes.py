@@ -63,7 +63,7 @@ def test_a_blank_answer_in_the_history_is_not_for_the_model(
 ) -> None:
     history = [{"role": "user", "content": "one"}, {"role": "assistant", "content": blank}]
     client.post("/chat/stream", json={"question": "two", "history": history})
-    assert [message.content for message in provider.asked[0]] == ["one\n\ntwo"]
+    assert [message.content for message in provider.asked[0]] == ["one", "two"]
 
 
 def test_a_failing_model_ends_in_an_error_with_the_request_id(client: TestClient, provider: ScriptedProvider) -> None:

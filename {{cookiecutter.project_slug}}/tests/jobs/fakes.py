@@ -76,13 +76,16 @@ class Jobs(JobQueue):
     ) -> None:
         wake = wake or asyncio.Event()
 
-        async def told() -> float:
-            return clock() if clock else await store.now()
+        if clock:
 
-        super().__init__(store, wake, told)
+            async def told() -> float:
+                return clock()
+
+            vars(store)["now"] = told
+        super().__init__(store, wake)
         self.store = store
         self.backend = backend
-        self.relay = Relay(store, backend, wake, lease_seconds, told)
+        self.relay = Relay(store, backend, wake, lease_seconds)
 
 
 @asynccontextmanager

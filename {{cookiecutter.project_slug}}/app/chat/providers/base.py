@@ -68,7 +68,7 @@ class Provider(Protocol):
 
     def stream(self, messages: Sequence[Message]) -> AsyncGenerator[str | Event | Finish, None]:
         """Yields the answer's text as it is made. A `Finish`, if there is one, comes last. Raises ModelError when the
-        model's service fails. The messages are as `in_turns` of app/chat/turns.py gives them.
+        model's service fails.
 
         An empty piece says that the model is at work, perhaps thinking: the time limit of its silence begins anew. An
         Event of the provider's own is passed on as it is. It may be of any kind except `Error`, `Done` and `KeepAlive`.

@@ -143,7 +143,7 @@ def test_the_model_gets_the_text_of_each_message(client: TestClient, provider: S
 def test_a_message_without_text_is_not_for_the_model(client: TestClient, provider: ScriptedProvider) -> None:
     """After an error before the first word, `useChat` keeps one, and sends it with the next question."""
     ask(client, message(text("one")), message(role="assistant"), message(text("two")))
-    assert [each.content for each in provider.asked[0]] == ["one\n\ntwo"]
+    assert [each.content for each in provider.asked[0]] == ["one", "two"]
 
 
 def test_a_file_that_was_refused_does_not_spoil_the_rest_of_the_chat(
@@ -154,7 +154,7 @@ def test_a_file_that_was_refused_does_not_spoil_the_rest_of_the_chat(
     refused = ask(client, message(text("What is this?"), file))
     assert (refused.status_code, refused.json()["detail"][0]["loc"]) == (422, ["body", "messages"])
     taken = ask(client, message(text("What is this?"), file), message(text("Never mind"), role="user"))
-    assert [each.content for each in provider.asked[0]] == ["What is this?\n\nNever mind"]
+    assert [each.content for each in provider.asked[0]] == ["What is this?", "Never mind"]
     assert chunks(taken.text)[-2]["messageMetadata"] == {"reason": "end", "leftOut": ["file"]}
 
 

@@ -34,7 +34,7 @@ class Consumer(consumer.Consumer):
                 message.headers = {name: value for name, value in message.headers.items() if name in HEADERS}
                 handle(message)
             else:
-                log.warning("a message is dropped: it is none of this service")
+                log.warning("a message is dropped: it is none of this service: %.200r", message.headers)
                 message.reject_log_error(log, self.connection_errors)
 
         return received

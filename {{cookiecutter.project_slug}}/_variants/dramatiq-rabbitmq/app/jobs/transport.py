@@ -10,6 +10,8 @@ from dramatiq.brokers.rabbitmq import RabbitmqBroker
 from app.jobs.settings import JobSettings
 from app.redis_client import ANSWER_SECONDS
 
+OPTIONS_OF_BROKER: dict[str, type] = {}  # what it adds to those of a message
+
 
 def worker_broker(settings: JobSettings, middleware: Sequence[Middleware]) -> RabbitmqBroker:
     return RabbitmqBroker(url=str(settings.broker_url), middleware=[*middleware])

@@ -11,6 +11,8 @@ from redis.retry import Retry
 from app.jobs.settings import JobSettings
 from app.redis_client import ANSWER_SECONDS
 
+OPTIONS_OF_BROKER: dict[str, type] = {"redis_message_id": str}  # what it adds to those of a message
+
 
 def worker_broker(settings: JobSettings, middleware: Sequence[Middleware]) -> RedisBroker:
     retry = Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))

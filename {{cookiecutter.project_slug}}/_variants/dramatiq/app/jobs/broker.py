@@ -8,10 +8,10 @@ from dramatiq import Message
 from dramatiq.encoder import JSONEncoder, MessageData
 
 from app.jobs.settings import JobSettings
-from app.jobs.transport import close, sender_broker, waiting
+from app.jobs.transport import OPTIONS_OF_BROKER, close, sender_broker, waiting
 
 RUN_JOB = "run_job"
-OPTIONS: dict[str, type] = {"redis_message_id": str, "time_limit": int}
+OPTIONS: dict[str, type] = {"time_limit": int, **OPTIONS_OF_BROKER}
 
 
 class Encoder(JSONEncoder):
@@ -32,7 +32,7 @@ class Encoder(JSONEncoder):
         return {
             "queue_name": self._queue,
             "actor_name": RUN_JOB,
-            "args": args if isinstance(args, list) and len(args) == 1 else [None],
+            "args": args if isinstance(args, list) and len(args) == 1 else [args],  # a list is no job's id
             "kwargs": {},
             "options": {name: options[name] for name, kind in OPTIONS.items() if isinstance(options.get(name), kind)},
             "message_id": str(found.get("message_id")),

@@ -28,10 +28,13 @@ class ChatMessage(BaseModel):
     @field_validator("content", mode="before")
     @classmethod
     def _join(cls, content: Any) -> Any:
-        """Takes a list of parts too. Only their text is for the model."""
+        """Takes a list of parts too. Each must be text."""
         if not isinstance(content, list):
             return content
-        return "".join(part["text"] for part in content if not _other_than_text(part))
+        for place, part in enumerate(content):
+            if not _is_text(part):
+                raise ValueError(f"part [{place}] is not of type text, and only text is taken here")
+        return "".join(part["text"] for part in content)
 
     def for_the_model(self) -> Message | None:
         """None for the result of a tool, because the model here has called none."""
@@ -40,8 +43,13 @@ class ChatMessage(BaseModel):
         return Message(role="system" if self.role == "developer" else self.role, content=self.content)
 
 
-def _other_than_text(part: Any) -> bool:
-    return not (isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str))
+def _is_text(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
+
+
+def _with_text_only(message: Any) -> Any:
+    content = message.get("content") if isinstance(message, dict) else None
+    return {**message, "content": [*filter(_is_text, content)]} if isinstance(content, list) else message
 
 
 class StreamOptions(BaseModel):
@@ -80,15 +88,14 @@ class CompletionRequest(BaseModel):
 
     @field_validator("messages", mode="before")
     @classmethod
-    def _asks_in_text(cls, messages: Any) -> Any:
+    def _leave_out_of_earlier_ones(cls, messages: Any) -> Any:
         """A picture in the last message is refused, for it is part of the question. In an earlier one it is left out,
         as refusals and thoughts are: a client sends these for ever, and its user can't edit them."""
-        last = messages[-1] if isinstance(messages, list) and messages else None
-        content = last.get("content") if isinstance(last, dict) else None
-        for place, part in enumerate(content if isinstance(content, list) else []):
-            if _other_than_text(part):
-                raise ValueError(f"part [{place}] of the last is not of type text, and only text is taken here")
-        return messages
+        return (
+            [*map(_with_text_only, messages[:-1]), messages[-1]]
+            if isinstance(messages, list) and messages
+            else messages
+        )
 
     @field_validator("messages")
     @classmethod

@@ -3,21 +3,22 @@
 import socket
 from urllib.parse import urlsplit
 
-from app.jobs.plain_redis import ANSWER_SECONDS, Away, settings
+from app.jobs.plain_redis import ANSWER_SECONDS, Away, settings, try_to_write
 from app.jobs.signs import live_workers
 
 AMQP = b"AMQP\0\0\x09\x01"  # how a client begins; RabbitMQ answers at once, before it asks who that is
 
 
 def health() -> str | None:
-    """What is wrong with this host's workers, or None. It is None also when Redis or RabbitMQ is away, for a restart of
-    the workers would not cure that."""
+    """What is wrong with this host's workers, or None. It is None also when Redis or RabbitMQ is away, or Redis refuses
+    what workers write, for a restart of the workers would not cure that."""
     known = settings()
     try:
         if live_workers(known, socket.gethostname()):
             return None
-    except Away:
-        print("unknown: Redis does not answer")
+        try_to_write(known)
+    except Away as away:
+        print(f"unknown: Redis: {away.__cause__}")
         return None
     try:
         _greet(known.get("BROKER_URL", "amqp://127.0.0.1"))

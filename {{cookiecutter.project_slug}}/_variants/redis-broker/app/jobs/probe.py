@@ -2,16 +2,19 @@
 
 import socket
 
-from app.jobs.plain_redis import Away, settings
+from app.jobs.plain_redis import Away, settings, try_to_write
 from app.jobs.signs import live_workers
 
 
 def health() -> str | None:
-    """What is wrong with this host's workers, or None. It is None also when Redis is away, for a restart of the workers
-    would not cure that."""
+    """What is wrong with this host's workers, or None. It is None also when Redis is away, or refuses what they write: a
+    restart of the workers would not cure that."""
+    known = settings()
     try:
-        alive = live_workers(settings(), socket.gethostname())
-    except Away:
-        print("unknown: Redis does not answer")
+        if live_workers(known, socket.gethostname()):
+            return None
+        try_to_write(known)
+    except Away as away:
+        print(f"unknown: Redis: {away.__cause__}")
         return None
-    return None if alive else f"no worker of {socket.gethostname()} is alive"
+    return f"no worker of {socket.gethostname()} is alive"

@@ -39,10 +39,6 @@ from app.redis_client import RedisSettings, StoreAway, connect, words
 from app.settings import EnvSettings
 
 MAX_BYTES = 256 * 1024 * 1024  # of the memory of this process
-CLAIM_SECONDS = (
-    2.0  # for an Idempotency-Key. Then nobody knows whether it is in use, and a second run would be paid for
-)
-WAIT_SECONDS = 0.5  # for all others. Then the answer begins without Redis
 APPEARS_SECONDS = (0.0, 0.1, 0.3, 0.6)  # pauses: an answer may be known to its caller before it is in Redis
 UNREAD_SECONDS = 5.0  # after the drain time, for clients to come back elsewhere: the grace would hold up a deploy
 

@@ -52,7 +52,7 @@ class News(Watchers):
                     await self._subscribed()
             except Exception as error:  # whatever it is: without this, those who follow a job would wait for ever
                 if (refused := words(error)) != self._refused:
-                    log.warning("news of jobs come late for now: %s", refused)
+                    log.warning("news of jobs comes late for now: %s", refused)
                 self._refused = refused
                 self.tell_all()  # they look each time
             await asyncio.sleep(RESUBSCRIBE_SECONDS)

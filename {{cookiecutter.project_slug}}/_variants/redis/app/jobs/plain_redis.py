@@ -1,7 +1,7 @@
 """Redis, and settings that are not typed, for a probe. It has a second, and the typed settings take a third of one."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import redis
@@ -19,8 +19,7 @@ class Away(Exception):
 
 
 def settings() -> dict[str, str]:
-    """Those of the environment, or else of `.env`, by their names in upper case, with the defaults of what is asked for
-    here."""
+    """Those of the environment, or else of `.env`, by their names in upper case. What a probe needs has its default."""
     found = {**dotenv_values(os.environ.get("ENV_FILE") or ".env"), **os.environ}
     named = {name.upper(): value for name, value in found.items() if value is not None}
     return {"REDIS_URL": "redis://127.0.0.1:6379/0", "QUEUE_NAME": PROJECT, **named}
@@ -35,3 +34,8 @@ def ask(url: str, *commands: Sequence[str]) -> list[Any]:
             return [client.execute_command(*command) for command in commands]
     except (redis.RedisError, ValueError) as error:
         raise Away from error
+
+
+def try_to_write(known: Mapping[str, str]) -> None:
+    """Raises Away if Redis refuses: it is full, or read-only after a failover."""
+    ask(known["REDIS_URL"], ["SET", f"{known['QUEUE_NAME']}:jobs:check", "1", "PX", "1000"])

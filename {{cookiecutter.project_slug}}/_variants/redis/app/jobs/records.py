@@ -17,7 +17,7 @@ from app.jobs.job import Job
 from app.redis_client import StoreAway, answering, words
 
 log = logging.getLogger(__name__)
-HEARD_SECONDS = 1.0  # so long this machine's clock may go on from a time that Redis has told
+HEARD_SECONDS = 1.0  # this machine's clock carries on a time that Redis has told for so long; then Redis is asked again
 PARTS = ("record", "payload", "result", "events")
 
 # A script, not WATCH and MULTI: when Redis stalls between those two, a connection is left to be tidied up, and redis-py
@@ -85,7 +85,8 @@ class Records:
         self._forget = client.register_script(FORGET)
         self._align = client.register_script(ALIGN)
         self._check = client.register_script(CHECK)
-        self._heard = self._ahead = float("-inf")  # when Redis has told its time, and how far it is before this machine
+        # When Redis told its time, by `monotonic`, and how far Redis is ahead of that.
+        self._heard = self._ahead = float("-inf")
         self._refused: set[str] = set()  # the words of Redis since it has taken something
         self.due_key = self.index("due")
 
@@ -118,7 +119,7 @@ class Records:
         """Raises StoreAway if Redis does not take what is written."""
         async with self.answering():
             await self._check([self.index("check")], [self.index("news")])
-        self._taken()
+        self._note_success()
 
     async def read(self, job_id: str) -> str | None:
         """Redis tells its time as well. Raises Unreadable."""
@@ -172,7 +173,7 @@ class Records:
             present = to_json({name: value for name, value in fields.items() if value is not None})
             async with self.answering():
                 written, *kept = await self._compare_and_set([*keys, *indexes], [present])
-            self._taken()
+            self._note_success()
             if written:
                 return after, kept[0] if kept else None
             raw = await self.read(job_id)
@@ -201,7 +202,7 @@ class Records:
         self._heard = monotonic()
         self._ahead = time[0] + time[1] / 1_000_000 - self._heard
 
-    def _taken(self) -> None:
+    def _note_success(self) -> None:
         if self._refused:
             log.info("jobs are written to Redis again")
         self._refused.clear()

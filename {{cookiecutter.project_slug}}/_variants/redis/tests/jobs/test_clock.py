@@ -12,10 +12,10 @@ from app.jobs.runner import run
 from app.jobs.store import Store
 from tests.jobs.fakes import Broker, Jobs, Order, T
 
-NEAR = 5.0  # seconds that a busy machine may take, and fewer than the clocks differ
+NEAR = 120.0  # seconds that a busy machine may take, and fewer than the clocks differ
 
 
-@pytest.fixture(params=[-14.0, 14.0, 3600.0])
+@pytest.fixture(params=[-600.0, 600.0, 3600.0])
 def off(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """This machine's clock differs by so many seconds from that of Redis."""
     seconds: float = request.param
@@ -76,7 +76,7 @@ async def test_a_job_is_retried_after_its_pause(store: Store, monkeypatch: pytes
 @pytest.mark.usefixtures("off")
 async def test_a_job_for_later_and_one_that_is_cancelled_have_the_time_of_redis(store: Store) -> None:
     jobs = Jobs(store, Broker())
-    later = datetime.fromtimestamp(await told(store), UTC) + timedelta(seconds=8)
+    later = datetime.fromtimestamp(await told(store), UTC) + timedelta(seconds=300)
     job = await jobs.enqueue(T, Order(what="tea"), caller="c", due=later)
     assert job.due == later.timestamp()
     assert await jobs.relay.dispatch_due() == 0

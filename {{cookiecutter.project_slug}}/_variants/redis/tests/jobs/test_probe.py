@@ -1,8 +1,10 @@
 import os
 import subprocess
 import sys
+from uuid import uuid4
 
 import pytest
+from redis import Redis
 
 from app.jobs.plain_redis import settings
 from app.jobs.probe import health
@@ -42,7 +44,25 @@ def test_a_redis_that_is_away_is_not_the_fault_of_a_worker(
 ) -> None:
     monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1/0")
     assert health() is None
-    assert capsys.readouterr().out == "unknown: Redis does not answer\n"
+    assert capsys.readouterr().out.startswith("unknown: Redis: ")
+
+
+def test_a_redis_that_refuses_is_not_the_fault_of_a_worker(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Workers can't show themselves in one that is full, or read-only after a failover."""
+    user = f"test-{uuid4().hex}"
+    with Redis.from_url(redis_url) as client:
+        client.acl_setuser(user, enabled=True, nopass=True, commands=["+@all", "-@write"], keys=["*"])
+        try:
+            monkeypatch.setenv("REDIS_URL", redis_url.replace("redis://", f"redis://{user}:-@"))
+            monkeypatch.setenv("QUEUE_NAME", "nobody")
+            assert health() is None
+            assert "permission" in capsys.readouterr().out
+            monkeypatch.setenv("REDIS_URL", redis_url)
+            assert str(health()).startswith("no worker of ")
+        finally:
+            client.acl_deluser(user)
 
 
 def test_its_defaults_are_those_of_the_typed_settings(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ from app.jobs.workers import WORKER_TTL_SECONDS, Message, rq_queue
 from app.redis_client import ANSWER_SECONDS, words
 
 log = logging.getLogger(__name__)
-RECONNECTS = 30  # in about two minutes, so that a worker in the middle of a job outlives a restart of Redis
+RECONNECTS = 30  # of one call, in about two minutes: a worker in the middle of a job outlives a restart of Redis
 REFUSED_SECONDS = 1.0  # from one look to the next, whether Redis takes what is written again
 
 
@@ -121,7 +121,7 @@ def work(settings: JobSettings, worker_class: type[Enduring]) -> None:
 
 
 def _write(settings: JobSettings) -> None:
-    """Raises RedisError if Redis does not take it."""
+    """Raises RedisError if Redis does not take it. The key is the one of Records.check."""
     retry = Retry(NoBackoff(), 0)
     with Redis.from_url(str(settings.redis_url), socket_timeout=ANSWER_SECONDS, retry=retry) as connection:
         connection.set(f"{settings.queue_name}:jobs:check", 1, px=1000)

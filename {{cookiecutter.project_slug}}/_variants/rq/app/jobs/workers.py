@@ -61,6 +61,6 @@ def rq_queue(settings: JobSettings, connection: Redis) -> Queue:
 
 def live_workers(queue: Queue) -> int:
     """How many workers of the queue, on any host, Redis has not forgotten."""
-    # Not `Worker.all`: that fails for all if it can't read one of them. And by the clock of Redis: RQ notes signs of life
-    # by that of the worker's machine.
+    # Not `Worker.all`: that fails for all if it can't read one of them. And by the clock of Redis: RQ notes signs of
+    # life by that of the worker's machine.
     return sum(queue.connection.ttl(key) > 0 for key in queue.connection.smembers(WORKERS_KEY.format(queue.name)))

@@ -8,9 +8,9 @@ from anthropic import APIError, AsyncAnthropic, AsyncStream, DefaultAsyncHttpxCl
 
 from app.chat.providers.base import Finish, Message, ModelError
 from app.chat.providers.bounded import bound
+from app.chat.providers.conversation import conversation
 from app.chat.providers.endings import reason_of
 from app.chat.providers.failure import broken_off, failure
-from app.chat.providers.instructions import instructions
 from app.chat.providers.settings import ProviderSettings
 from app.chat.providers.shapes import at_once, count, fields, text, the_one, usage_of
 
@@ -42,7 +42,7 @@ class Anthropic:
 
     async def stream(self, messages: Sequence[Message]) -> AsyncGenerator[str | Finish, None]:
         ending, usage, odd = None, dict[str, int](), None
-        system, turns = instructions(self._prompt, messages)
+        system, turns = conversation(self._prompt, messages)
         body = {"model": self.model, "messages": [turn.model_dump() for turn in turns], "stream": True}
         try:
             # Not `messages.create`: the objects that it builds of each event take a quarter of the CPU time that a

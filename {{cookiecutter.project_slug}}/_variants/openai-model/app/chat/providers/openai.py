@@ -17,9 +17,9 @@ from openai import (
 
 from app.chat.providers.base import Finish, Message, ModelError
 from app.chat.providers.bounded import bound
+from app.chat.providers.conversation import conversation
 from app.chat.providers.endings import reason_of
 from app.chat.providers.failure import broken_off, failure
-from app.chat.providers.instructions import instructions
 from app.chat.providers.parameters import parameters, without_refused
 from app.chat.providers.settings import ProviderSettings
 from app.chat.providers.shapes import at_once, count, fields, items, text, the_one, usage_of
@@ -86,7 +86,7 @@ class OpenAI:
 
     async def _ask(self, messages: Sequence[Message]) -> AsyncStream[object]:
         """Asks again without a parameter that the service refuses, and remembers what it takes."""
-        system, turns = instructions(self._prompt, messages)
+        system, turns = conversation(self._prompt, messages)
         said = [Message(role="system", content=system)] if system else []
         body = {"model": self.model, "messages": [each.model_dump() for each in (*said, *turns)], "stream": True}
         sent, refused = self._parameters, set[str]()

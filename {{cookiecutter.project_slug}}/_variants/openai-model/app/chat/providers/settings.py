@@ -42,7 +42,7 @@ class ProviderSettings(EnvSettings):
         return self
 
     @model_validator(mode="after")
-    def _has_a_way_out(self) -> Self:
+    def _environment_can_be_used(self) -> Self:
         if self.model_provider == "openai":
             check_environment()
         return self
