@@ -7,8 +7,8 @@ from app.jobs.signs import live_workers
 
 
 def health() -> str | None:
-    """What is wrong with this host's workers, or None. It is None also when Redis is away, or refuses what they write: a
-    restart of the workers would not cure that."""
+    """What is wrong with this host's workers, or None. It is None also when Redis is away, or refuses what they write,
+    for a restart of the workers would not cure that."""
     known = settings()
     try:
         if live_workers(known, socket.gethostname()):
