@@ -48,15 +48,16 @@ def test_a_redis_that_is_away_is_not_the_fault_of_a_worker(
 
 
 def test_a_redis_that_refuses_is_not_the_fault_of_a_worker(
-    redis_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    redis_url: str, jobs_env: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Workers can't show themselves in one that is full, or read-only after a failover."""
     user = f"test-{uuid4().hex}"
     with Redis.from_url(redis_url) as client:
         client.acl_setuser(user, enabled=True, nopass=True, commands=["+@all", "-@write"], keys=["*"])
         try:
+            for name, value in (jobs_env | {"QUEUE_NAME": "nobody"}).items():
+                monkeypatch.setenv(name, value)
             monkeypatch.setenv("REDIS_URL", redis_url.replace("redis://", f"redis://{user}:-@"))
-            monkeypatch.setenv("QUEUE_NAME", "nobody")
             assert health() is None
             assert "permission" in capsys.readouterr().out
             monkeypatch.setenv("REDIS_URL", redis_url)

@@ -399,7 +399,8 @@ async def test_the_service_sees_its_connection_closed(
         "for the next": Answer([START, text("Hel"), never]),
         "for the response": Answer([never]),
     }[waits]
-    limited = settings.model_copy(update={"model_timeout_seconds": 0.1 if why == "the time is up" else 60})
+    limit = 1.0 if why == "the time is up" else 60.0
+    limited = settings.model_copy(update={"model_timeout_seconds": limit})
     limited = limited.model_copy(update={"drain_seconds": 0.1})
     async with asked(answer) as (provider, service):
         app = create_app(limited, [chat(provider, answer_settings(answer_grace_seconds=0))])
@@ -407,12 +408,12 @@ async def test_the_service_sees_its_connection_closed(
             app.router.lifespan_context(app) as state,
             exchange(app, "/chat/stream", body={"question": "Hi"}, **state) as stream,  # type: ignore[arg-type]
         ):
-            await service.waiting.wait()
+            await asyncio.wait_for(service.waiting.wait(), 60)
             if why == "the reader leaves":
                 stream.gone.set()
             if why == "the server stops":
                 state["shutdown"].begin()  # type: ignore[index]
-            async with asyncio.timeout(NOTICED_SECONDS):
+            async with asyncio.timeout(NOTICED_SECONDS + (limit if why == "the time is up" else 0)):
                 await service.left.wait()
             if why != "the reader leaves":
                 *_, done = parse(await stream.rest())
