@@ -36,6 +36,7 @@ class AnswerStore:
         self._running: dict[str, Answer] = {}
         self._ended: dict[str, Answer] = {}  # those that ended first come first
         self._ended_bytes = 0
+        self._forgetting: dict[str, asyncio.TimerHandle] = {}  # when the time of each of those is over
         self._named: dict[Name, Answer] = {}
 
     @classmethod
@@ -101,22 +102,29 @@ class AnswerStore:
         return len(self._running) >= self._settings.max_answers or self._bytes() >= MAX_BYTES
 
     def _bytes(self) -> int:
-        return self._ended_bytes + sum(answer.bytes for answer in self._running.values())
+        return self._ended_bytes + self._bytes_of_running()
+
+    def _bytes_of_running(self) -> int:
+        return sum(answer.bytes for answer in self._running.values())
 
     def _end(self, answer: Answer) -> None:
         del self._running[answer.id]
         self._ended[answer.id] = answer
         self._ended_bytes += answer.bytes
         # By its id: a timer would hold the answer, and what is forgotten for want of room would not be free.
-        asyncio.get_running_loop().call_later(self._settings.answer_retention_seconds, self._forget, answer.id)
+        self._forgetting[answer.id] = asyncio.get_running_loop().call_later(
+            self._settings.answer_retention_seconds, self._forget, answer.id
+        )
         self._forget_the_oldest()
 
     def _forget_the_oldest(self) -> None:
-        while self._bytes() >= MAX_BYTES and self._ended:
+        room = MAX_BYTES - self._bytes_of_running()  # counted once: there may be many small ones to forget
+        while self._ended_bytes >= room and self._ended:
             self._forget(next(iter(self._ended)))
 
     def _forget(self, answer_id: str) -> None:
-        if answer := self._ended.pop(answer_id, None):
-            self._ended_bytes -= answer.bytes
-            if (name := answer.asked.name) and self._named.get(name) is answer:
-                del self._named[name]
+        answer = self._ended.pop(answer_id)
+        self._ended_bytes -= answer.bytes
+        self._forgetting.pop(answer_id).cancel()
+        if (name := answer.asked.name) and self._named.get(name) is answer:
+            del self._named[name]

@@ -3,6 +3,8 @@
 import asyncio
 import gc
 import weakref
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -51,6 +53,26 @@ async def test_nothing_holds_what_is_forgotten_for_want_of_room(
     del answer
     gc.collect()
     assert kept() is None
+
+
+async def test_no_timer_is_left_of_what_is_forgotten_for_want_of_room(
+    answers_of: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each takes a KiB until the time of its answer is over."""
+    loop, timers = asyncio.get_running_loop(), list[asyncio.TimerHandle]()
+    call_later = loop.call_later
+
+    def noted(delay: float, callback: Callable[..., object], *args: Any) -> asyncio.TimerHandle:
+        timers.append(call_later(delay, callback, *args))
+        return timers[-1]
+
+    answers = await answers_of("a", answer_retention_seconds=77)
+    monkeypatch.setattr(answer_store, "MAX_BYTES", 1)
+    monkeypatch.setattr(loop, "call_later", noted)
+    await ended(await ask(answers, QUESTION, "me"))
+    await asyncio.sleep(SOON)
+    lasting = [timer for timer in timers if 60 < timer.when() - loop.time() < 78]
+    assert [timer.cancelled() for timer in lasting] == [True]
 
 
 async def test_those_that_run_do_not(answers_of: Open, monkeypatch: pytest.MonkeyPatch) -> None:
