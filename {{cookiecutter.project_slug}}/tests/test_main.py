@@ -1,3 +1,4 @@
+import gc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -100,3 +101,9 @@ def test_the_answer_to_a_body_full_of_faults_is_small(client: TestClient) -> Non
         response = client.post(path, json={"question": "x", name: [{}] * 200_000})
         assert response.status_code in (400, 422)
         assert len(response.content) < 2000, path
+
+
+def test_garbage_is_not_looked_for_in_what_is_there_from_the_start() -> None:
+    from app.main import app
+
+    assert gc.get_freeze_count() > len(app.routes)
