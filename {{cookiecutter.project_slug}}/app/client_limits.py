@@ -64,6 +64,15 @@ class Connection(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
+        self._note()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._note()
+
+    def _note(self) -> None:
+        """Whether it waits for a request, or for the rest of one. uvicorn itself closes one that is silent after a
+        response, but only after its `--timeout-keep-alive`, and there may be many."""
         reads = self.cycle is None or self.cycle.more_body or self.cycle.response_complete
         if reads and self.transport.get_protocol() is self:  # else it is a WebSocket by now
             self._unfinished.add(self.transport)

@@ -1,8 +1,10 @@
 import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 from starlette.responses import PlainTextResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn import Config
 from uvicorn.server import ServerState
 
@@ -39,6 +41,35 @@ def test_requests_are_limited_unless_another_parser_was_chosen(parser: str, capl
     limit_clients(unknown, 30, 30)
 
 
+HEAD = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
+Open = Callable[[], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
+
+
+@asynccontextmanager
+async def served(app: ASGIApp, most: int = 10) -> AsyncIterator[Open]:
+    """By uvicorn, in this process, with limits for its clients."""
+    config, state, unfinished = Config(app, lifespan="off", log_config=None), ServerState(), Unfinished(60, most)
+    server = await asyncio.get_running_loop().create_server(
+        lambda: Connection(unfinished, 60, config=config, server_state=state, app_state={}), "127.0.0.1"
+    )
+    clients = []
+
+    async def open_one() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        clients.append(await asyncio.open_connection(*server.sockets[0].getsockname()))
+        return clients[-1]
+
+    try:
+        yield open_one
+    finally:
+        server.close()
+        for _, writer in clients:
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+        while state.connections:
+            await asyncio.sleep(0)
+
+
 @pytest.mark.parametrize("comes", ["with its head", "behind the response", "amid the response"])
 async def test_a_body_that_can_not_be_read_is_no_fault_of_the_server(
     comes: str, caplog: pytest.LogCaptureFixture
@@ -54,22 +85,31 @@ async def test_a_body_that_can_not_be_read_is_no_fault_of_the_server(
         await PlainTextResponse("a")(scope, receive, send)
         app_ended.set()
 
-    config, state, unfinished = Config(app, lifespan="off", log_config=None), ServerState(), Unfinished(60, most=10)
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(
-        lambda: Connection(unfinished, 60, config=config, server_state=state, app_state={}), "127.0.0.1"
-    )
-    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
-    head = b"GET / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
-    if comes == "with its head":
-        writer.write(head + b"no chunk\r\n")
-    else:
-        writer.write(head)
+    async with served(app) as open_one:
+        reader, writer = await open_one()
+        parts = [HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"no chunk\r\n"]
+        if comes == "with its head":
+            parts = [b"".join(parts), b""]
+        writer.write(parts[0])
         await reader.readuntil(b"a")
-        writer.write(b"no chunk\r\n")
-    await asyncio.wait_for(reader.read(), 60)
-    await asyncio.wait_for(app_ended.wait(), 60)
-    await asyncio.sleep(0)
-    writer.close()
-    server.close()
+        writer.write(parts[1])
+        await asyncio.wait_for(reader.read(), 60)
+        await asyncio.wait_for(app_ended.wait(), 60)
+        await asyncio.sleep(0)
     assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+async def test_who_has_had_a_response_and_asks_no_more_makes_way_too() -> None:
+    """Else many health checks of somebody without a key would take all descriptors."""
+    async with served(PlainTextResponse("a"), most=2) as open_one:
+        clients = []
+        for _ in range(4):
+            reader, writer = await open_one()
+            writer.write(HEAD + b"\r\n")
+            await reader.readuntil(b"\r\n\r\na")
+            clients.append(reader)
+        for reader in clients[:2]:
+            with suppress(ConnectionError):
+                assert await asyncio.wait_for(reader.read(), 60) == b""
+        writer.write(HEAD + b"\r\n")
+        assert await clients[3].readuntil(b"\r\n\r\na")
