@@ -10,6 +10,7 @@ from uuid import uuid4
 import redis
 from redis import Redis
 from redis.backoff import ExponentialBackoff, NoBackoff
+from redis.client import Pipeline
 from redis.retry import Retry
 from rq import SpawnWorker, Worker
 from rq.exceptions import StopRequested
@@ -17,6 +18,7 @@ from rq.executions import Execution
 from rq.job import Job
 from rq.serializers import JSONSerializer
 from rq.worker import BaseWorker
+from rq.worker_registration import register
 
 from app.jobs.settings import JobSettings
 from app.jobs.workers import WORKER_TTL_SECONDS, Message, rq_queue
@@ -48,6 +50,12 @@ class Enduring(BaseWorker):
     def handle_warm_shutdown_request(self) -> None:
         Enduring.stops = True
         super().handle_warm_shutdown_request()  # type: ignore[no-untyped-call]
+
+    def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
+        """RQ puts a worker on the list of workers when it starts. A Redis that has lost its data would never have it
+        there again, though it works."""
+        super().heartbeat(timeout, pipeline)
+        register(self, pipeline)
 
     def maintain_heartbeats(self, job: Job, execution: Execution) -> None:
         """What Redis refuses in the middle of a job would end the worker, and leave the job's process alone."""

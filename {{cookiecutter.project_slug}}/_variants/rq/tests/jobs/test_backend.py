@@ -14,7 +14,7 @@ from rq.registry import FailedJobRegistry
 
 from app.jobs import backend, signs
 from app.jobs.definition import TASKS, JobContext, Task
-from app.jobs.enduring import rq_worker
+from app.jobs.enduring import ForkWorker, rq_worker
 from app.jobs.settings import JobSettings
 from app.jobs.tasks import Document, index_document
 from app.jobs.workers import live_workers, rq_queue
@@ -159,9 +159,9 @@ def test_a_job_runs_in_a_process_that_is_spawned(settings: JobSettings, queue: Q
 def test_a_worker_that_redis_forgot_in_an_outage_is_alive_when_it_shows_itself(
     settings: JobSettings, queue: Queue
 ) -> None:
-    worker = rq_worker(settings, SimpleWorker)
+    worker = rq_worker(settings, ForkWorker)
     worker.register_birth()  # type: ignore[no-untyped-call]
-    queue.connection.delete(worker.key)
+    queue.connection.delete(worker.key, f"rq:workers:{queue.name}")
     worker.heartbeat()
     assert live_workers(queue) == 1
     known = {"REDIS_URL": str(settings.redis_url), "QUEUE_NAME": settings.queue_name}
