@@ -22,6 +22,8 @@ def celery_app(settings: JobSettings) -> Celery:
         # `task_acks_late` is off: a message is acknowledged when its job begins. The relay repeats what dies with a
         # worker, and no broker hands a job to another worker because it takes long.
         worker_prefetch_multiplier=1,
+        # It is about `task_acks_late` alone. Unset, Celery warns of its default at each lost connection.
+        worker_cancel_long_running_tasks_on_connection_loss=True,
         worker_consumer="app.jobs.consumer:Consumer",
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,  # by default a worker ends after 50 minutes without its broker

@@ -27,6 +27,7 @@ class Consumer(consumer.Consumer):
     def create_task_handler(self, *arguments: Any) -> Callable[[Any], None]:
         """Runs jobs, and rejects all else. Whoever can write to the broker can send anything: other tasks that Celery
         brings, tasks to be sent by this worker, and what ends it each time that it is delivered."""
+        self._refused = ""  # Celery asks for this when the broker has granted all
         handle = super().create_task_handler(*arguments)
 
         def received(message: Any) -> None:
@@ -53,8 +54,13 @@ class Consumer(consumer.Consumer):
         may raise AttributeError if a message was not acknowledged yet, as in kombu's issue 582. Celery expects nothing
         but errors of connections there, and would end the worker. Nothing is lost here: Celery has let go of the
         connection before, and the relay repeats the message.
+
+        If the broker refuses each time, as when the queue was declared with other arguments, Celery would be at it
+        again at once.
         """
-        self._refused = ""
+        if str(exc) == self._refused:
+            time.sleep(AGAIN_SECONDS)
+        self._refused = str(exc)
         try:
             super().on_connection_error_after_connected(exc)
         except Exception:

@@ -1,4 +1,5 @@
 import json
+import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -126,3 +127,17 @@ def test_a_worker_outlives_whatever_its_broker_says(job_settings: JobSettings) -
     worker.consumer.start()
     worker.consumer.shutdown()
     assert failures == []
+
+
+def test_a_broker_that_refuses_each_time_is_asked_once_a_second(
+    job_settings: JobSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(time, "sleep", waits.append)
+    worker: Any = celery_app(job_settings).WorkController(without_gossip=True, without_mingle=True)
+    for seconds in (0, 1, 2):
+        worker.consumer.on_connection_error_after_connected(OSError("another queue has the name"))
+        assert len(waits) == seconds
+    worker.consumer.create_task_handler()  # it was connected for a while
+    worker.consumer.on_connection_error_after_connected(OSError("another queue has the name"))
+    assert len(waits) == 2
