@@ -35,6 +35,7 @@ class Lease:
         """Renews the lease again and again, and writes the job's progress when there is a new one."""
         began = renewed = monotonic()
         every = self._seconds / RENEWALS
+        refused = False
         written = Progress()  # not the context's latest: the body may have made some before this begins
         while True:
             asleep = monotonic()
@@ -49,8 +50,11 @@ class Lease:
             try:
                 await self._write(partial(Job.renewed, holder=self._holder, lease=self._seconds, progress=latest))
             except Unavailable:
-                log.warning("job %s: the store does not answer; the lease is not renewed for now", self.job.id)
+                if not refused:
+                    log.warning("job %s: the store does not answer; the lease is not renewed for now", self.job.id)
+                refused = True
                 continue
+            refused = False
             written, renewed = latest, monotonic()
 
     async def succeed(self, progress: Progress, result: str) -> None:
