@@ -73,8 +73,8 @@ class Mirror(KnownAnswer):
         self.look = look
         self.log.append(*map(load, look.events))
         self.stopped = bool(look.stop) and self.reason in (None, "cancelled")
-        if look.ended and look.length <= len(self.log):
-            self.complete = True
+        if self.log.end or (look.ended and look.length <= len(self.log)):
+            self.complete = True  # whatever stands behind the end: a log takes no more
             if not self.log.end:  # Redis has lost a part that was read here, and the end is before it
                 self.log.cut()
 

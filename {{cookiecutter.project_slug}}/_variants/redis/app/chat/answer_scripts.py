@@ -29,7 +29,8 @@ local function forget(id)
     redis.call('DEL', ask.prefix .. id .. ':events', ask.prefix .. id .. ':state')
     redis.call('ZREM', running, id)
     redis.call('ZREM', ended, id)
-    redis.call('HINCRBY', bytes, 'total', -(redis.call('HGET', bytes, id) or 0))
+    -- Not a minus alone: of one that was never begun, Redis 7.0 would be given a -0, which is no integer to it.
+    redis.call('HINCRBY', bytes, 'total', 0 - (redis.call('HGET', bytes, id) or 0))
     redis.call('HDEL', bytes, id)
 end
 for _, index in ipairs({running, ended}) do

@@ -585,3 +585,23 @@ async def test_what_is_left_of_an_answer_without_its_events_is_no_answer(shared:
     await shared.redis.delete(f"{shared.settings.queue_name}:answer:{answer.id}:events")
     with pytest.raises(NotFound):
         await reads.get(answer)
+
+
+async def test_what_stands_behind_the_end_in_redis_holds_up_nobody(shared: Service) -> None:
+    """Who comes for the answer would read it again and again: a log takes nothing behind its end."""
+    writes, reads = await shared.replica("a"), await shared.replica()
+    answer = await writes.start()
+    await read(answer)
+    await until(lambda: not writes.store._here.ended())
+    await shared.redis.rpush(f"{shared.settings.queue_name}:answer:{answer.id}:events", 'token {"text":"late"}')
+    async with asyncio.timeout(10):
+        known = await reads.get(answer)
+    assert await read(known) == [Status("thinking", answer.id), Token("a"), Done()]
+
+
+async def test_one_that_was_reserved_and_never_begun_makes_room(shared: Service) -> None:
+    writes = await shared.replica("a")
+    running = f"{shared.settings.queue_name}:answers:running"
+    await shared.redis.zadd(running, {"never begun": 1})
+    await writes.ask(key="k")
+    assert await shared.redis.zscore(running, "never begun") is None
