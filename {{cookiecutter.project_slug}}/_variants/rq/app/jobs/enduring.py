@@ -51,6 +51,11 @@ class Enduring(BaseWorker):
         Enduring.stops = True
         super().handle_warm_shutdown_request()  # type: ignore[no-untyped-call]
 
+    def register_death(self) -> None:
+        """The last that it does. Redis forgets a worker by itself, so one that is told to stop waits for no Redis."""
+        self.connection.set_retry(Retry(NoBackoff(), 0))
+        super().register_death()  # type: ignore[no-untyped-call]
+
     def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
         """RQ puts a worker on the list of workers when it starts. A Redis that has lost its data would never have it
         there again, though it works."""

@@ -12,7 +12,9 @@ from uuid import uuid4
 
 import pytest
 import redis
+from redis.retry import Retry
 
+from app.jobs.enduring import Backoff, ForkWorker, rq_worker
 from app.jobs.settings import JobSettings
 from app.jobs.tasks import Document, index_document
 from tests.jobs.fakes import opened
@@ -109,6 +111,15 @@ def test_a_worker_waits_while_redis_refuses_and_says_so_once(
         asyncio.run(done(settings))
     worker.stop()
     assert "".join(worker.lines).count(waiting) == 1
+
+
+def test_a_worker_that_stops_waits_for_no_redis(settings: JobSettings, caplog: pytest.LogCaptureFixture) -> None:
+    worker = rq_worker(settings, ForkWorker)
+    retry = Retry(Backoff(cap=0, base=0), 30)
+    worker.connection = redis.Redis.from_url("redis://127.0.0.1:1/0", retry=retry)
+    with pytest.raises(redis.ConnectionError):
+        worker.register_death()  # type: ignore[no-untyped-call]
+    assert "trying again" not in caplog.text
 
 
 def test_a_worker_obeys_no_commands_that_come_over_redis(

@@ -49,9 +49,11 @@ class Presence:
 
 async def live_workers(store: Store, settings: JobSettings) -> int:
     """How many workers have shown themselves in the last SILENT_SECONDS, on all hosts."""
-    since = await store.now() - SILENT_SECONDS
+    now = await store.now()
+    # Not without end: the clock of Redis may have been ahead, before a failover, and a worker of then may be dead.
+    since, until = now - SILENT_SECONDS, now + SILENT_SECONDS
     async with answering():
-        return int(await store.client.zcount(WORKERS_KEY.format(settings.queue_name), since, "+inf"))
+        return int(await store.client.zcount(WORKERS_KEY.format(settings.queue_name), since, until))
 
 
 async def checks(store: Store, settings: JobSettings, broker: Callable[[], Awaitable[object]]) -> dict[str, str]:

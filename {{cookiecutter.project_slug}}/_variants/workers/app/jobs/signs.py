@@ -15,5 +15,6 @@ def live_workers(settings: Mapping[str, str], host: str) -> int:
     """How many workers of that host have shown themselves of late. Raises Away."""
     url, key = settings["REDIS_URL"], WORKERS_KEY.format(settings["QUEUE_NAME"])
     ((now, _),) = ask(url, ["TIME"])  # not this machine's, which may differ from that of the workers
-    (names,) = ask(url, ["ZRANGEBYSCORE", key, str(now - SILENT_SECONDS), "+inf"])
+    # Not without end: that clock may have been ahead, before a failover.
+    (names,) = ask(url, ["ZRANGEBYSCORE", key, str(now - SILENT_SECONDS), str(now + SILENT_SECONDS)])
     return sum(name.rpartition(".")[0] == host for name in names)

@@ -36,6 +36,15 @@ async def test_who_is_silent_for_long_is_not_alive(
     assert await live_workers(store, store.settings) == 0
 
 
+async def test_a_sign_of_life_from_the_future_is_none(store: Store) -> None:
+    """The clock of Redis was an hour ahead, and the worker is dead."""
+    future = {f"{socket.gethostname()}.1": time.time() + 3600}
+    await store.client.zadd(f"{store.settings.queue_name}:workers", future)
+    assert await live_workers(store, store.settings) == 0
+    known = {"REDIS_URL": str(store.settings.redis_url), "QUEUE_NAME": store.settings.queue_name}
+    assert signs.live_workers(known, socket.gethostname()) == 0
+
+
 async def test_it_writes_no_more_often_than_it_must(store: Store, this: Presence) -> None:
     this.show()
     await store.client.delete(f"{store.settings.queue_name}:workers")
