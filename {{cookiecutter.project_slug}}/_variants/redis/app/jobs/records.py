@@ -14,63 +14,12 @@ from redis.asyncio import Redis
 
 from app.errors import NotFound
 from app.jobs.job import Job
+from app.jobs.record_scripts import ALIGN, CHECK, COMPARE_AND_SET, FORGET
 from app.redis_client import StoreAway, answering, words
 
 log = logging.getLogger(__name__)
 HEARD_SECONDS = 1.0  # this machine's clock carries on a time that Redis has told for so long; then Redis is asked again
 PARTS = ("record", "payload", "result", "events")
-
-# A script, not WATCH and MULTI: when Redis stalls between those two, a connection is left to be tidied up, and redis-py
-# waits for that without a limit.
-#
-# The record is written last. Redis takes nothing back of a script that it refuses halfway: with its record, a job would
-# be accepted that is never due.
-#
-# `change` is a JSON object, in which a field that is not needed is absent: a null would count as true in Lua. Times are
-# strings, for Lua would write a number with 14 digits.
-COMPARE_AND_SET = """
-local record, payload, result, events, due, was, is = unpack(KEYS)
-local change = cjson.decode(ARGV[1])
-local time = redis.call('TIME')
-local now = string.format('%d.%06d', time[1], time[2])
-if (redis.call('GET', record) or nil) ~= change.before then return {false} end
-if change.event then redis.call('PUBLISH', change.channel, change.id) end
-if change.payload then redis.call('SET', payload, change.payload) end
-if change.result then redis.call('SET', result, change.result) end
-if change.due then redis.call('ZADD', due, change.due, change.id) else redis.call('ZREM', due, change.id) end
-if was ~= is or not change.before then
-    redis.call('ZREM', was, change.id)
-    redis.call('ZADD', is, now, change.id)
-end
-if change.event then
-    -- What is no list was not written by this service.
-    if redis.call('TYPE', events).ok ~= 'list' then redis.call('DEL', events) end
-    redis.call('RPUSH', events, change.event)
-end
-for _, key in ipairs({payload, result, events}) do
-    if change.expires_in then redis.call('EXPIRE', key, change.expires_in) else redis.call('PERSIST', key) end
-end
-if change.expires_in then
-    redis.call('ZREMRANGEBYSCORE', is, '-inf', now - change.expires_in)
-    redis.call('EXPIRE', is, change.expires_in)
-    redis.call('SET', record, change.after, 'EX', change.expires_in)
-else
-    redis.call('SET', record, change.after)
-end
-return {1, change.gives_payload and redis.call('TYPE', payload).ok == 'string' and redis.call('GET', payload)}
-"""
-
-# Not a plain ZREM: the job may have been accepted a moment ago.
-FORGET = "if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('ZREM', KEYS[2], ARGV[1]) end"
-
-# For an id that the set has at another time than its record: it would be found again and again.
-ALIGN = """
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return end
-if ARGV[3] then redis.call('ZADD', KEYS[2], ARGV[3], ARGV[2]) else redis.call('ZREM', KEYS[2], ARGV[2]) end
-"""
-
-# Whether Redis takes what a change writes. The empty id is that of no job.
-CHECK = "redis.call('SET', KEYS[1], 1, 'PX', 1000) redis.call('PUBLISH', ARGV[1], '')"
 
 
 class Unreadable(NotFound):
