@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 
 from app.errors import NotFound
 from app.jobs.job import Job
-from app.jobs.record_scripts import ALIGN, CHECK, COMPARE_AND_SET, FORGET
+from app.jobs.record_scripts import CHECK, COMPARE_AND_SET
 from app.redis_client import StoreAway, answering, words
 
 log = logging.getLogger(__name__)
@@ -31,8 +31,6 @@ class Records:
         self._client = client
         self._queue_name = queue_name
         self._compare_and_set = client.register_script(COMPARE_AND_SET)
-        self._forget = client.register_script(FORGET)
-        self._align = client.register_script(ALIGN)
         self._check = client.register_script(CHECK)
         # When Redis told its time, by `monotonic`, and how far Redis is ahead of that.
         self._heard = self._ahead = float("-inf")
@@ -126,24 +124,6 @@ class Records:
             if written:
                 return after, kept[0] if kept else None
             raw = await self.read(job_id)
-
-    async def set_aside(self, job_id: str, seconds: float) -> None:
-        """Nobody looks at the job for so many seconds: it can't be run, and must not hold up others."""
-        due = await self.now() + seconds
-        async with self.answering():
-            await self._client.zadd(self.due_key, {job_id: due}, xx=True)
-
-    async def forget(self, job_id: str) -> None:
-        """Nobody looks at the job any more, if it has no record."""
-        async with self.answering():
-            await self._forget([self.key(job_id, "record"), self.due_key], [job_id])
-
-    async def align(self, job_id: str, raw: str) -> None:
-        """The job is due when its record says so, unless somebody has changed that since."""
-        job = cast(Job, load(raw))
-        due = [] if job.due is None else [str(job.due)]
-        async with self.answering():
-            await self._align([self.key(job_id, "record"), self.due_key], [raw, job_id, *due])
 
     def _hear(self, time: tuple[int, int] | Exception) -> None:
         if isinstance(time, Exception):

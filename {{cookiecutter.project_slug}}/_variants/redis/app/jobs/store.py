@@ -15,23 +15,19 @@ can run side by side.
 """
 
 import json
-import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
-from heapq import nlargest
-from typing import Any, cast, get_args
+from contextlib import asynccontextmanager
+from typing import Any, cast
 
 from redis.asyncio import Redis
 
 from app.errors import NotFound, Unavailable
-from app.jobs.job import Job, JobStatus, NotYours
+from app.jobs.indexes import Indexes
+from app.jobs.job import Job, NotYours
 from app.jobs.news import News
 from app.jobs.records import Records, Unreadable, load
 from app.jobs.settings import JobSettings
 from app.redis_client import connect
-
-log = logging.getLogger(__name__)
-ASIDE_SECONDS = 60.0
 
 
 class Store:
@@ -43,10 +39,13 @@ class Store:
         self.settings = settings
         self.retention = settings.job_retention_seconds
         self.records = Records(client, settings.queue_name)
+        self._indexes = Indexes(client, self.records)
         self._news = News(client, self.records.index("news"))
         self.watch = self._news.watch
         self.now = self.records.now
         self.check = self.records.check
+        self.due = self._indexes.due
+        self.latest = self._indexes.latest
 
     @classmethod
     @asynccontextmanager
@@ -86,7 +85,7 @@ class Store:
             job, _ = await self._write(job_id, raw, change, result=result)
         except NotYours:
             if raw is not None and not seen:
-                await self.records.align(job_id, raw)
+                await self._indexes.align(job_id, raw)
             raise
         return job
 
@@ -98,28 +97,6 @@ class Store:
         if payload is None:
             raise NotFound("there is no such job")
         return job, payload
-
-    async def due(self, now: float, limit: int) -> list[str]:
-        """The ids of jobs that are due at `now`, those first that have been due for longest."""
-        async with self.records.answering():
-            due = await self.client.zrange(self.records.due_key, "-inf", now, byscore=True, offset=0, num=limit)
-        return cast(list[str], due)
-
-    async def latest(self, status: JobStatus | None, limit: int) -> list[Job]:
-        """The jobs whose status changed last, the latest first. With `status`, only those that have it."""
-        async with self.records.answering():
-            async with self.client.pipeline(transaction=False) as pipe:
-                for each in [status] if status else get_args(JobStatus):
-                    pipe.zrange(self.records.index(each), 0, limit - 1, desc=True, withscores=True)
-                found = [pair for pairs in await pipe.execute() for pair in pairs]
-            ids = [job_id for job_id, _ in nlargest(limit, found, key=lambda pair: pair[1])]
-            records = await self.client.mget([self.records.key(job_id, "record") for job_id in ids]) if ids else []
-        jobs = []
-        for raw in cast(list[str | None], records):
-            with suppress(Unreadable):
-                jobs.append(load(raw))
-        # Between the two looks a job may have changed its status, or its record may have expired.
-        return [job for job in jobs if job and status in (None, job.status)]
 
     async def news(self, job_id: str, after: int, limit: int) -> tuple[Job, list[dict[str, Any]]]:
         """The record, and up to `limit` of the job's events, without the first `after`."""
@@ -133,7 +110,7 @@ class Store:
         try:
             return await self.records.read(job_id)
         except Unreadable:
-            await self._set_aside(job_id)
+            await self._indexes.set_aside(job_id)
             raise
 
     async def _write(
@@ -152,15 +129,11 @@ class Store:
                 job_id, raw, changed, retention=self.retention, result=result, gives_payload=gives_payload
             )
         except Unreadable:
-            await self._set_aside(job_id)
+            await self._indexes.set_aside(job_id)
             raise
         except NotFound:
-            await self.records.forget(job_id)
+            await self._indexes.forget(job_id)
             raise
-
-    async def _set_aside(self, job_id: str) -> None:
-        log.warning("job %s is set aside for %g s: this version can't read its record", job_id, ASIDE_SECONDS)
-        await self.records.set_aside(job_id, ASIDE_SECONDS)
 
 
 def _found(job: Job | None) -> Job:
