@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 
 from pydantic import ValidationError
 
@@ -15,19 +14,12 @@ from app.jobs.lease import Lease, take
 from app.jobs.result import BadResult, to_text
 from app.jobs.settings import JobSettings
 from app.jobs.store import Store
+from app.jobs.unfit import Refused, give_back
 from app.logs import request_id
 
 log = logging.getLogger(__name__)
 CLEANUP_SECONDS = 5.0
-TELL_SECONDS = 60.0  # between two lines about jobs of the same task that this version can't run
 BACKOFF_SECONDS = (1.0, 5.0, 30.0)  # after the first failure, the second, and each one behind it
-
-
-_told: dict[str, float] = {}  # when there was such a line last, by the task's name
-
-
-class Refused(Exception):
-    """This version of the service can't run the job. Its text is shown to the caller."""
 
 
 class OutOfTime(Exception):
@@ -84,7 +76,7 @@ class Attempt:
         except NotYours:
             raise
         except Refused as error:
-            await self._give_back(error)
+            await give_back(self._lease, error, self._settings)
         except Exception as error:
             log.exception("job %s failed, attempt %d of %d", job.id, job.attempts, max_attempts)
             last = isinstance(error, BadResult) or job.attempts >= max_attempts
@@ -94,22 +86,6 @@ class Attempt:
                 raise
         else:
             await self._lease.succeed(self._context.latest, result)
-
-    async def _give_back(self, error: Refused) -> None:
-        """During a deploy two versions run side by side, and the other may be able to run the job. Raises `error` if it
-        was given back for long enough."""
-        told = _shown(error, self._job.request_id)
-        waits = await self._lease.give_back(told, self._settings.job_unknown_task_seconds)
-        job = self._lease.job
-        if job.ended:
-            log.error("job %s is refused: %s", job.id, error)
-            raise error
-        # `_told` limits the lines of a process that runs many jobs, and `waits` those where each job has a process.
-        if time.monotonic() - _told.get(job.task, -TELL_SECONDS) >= TELL_SECONDS and not 0 < waits < TELL_SECONDS:
-            _told[job.task] = time.monotonic()
-            log.warning(
-                "job %s is given back, as others of its task may be, for %.0f s so far: %s", job.id, waits, error
-            )
 
     async def _outcome(self) -> str:
         """What the body returns, as JSON. It is stopped when the lease is lost or its time is over."""
@@ -150,8 +126,6 @@ def _shown(error: Exception, request_id: str) -> JobError:
     """What the caller is told of it."""
     if isinstance(error, OutOfTime):
         return JobError(code="job_timeout", message="The job took too long.", request_id=request_id)
-    if isinstance(error, Refused):
-        return JobError(code="job_refused", message=str(error), request_id=request_id)
     if isinstance(error, BadResult):
         return JobError(code="job_result", message=str(error), request_id=request_id)
     return JobError(code="job_failed", message="The job failed.", request_id=request_id)

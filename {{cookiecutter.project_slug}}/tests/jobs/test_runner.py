@@ -18,6 +18,7 @@ from app.jobs.result import BadResult
 from app.jobs.runner import run
 from app.jobs.settings import JobSettings
 from app.jobs.store import Store
+from app.jobs.unfit import Refused
 from app.logs import request_id
 from tests.jobs.fakes import dispatched_job as a_job
 
@@ -387,7 +388,7 @@ async def test_a_job_that_this_version_can_not_run_is_given_back_says_why_and_fa
     assert job.error is not None
     assert (job.status, job.attempts, job.error.code) == ("queued", 0, "job_refused")
     assert why in job.error.message
-    with pytest.raises(runner.Refused):
+    with pytest.raises(Refused):
         await run_again(store, job_settings.model_copy(update={"job_unknown_task_seconds": 0}))
     job = await store.get("j")
     assert job.error is not None
@@ -411,7 +412,7 @@ async def test_of_jobs_that_are_given_back_the_log_has_one_line_a_minute(
     store: Store, job_settings: JobSettings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     told: dict[str, float] = {}
-    monkeypatch.setattr(runner, "_told", told)
+    monkeypatch.setattr("app.jobs.unfit._told", told)
     for number in range(50):
         await store.create(a_job(f"j{number}", task="later"), "{}")
         await run(store, f"j{number}", job_settings)
