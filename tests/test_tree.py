@@ -20,7 +20,7 @@ COMMON = {
     "generation.py known_answer.py room.py routes.py usage.py",
     "app/chat/providers/": "__init__.py base.py echo.py settings.py",
     "app/jobs/": "__init__.py backend.py definition.py dependencies.py events.py job.py lease.py queue.py relay.py "
-    "result.py room.py routes.py runner.py settings.py store.py tasks.py unfit.py watchers.py",
+    "result.py room.py routes.py runner.py settings.py status.py store.py tasks.py unfit.py watchers.py",
     "app/streams/": "__init__.py client.py docs.py events.py heartbeat.py log.py response.py source.py",
     "app/web/": "api.js chat.js documents.js icon.svg index.html page.css page.js",
     "tests/": "__init__.py apps.py asgi.py conftest.py providers.py server.py sse.py test_background.py "

@@ -7,8 +7,8 @@ from typing import Any, Generic, NamedTuple, TypeVar, get_type_hints
 
 from pydantic import BaseModel
 
-from app.jobs.job import Progress
 from app.jobs.settings import MAX_ATTEMPTS, MAX_TIMEOUT_SECONDS, JobSettings
+from app.jobs.status import Progress
 
 MESSAGE_CHARS = 500
 

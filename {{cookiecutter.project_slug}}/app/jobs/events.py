@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.errors import Unavailable
-from app.jobs.job import JobStatus
+from app.jobs.status import JobStatus
 from app.jobs.store import Store
 from app.streams.events import Done, Event
 

@@ -10,36 +10,18 @@ pause before a retry is over, or when a message that the broker may have lost is
 is, the job is dispatched then.
 """
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, Field
 
 from app.errors import Conflict
+from app.jobs.status import ENDED, JobError, JobStatus, NotYours, Progress
 
-JobStatus = Literal["queued", "running", "retrying", "succeeded", "failed", "cancelled"]
-ENDED: frozenset[JobStatus] = frozenset({"succeeded", "failed", "cancelled"})
 MAX_PAUSE_SECONDS = 120.0
 GIVEN_BACK_SECONDS = 5.0, 60.0  # until a job that was given back is due: at first, and at most
 Time = Annotated[float, Field(ge=0, lt=253_402_300_800, allow_inf_nan=False)]  # to the end of the year 9999
 Count = Annotated[int, Field(ge=0, le=1_000_000_000)]
 DOUBLINGS = 10  # enough for the longest pause; without a bound, a job that waits for weeks would overflow a float
-
-
-class NotYours(Exception):
-    """Somebody else runs the job, or nobody should: it is not due, was cancelled or has ended."""
-
-
-class Progress(BaseModel, frozen=True, extra="allow"):
-    fraction: float = Field(0.0, ge=0, le=1, allow_inf_nan=False)
-    message: str = ""
-
-
-class JobError(BaseModel, frozen=True, extra="allow"):
-    """For the caller: `message` never carries the text of an exception. The log has that, under `request_id`."""
-
-    code: str = Field(description="job_failed, job_timeout, job_refused, job_result or attempts_lost")
-    message: str
-    request_id: str
 
 
 class Job(BaseModel, frozen=True, extra="allow"):
@@ -88,11 +70,7 @@ class Job(BaseModel, frozen=True, extra="allow"):
         if self.due is None or not self.dispatches:
             raise NotYours(self.id)
         if self.attempts >= max_attempts:
-            error = JobError(
-                code="attempts_lost",
-                message="No attempt came to its end.",
-                request_id=self.request_id,
-            )
+            error = JobError(code="attempts_lost", message="No attempt came to its end.", request_id=self.request_id)
             return self._end("failed", now, error=error)
         return self._with(
             status="running",

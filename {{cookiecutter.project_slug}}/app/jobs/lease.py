@@ -10,8 +10,9 @@ from uuid import uuid4
 
 from app.errors import NotFound, Unavailable
 from app.jobs.definition import JobContext, limits
-from app.jobs.job import Job, JobError, NotYours, Progress
+from app.jobs.job import Job
 from app.jobs.settings import JobSettings
+from app.jobs.status import JobError, NotYours, Progress
 from app.jobs.store import Store
 
 T = TypeVar("T")

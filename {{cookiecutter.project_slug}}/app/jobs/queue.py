@@ -17,8 +17,9 @@ from app.digest import digest
 from app.errors import Conflict, Unavailable
 from app.jobs.definition import P, Task
 from app.jobs.events import JobLog, resume
-from app.jobs.job import Job, JobStatus
+from app.jobs.job import Job
 from app.jobs.result import from_text
+from app.jobs.status import JobStatus
 from app.jobs.store import Store
 from app.logs import request_id
 

@@ -11,7 +11,8 @@ from functools import partial
 from typing import Protocol
 
 from app.errors import NotFound
-from app.jobs.job import Job, NotYours
+from app.jobs.job import Job
+from app.jobs.status import NotYours
 from app.jobs.store import Store
 
 log = logging.getLogger(__name__)

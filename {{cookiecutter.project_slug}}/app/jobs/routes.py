@@ -7,9 +7,10 @@ from pydantic import BaseModel
 from app.dependencies import CallerDep, Digits
 from app.jobs.dependencies import JobsDep
 from app.jobs.events import JobChanged
-from app.jobs.job import Job, JobError, JobStatus, Progress
+from app.jobs.job import Job
 from app.jobs.queue import JobQueue
 from app.jobs.result import BadResult
+from app.jobs.status import JobError, JobStatus, Progress
 from app.jobs.tasks import Document, index_document
 from app.streams.docs import stream_docs
 from app.streams.events import Done

@@ -9,10 +9,10 @@ from app.contain import contained, leave_behind
 from app.errors import NotFound
 from app.jobs import tasks  # noqa: F401 - they register themselves
 from app.jobs.definition import TASKS, JobContext, limits
-from app.jobs.job import JobError, NotYours
 from app.jobs.lease import Lease, take
 from app.jobs.result import BadResult, to_text
 from app.jobs.settings import JobSettings
+from app.jobs.status import JobError, NotYours
 from app.jobs.store import Store
 from app.jobs.unfit import Refused, give_back
 from app.logs import request_id

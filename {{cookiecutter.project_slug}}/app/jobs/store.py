@@ -11,8 +11,9 @@ from itertools import islice
 from typing import Any, Self
 
 from app.errors import NotFound, Unavailable
-from app.jobs.job import Job, JobStatus
+from app.jobs.job import Job
 from app.jobs.settings import JobSettings
+from app.jobs.status import JobStatus
 from app.jobs.watchers import Watchers
 
 log = logging.getLogger(__name__)

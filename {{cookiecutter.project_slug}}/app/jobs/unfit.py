@@ -4,9 +4,9 @@ given back: the other one may be able to run it."""
 import logging
 import time
 
-from app.jobs.job import JobError
 from app.jobs.lease import Lease
 from app.jobs.settings import JobSettings
+from app.jobs.status import JobError
 
 log = logging.getLogger(__name__)
 TELL_SECONDS = 60.0  # between two lines about jobs of the same task that this version can't run

@@ -13,8 +13,9 @@ from app.errors import NotFound, Unavailable
 from app.jobs import room
 from app.jobs import store as memory
 from app.jobs.definition import TASKS, JobContext, Task
-from app.jobs.job import Job, Progress
+from app.jobs.job import Job
 from app.jobs.settings import JobSettings
+from app.jobs.status import Progress
 from app.jobs.store import Store
 from app.jobs.tasks import Document, index_document
 from app.main import create_app

@@ -10,7 +10,8 @@ import pytest
 from app.errors import Unavailable
 from app.jobs import events as events_module
 from app.jobs.events import JobChanged, JobLog, resume
-from app.jobs.job import Job, Progress
+from app.jobs.job import Job
+from app.jobs.status import Progress
 from app.jobs.store import Store
 from app.streams.events import Done, Event
 from app.streams.heartbeat import with_heartbeat

@@ -3,7 +3,8 @@ from typing import Any
 import pytest
 
 from app.errors import Conflict
-from app.jobs.job import MAX_PAUSE_SECONDS, Job, JobError, NotYours, Progress
+from app.jobs.job import MAX_PAUSE_SECONDS, Job
+from app.jobs.status import JobError, NotYours, Progress
 
 ERROR = JobError(code="job_failed", message="The job failed.", request_id="r")
 HALF = Progress(fraction=0.5, message="half")

@@ -7,8 +7,9 @@ import pytest
 
 from app.errors import Unavailable
 from app.jobs import relay
-from app.jobs.job import Job, Progress
+from app.jobs.job import Job
 from app.jobs.relay import BATCH, FEW, RELAY_SECONDS
+from app.jobs.status import Progress
 from app.jobs.store import Store
 from tests.jobs.fakes import LEASE_SECONDS, Broker, Jobs, Order, T
 

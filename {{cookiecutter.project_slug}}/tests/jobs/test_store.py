@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from app.errors import NotFound
-from app.jobs.job import Job, NotYours, Progress
+from app.jobs.job import Job
+from app.jobs.status import NotYours, Progress
 from app.jobs.store import Store
 
 

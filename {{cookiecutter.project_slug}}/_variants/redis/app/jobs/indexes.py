@@ -8,9 +8,10 @@ from typing import cast, get_args
 
 from redis.asyncio import Redis
 
-from app.jobs.job import Job, JobStatus
+from app.jobs.job import Job
 from app.jobs.record_scripts import ALIGN, FORGET
 from app.jobs.records import Records, Unreadable, load
+from app.jobs.status import JobStatus
 
 log = logging.getLogger(__name__)
 ASIDE_SECONDS = 60.0

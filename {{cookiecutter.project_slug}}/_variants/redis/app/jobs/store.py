@@ -23,10 +23,11 @@ from redis.asyncio import Redis
 
 from app.errors import NotFound, Unavailable
 from app.jobs.indexes import Indexes
-from app.jobs.job import Job, NotYours
+from app.jobs.job import Job
 from app.jobs.news import News
 from app.jobs.records import Records, Unreadable, load
 from app.jobs.settings import JobSettings
+from app.jobs.status import NotYours
 from app.redis_client import connect
 
 

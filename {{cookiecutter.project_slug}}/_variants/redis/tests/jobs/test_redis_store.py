@@ -16,9 +16,10 @@ from app import redis_client
 from app.errors import NotFound, Unavailable
 from app.jobs import news, relay
 from app.jobs.definition import TASKS
-from app.jobs.job import Job, Progress
+from app.jobs.job import Job
 from app.jobs.runner import run
 from app.jobs.settings import JobSettings
+from app.jobs.status import Progress
 from app.jobs.store import Store
 from tests.jobs.fakes import Broker, Jobs, Order, T, dispatched_job
 
