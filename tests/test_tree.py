@@ -19,8 +19,8 @@ COMMON = {
     "app/chat/": "__init__.py answer.py answer_store.py answer_stream.py answers.py dependencies.py front_ends.py "
     "generation.py known_answer.py room.py routes.py usage.py",
     "app/chat/providers/": "__init__.py base.py echo.py settings.py",
-    "app/jobs/": "__init__.py backend.py definition.py dependencies.py events.py job.py lease.py queue.py relay.py "
-    "result.py room.py routes.py runner.py settings.py status.py store.py tasks.py unfit.py watchers.py",
+    "app/jobs/": "__init__.py backend.py definition.py dependencies.py events.py job.py lease.py queue.py records.py "
+    "relay.py result.py room.py routes.py runner.py settings.py status.py store.py tasks.py unfit.py watchers.py",
     "app/streams/": "__init__.py client.py docs.py events.py heartbeat.py log.py response.py source.py",
     "app/web/": "api.js chat.js documents.js icon.svg index.html page.css page.js",
     "tests/": "__init__.py apps.py asgi.py conftest.py providers.py server.py sse.py test_background.py "
@@ -39,7 +39,7 @@ COMMON = {
 # app/jobs/, tests/jobs/, where a worker and its tests are, and where answers are kept.
 OF_THE_LIBRARY = {"app/jobs/backend.py", "app/jobs/settings.py", "tests/jobs/backing.py", "tests/jobs/test_backend.py"}
 # The same of app/ in all queues: none keeps jobs and answers in its memory.
-OF_THE_QUEUE = OF_THE_LIBRARY | {"app/jobs/store.py", "app/chat/answer_store.py"}
+OF_THE_QUEUE = OF_THE_LIBRARY | {"app/jobs/records.py", "app/jobs/store.py", "app/chat/answer_store.py"}
 ADDED_BY_QUEUES = re.compile(
     r"(app|tests)/jobs/\w+\.py|app/worker\.py|scripts/dev\.py|\.github/workflows/ci\.yml"
     r"|app/redis_client\.py|app/chat/answers?_\w+\.py|tests/chat/(backing|replicas|test_answer_store)\.py"

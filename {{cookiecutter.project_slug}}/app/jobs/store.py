@@ -1,17 +1,16 @@
 """Job records in the memory of this process: a restart forgets them."""
 
 import logging
-import sys
 import time
 from bisect import bisect_left, insort
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Self
 
 from app.errors import NotFound, Unavailable
 from app.jobs.job import Job
+from app.jobs.records import Entry
 from app.jobs.settings import JobSettings
 from app.jobs.status import JobStatus
 from app.jobs.watchers import Watchers
@@ -19,21 +18,6 @@ from app.jobs.watchers import Watchers
 log = logging.getLogger(__name__)
 MAX_JOBS = 10_000
 MAX_BYTES = 256 * 1024 * 1024  # of memory
-JOB_BYTES = 2500  # about what a record takes, and an event
-EVENT_BYTES = 500
-
-
-@dataclass
-class _Entry:
-    job: Job
-    payload: str
-    result: str = ""
-    events: list[dict[str, Any]] = field(default_factory=list)
-    bytes: int = JOB_BYTES
-
-    def add_event(self) -> None:
-        self.events.append(event := self.job.event())
-        self.bytes += EVENT_BYTES + sys.getsizeof(event["progress"]["message"])
 
 
 class Store:
@@ -42,7 +26,7 @@ class Store:
     def __init__(self, retention_seconds: float) -> None:
         """A job is forgotten `retention_seconds` after its end, with all that belongs to it, or when room is needed."""
         self.retention = retention_seconds
-        self._entries: dict[str, _Entry] = {}  # those whose status changed last come last
+        self._entries: dict[str, Entry] = {}  # those whose status changed last come last
         self._ended: dict[str, float] = {}  # and when: those that ended first come first
         self._due: list[tuple[float, str]] = []  # sorted
         self._bytes = 0
@@ -74,9 +58,7 @@ class Store:
         """
         self._forget()
         if job.id not in self._entries:
-            entry = _Entry(job, payload)
-            entry.bytes += sys.getsizeof(payload)
-            entry.add_event()
+            entry = Entry(job, payload)
             self._make_room(1, entry.bytes)
             if len(self._entries) >= MAX_JOBS or self._bytes + entry.bytes > MAX_BYTES:
                 raise Unavailable("too many jobs wait")
@@ -107,11 +89,9 @@ class Store:
             entry.add_event()
             self._watchers.tell(job_id)
         if result is not None:
-            entry.result = result
-            entry.bytes += sys.getsizeof(result)
+            entry.add_result(result)
         if job.status in ("succeeded", "cancelled"):  # a failed one may be run again
-            entry.bytes -= sys.getsizeof(entry.payload) - sys.getsizeof("")
-            entry.payload = ""
+            entry.drop_payload()
         if job.status != before.status:
             self._entries[job_id] = self._entries.pop(job_id)
             self._ended.pop(job_id, None)
@@ -142,7 +122,7 @@ class Store:
         entry = self._entry(job_id)
         return entry.job, entry.events[after : after + limit]
 
-    def _entry(self, job_id: str) -> _Entry:
+    def _entry(self, job_id: str) -> Entry:
         self._forget()
         if job_id not in self._entries:
             raise NotFound("there is no such job")
