@@ -5,7 +5,8 @@ import logging
 from collections.abc import Awaitable, Callable
 from weakref import WeakValueDictionary
 
-from app.chat.answer_mirrors import Mirror, Mirrors
+from app.chat.answer_mirror import Mirror
+from app.chat.answer_mirrors import Mirrors
 from app.chat.answer_records import FULL, Records
 from app.chat.answers_here import AnswersHere
 from app.chat.known_answer import KEY, Asked, KnownAnswer, Name

@@ -27,7 +27,8 @@ from pydantic import Field
 from redis.asyncio import Redis
 
 from app.chat.answer import Answer
-from app.chat.answer_mirrors import Mirror, Mirrors
+from app.chat.answer_mirror import Mirror
+from app.chat.answer_mirrors import Mirrors
 from app.chat.answer_names import Joins as Joins
 from app.chat.answer_names import Names
 from app.chat.answer_records import Records, Times

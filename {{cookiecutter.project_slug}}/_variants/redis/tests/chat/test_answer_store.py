@@ -25,7 +25,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.chat.answer_store.APPEARS_SECONDS", (0.0, 0.1))
     monkeypatch.setattr("app.chat.answer_writer.READ_LATELY_MS", 300)
     monkeypatch.setattr("app.chat.answer_mirrors.STAMP_SECONDS", 0.1)
-    monkeypatch.setattr("app.chat.answer_mirrors.KEPT_SECONDS", 0.2)
+    monkeypatch.setattr("app.chat.answer_mirror.KEPT_SECONDS", 0.2)
     monkeypatch.setattr("app.chat.known_answer.FIRST_READER_SECONDS", 0.3)
 
 
