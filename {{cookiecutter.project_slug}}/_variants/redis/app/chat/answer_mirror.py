@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
 
+from app.chat.answer_calls import Look
 from app.chat.answer_events import load
-from app.chat.answer_records import LOST, Look, Records
+from app.chat.answer_records import LOST, Records
 from app.chat.known_answer import Asked, KnownAnswer
 
 KEPT_SECONDS = 1.0  # without a reader

@@ -9,8 +9,9 @@ from contextlib import AbstractAsyncContextManager
 from time import monotonic
 from weakref import WeakValueDictionary
 
+from app.chat.answer_calls import Look
 from app.chat.answer_mirror import Mirror
-from app.chat.answer_records import Look, Records
+from app.chat.answer_records import Records
 from app.chat.answer_ticks import repeated
 from app.errors import Unavailable
 from app.redis_client import StoreAway, words

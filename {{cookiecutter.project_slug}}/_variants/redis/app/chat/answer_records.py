@@ -1,7 +1,6 @@
 """The calls by which answers are kept in Redis. `answer_store.py` says what lies there."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
 from pydantic_core import to_json
@@ -9,6 +8,7 @@ from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 from redis.exceptions import NoScriptError
 
+from app.chat.answer_calls import Look, Reply, Times, Write
 from app.chat.answer_events import dump
 from app.chat.answer_scripts import APPEND, CHECK, LOOK, RESERVE, STOP
 from app.chat.known_answer import Asked, Name
@@ -21,57 +21,6 @@ LOOK_BYTES = 1024 * 1024  # of one look at all mirrors, and LOOK_EVENTS: more wo
 LOOK_EVENTS = 2000
 FULL = "FULL"
 LOST = Error("producer_lost", "The server that made the answer is gone.", True, "-"), Done("error")
-
-
-@dataclass(frozen=True)
-class Times:
-    """In seconds. A writer renews its lease, and learns of a wish to stop, each `renew`. New events are written each
-    `write`, and looked for each `look`."""
-
-    lease: float = 10.0
-    suspicion: float = 2.0
-    renew: float = 0.5
-    write: float = 0.05
-    look: float = 0.1
-
-
-@dataclass(frozen=True)
-class Look:
-    """What one look has found. `left` is how many milliseconds of the lease are left."""
-
-    holder: str
-    left: int
-    ended: str
-    stop: str
-    caller: str
-    fingerprint: str
-    length: int
-    events: Sequence[str]
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What became of a write. `state` is OK, or FENCED: another process has ended the answer, or may write it; or LOST,
-    or GAP: Redis has lost all of it, or all but so many events as it does `have`. `read` says how many milliseconds ago
-    somebody has read it elsewhere, or is -1."""
-
-    state: str
-    have: int = 0
-    stop: str = ""
-    read: int = -1
-
-
-@dataclass(frozen=True)
-class Write:
-    """What is new of an answer behind the first `place` events. `last` says that its end is among them, and
-    `reserved` that Redis has given this process its name."""
-
-    asked: Asked
-    place: int
-    events: Sequence[str]
-    last: bool
-    stopped: bool
-    reserved: bool
 
 
 class Records:

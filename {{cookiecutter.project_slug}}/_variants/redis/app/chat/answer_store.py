@@ -27,11 +27,12 @@ from pydantic import Field
 from redis.asyncio import Redis
 
 from app.chat.answer import Answer
+from app.chat.answer_calls import Times
 from app.chat.answer_mirror import Mirror
 from app.chat.answer_mirrors import Mirrors
 from app.chat.answer_names import Joins as Joins
 from app.chat.answer_names import Names
-from app.chat.answer_records import Records, Times
+from app.chat.answer_records import Records
 from app.chat.answer_writer import Writer
 from app.chat.answers_here import AnswersHere
 from app.chat.known_answer import Asked, KnownAnswer, Name

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from time import monotonic
 
 from app.chat.answer import Answer
+from app.chat.answer_calls import Reply, Write
 from app.chat.answer_events import dump
-from app.chat.answer_records import Records, Reply, Write
+from app.chat.answer_records import Records
 from app.chat.answer_ticks import repeated
 from app.errors import Unavailable
 from app.redis_client import words

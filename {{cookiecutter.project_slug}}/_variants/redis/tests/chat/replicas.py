@@ -8,7 +8,7 @@ from dataclasses import replace
 from redis.asyncio import Redis
 
 from app.chat.answer import Answer
-from app.chat.answer_records import Reply, Times, Write
+from app.chat.answer_calls import Reply, Times, Write
 from app.chat.answer_store import AnswerSettings, AnswerStore
 from app.chat.answers import Answers
 from app.chat.known_answer import KnownAnswer
