@@ -4,19 +4,37 @@ Two versions of the service may run side by side, so what this one does not know
 """
 
 import json
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterable, Iterator
 from dataclasses import MISSING, fields
 from functools import cache
 from typing import Any
 
 from app.streams.events import Event
 
+log = logging.getLogger(__name__)
 _json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
 def dump(event: Event) -> str:
     """Raises ValueError or TypeError if its data is no JSON."""
     return f"{event.name} {_json(vars(event))}"
+
+
+def dump_some(events: Iterable[Event], room: int, answer_id: str) -> list[str]:
+    """The first events of the answer, as long as there is room for them. There is for one, whatever it takes."""
+    dumped: list[str] = []
+    for event in events:
+        try:
+            text = dump(event)
+        except (TypeError, ValueError):
+            log.exception("answer %s: event %s is no JSON", answer_id, event.name)
+            text = event.name + " {}"  # places must not shift
+        if dumped and room < len(text):
+            break
+        room -= len(text)
+        dumped.append(text)
+    return dumped
 
 
 def load(text: str) -> Event:

@@ -13,7 +13,7 @@ from time import monotonic
 
 from app.chat.answer import Answer
 from app.chat.answer_calls import Reply, Write
-from app.chat.answer_events import dump
+from app.chat.answer_events import dump_some
 from app.chat.answer_records import Records
 from app.chat.answer_ticks import repeated
 from app.errors import Unavailable
@@ -80,7 +80,7 @@ class Writer:
         now = monotonic()
         entries, writes, room = [], [], PIPELINE_BYTES
         for entry in sorted(self._entries.values(), key=lambda entry: entry.renewed):
-            events = self._dump(entry, room) if room > 0 else []
+            events = dump_some(entry.answer.log.behind(entry.written), room, entry.answer.id) if room > 0 else []
             room -= sum(map(len, events))
             if events or now - entry.renewed >= self._times.renew:
                 entries.append(entry)
@@ -101,20 +101,6 @@ class Writer:
             self._wait_for_redis()
         self._log(refusals[0] if refusals else "")
         return len(refusals) < len(replies)
-
-    def _dump(self, entry: Entry, room: int) -> list[str]:
-        dumped: list[str] = []
-        for event in entry.answer.log.behind(entry.written):
-            try:
-                text = dump(event)
-            except (TypeError, ValueError):
-                log.exception("answer %s: event %s is no JSON", entry.answer.id, event.name)
-                text = event.name + " {}"  # places must not shift
-            if dumped and room < len(text):
-                break
-            room -= len(text)
-            dumped.append(text)
-        return dumped
 
     def _write_of(self, entry: Entry, events: Sequence[str]) -> Write:
         answer = entry.answer
