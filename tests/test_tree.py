@@ -16,8 +16,8 @@ COMMON = {
     "app/": "__init__.py application.py background.py client_limits.py connections.py contain.py dependencies.py "
     "digest.py error_handlers.py errors.py feedback.py health.py logs.py main.py middleware.py page.py settings.py "
     "shutdown.py",
-    "app/chat/": "__init__.py answer.py answer_store.py answer_stream.py answers.py dependencies.py front_ends.py "
-    "generation.py known_answer.py room.py routes.py usage.py",
+    "app/chat/": "__init__.py answer.py answer_settings.py answer_store.py answer_stream.py answers.py dependencies.py "
+    "front_ends.py generation.py known_answer.py room.py routes.py usage.py",
     "app/chat/providers/": "__init__.py base.py echo.py settings.py",
     "app/jobs/": "__init__.py backend.py definition.py dependencies.py events.py job.py lease.py queue.py records.py "
     "relay.py result.py room.py routes.py runner.py settings.py status.py store.py tasks.py unfit.py watchers.py",
@@ -39,7 +39,9 @@ COMMON = {
 # app/jobs/, tests/jobs/, where a worker and its tests are, and where answers are kept.
 OF_THE_LIBRARY = {"app/jobs/backend.py", "app/jobs/settings.py", "tests/jobs/backing.py", "tests/jobs/test_backend.py"}
 # The same of app/ in all queues: none keeps jobs and answers in its memory.
-OF_THE_QUEUE = OF_THE_LIBRARY | {"app/jobs/records.py", "app/jobs/store.py", "app/chat/answer_store.py"}
+OF_THE_QUEUE = OF_THE_LIBRARY | {
+    f"app/{name}.py" for name in ("jobs/records", "jobs/store", "chat/answer_settings", "chat/answer_store")
+}
 ADDED_BY_QUEUES = re.compile(
     r"(app|tests)/jobs/\w+\.py|app/worker\.py|scripts/dev\.py|\.github/workflows/ci\.yml"
     r"|app/redis_client\.py|app/chat/answers?_\w+\.py|tests/chat/(backing|replicas|test_answer_store)\.py"

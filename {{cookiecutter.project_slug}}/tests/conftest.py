@@ -5,7 +5,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
-from app.chat.answer_store import AnswerSettings
+from app.chat.answer_settings import AnswerSettings
 from app.chat.providers.base import Provider
 from app.chat.room import chat
 from app.main import create_app

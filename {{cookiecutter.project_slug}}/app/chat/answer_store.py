@@ -5,26 +5,15 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from pydantic import Field
-
 from app.chat.answer import Answer
+from app.chat.answer_settings import AnswerSettings
 from app.chat.known_answer import Asked, KnownAnswer, Name
 from app.errors import NotFound, Unavailable
-from app.settings import EnvSettings
 
 Joins = Callable[[KnownAnswer], Awaitable[bool]]
 """Says whether the answer that has a name will do. It may stop it first."""
 MAX_BYTES = 256 * 1024 * 1024  # of memory
 log = logging.getLogger(__name__)
-
-
-class AnswerSettings(EnvSettings):
-    """How long answers live, and how many there may be."""
-
-    answer_grace_seconds: float = Field(30, ge=0, le=86_400)
-    answer_retention_seconds: float = Field(600, ge=0, le=7 * 86_400)
-    answer_max_seconds: float = Field(600, gt=0, le=86_400)
-    max_answers: int = Field(1000, gt=0, le=1_000_000)
 
 
 class AnswerStore:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from app.background import Background
 from app.chat.answer import Answer
-from app.chat.answer_store import AnswerSettings, AnswerStore, Joins
+from app.chat.answer_settings import AnswerSettings
+from app.chat.answer_store import AnswerStore, Joins
 from app.chat.generation import Generation
 from app.chat.known_answer import KEY, Asked, KnownAnswer, Name
 from app.chat.providers.base import Message, Provider

@@ -8,7 +8,8 @@ from fastapi import APIRouter
 
 from app.application import App, Room
 from app.chat import front_ends
-from app.chat.answer_store import AnswerSettings, AnswerStore
+from app.chat.answer_settings import AnswerSettings
+from app.chat.answer_store import AnswerStore
 from app.chat.answers import Answers
 from app.chat.dependencies import State, checks
 from app.chat.providers import open_provider

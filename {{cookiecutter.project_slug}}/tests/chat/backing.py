@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 
-from app.chat.answer_store import AnswerSettings
+from app.chat.answer_settings import AnswerSettings
 
 
 @pytest.fixture(scope="session")

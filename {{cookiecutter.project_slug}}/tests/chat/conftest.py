@@ -3,7 +3,8 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from app.chat.answer_store import AnswerSettings, AnswerStore
+from app.chat.answer_settings import AnswerSettings
+from app.chat.answer_store import AnswerStore
 from app.chat.answers import Answers
 from app.chat.providers.base import Provider
 from app.settings import Settings

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from app.chat.answer_store import AnswerSettings, AnswerStore
+from app.chat.answer_settings import AnswerSettings
+from app.chat.answer_store import AnswerStore
 from app.chat.answer_stream import AnswerStream
 from app.chat.answers import Answers
 from app.chat.known_answer import KnownAnswer

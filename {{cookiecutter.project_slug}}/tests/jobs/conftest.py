@@ -3,7 +3,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from fastapi import FastAPI
 
-from app.chat.answer_store import AnswerSettings
+from app.chat.answer_settings import AnswerSettings
 from app.chat.providers.base import Provider
 from app.chat.room import chat
 from app.jobs import room

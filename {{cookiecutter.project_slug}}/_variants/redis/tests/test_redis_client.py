@@ -1,6 +1,6 @@
 import pytest
 
-from app.chat.answer_store import AnswerSettings
+from app.chat.answer_settings import AnswerSettings
 
 
 @pytest.mark.parametrize("end", ["/abc", "/0/1", "/0?foo=1", "?db=x", "?socket_timeout=soon"])

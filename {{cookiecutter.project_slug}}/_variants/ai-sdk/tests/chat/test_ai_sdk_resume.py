@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from app.chat.answer import Answer
-from app.chat.answer_store import AnswerSettings
+from app.chat.answer_settings import AnswerSettings
 from app.chat.known_answer import KnownAnswer
 from app.chat.providers.base import Message, Provider
 from app.chat.room import chat

@@ -23,7 +23,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from secrets import token_hex
 
-from pydantic import Field
 from redis.asyncio import Redis
 
 from app.chat.answer import Answer
@@ -33,26 +32,16 @@ from app.chat.answer_mirrors import Mirrors
 from app.chat.answer_names import Joins as Joins
 from app.chat.answer_names import Names
 from app.chat.answer_records import Records
+from app.chat.answer_settings import AnswerSettings
 from app.chat.answer_writer import Writer
 from app.chat.answers_here import AnswersHere
 from app.chat.known_answer import Asked, KnownAnswer, Name
 from app.errors import NotFound
-from app.redis_client import RedisSettings, StoreAway, connect, words
-from app.settings import EnvSettings
+from app.redis_client import StoreAway, connect, words
 
 MAX_BYTES = 256 * 1024 * 1024  # of the memory of this process
 APPEARS_SECONDS = (0.0, 0.1, 0.3, 0.6)  # pauses: an answer may be known to its caller before it is in Redis
 UNREAD_SECONDS = 5.0  # after the drain time, for clients to come back elsewhere: the grace would hold up a deploy
-
-
-class AnswerSettings(RedisSettings, EnvSettings):
-    """How long answers live, and how many there may be."""
-
-    answer_grace_seconds: float = Field(30, ge=0, le=86_400)
-    answer_retention_seconds: float = Field(600, ge=0, le=7 * 86_400)
-    answer_max_seconds: float = Field(600, gt=0, le=86_400)
-    answer_drain_seconds: float = Field(60, ge=0, le=86_400)
-    max_answers: int = Field(1000, gt=0, le=1_000_000)
 
 
 class AnswerStore:

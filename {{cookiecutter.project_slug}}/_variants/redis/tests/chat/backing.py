@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 from pydantic import RedisDsn
 
-from app.chat.answer_store import AnswerSettings
+from app.chat.answer_settings import AnswerSettings
 from tests.server import free_port
 
 

@@ -9,7 +9,8 @@ from redis.asyncio import Redis
 
 from app.chat.answer import Answer
 from app.chat.answer_calls import Reply, Times, Write
-from app.chat.answer_store import AnswerSettings, AnswerStore
+from app.chat.answer_settings import AnswerSettings
+from app.chat.answer_store import AnswerStore
 from app.chat.answers import Answers
 from app.chat.known_answer import KnownAnswer
 from app.chat.providers.base import Message

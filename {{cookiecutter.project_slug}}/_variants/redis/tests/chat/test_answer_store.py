@@ -9,7 +9,7 @@ import pytest
 
 from app.chat import answer_records
 from app.chat.answer_records import Records
-from app.chat.answer_store import AnswerSettings
+from app.chat.answer_settings import AnswerSettings
 from app.chat.answers import fingerprint_of
 from app.chat.known_answer import Asked, KnownAnswer
 from app.errors import Conflict, NotFound, Unavailable

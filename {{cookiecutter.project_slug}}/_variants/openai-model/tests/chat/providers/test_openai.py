@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
-from app.chat.answer_store import AnswerSettings
+from app.chat.answer_settings import AnswerSettings
 from app.chat.providers.base import Finish, Message, ModelError, Provider
 from app.chat.providers.openai import OpenAI
 from app.chat.providers.settings import ProviderSettings
