@@ -47,6 +47,7 @@ ADDED_BY_QUEUES = re.compile(
     r"|app/redis_client\.py|app/chat/answers?_\w+\.py|tests/chat/(backing|replicas|test_answer_store)\.py"
     r"|tests/test_redis_client\.py"
 )
+MOST_LINES = 150
 COPIED_AS_THEY_ARE = re.compile(r"\.github/|app/web/")
 
 
@@ -124,6 +125,17 @@ def test_python_is_emitted_as_it_lies_in_the_template(
             if name == "app/__init__.py":
                 source = source.replace(b"{{ cookiecutter.project_slug }}", project.path.name.encode())
             assert (project.path / name).read_bytes() == source, name
+
+
+def test_a_module_of_the_application_can_be_read_in_one_go(template: Path) -> None:
+    """It has not more lines than that, in the base tree and in each variant."""
+    base = template / BASE
+    lines = {
+        path.relative_to(base).as_posix(): len(path.read_text("utf-8").splitlines())
+        for path in base.rglob("app/**/*.py")
+    }
+    assert {"app/main.py", "_variants/redis/app/jobs/store.py"} <= lines.keys()
+    assert {name: number for name, number in lines.items() if number > MOST_LINES} == {}
 
 
 def test_only_the_queues_own_files_differ_from_choice_to_choice(emitted: Callable[[Answers], Project]) -> None:
