@@ -14,8 +14,7 @@ NAME:answers:bytes          a hash: about how many bytes each takes, and the `to
 NAME:answers:check          written by /ready, to see whether Redis takes it
 
 All of them expire: an answer that runs ten leases after its last write, and one that has ended after its retention.
-Times are those of Redis's own clock, in milliseconds. Fields and events that this version does not know are kept, so
-that two versions can run side by side.
+Times are Redis's, in milliseconds. What this version does not know is kept: two versions may run side by side.
 """
 
 import asyncio
