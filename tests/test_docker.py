@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import yaml  # type: ignore[import-untyped]
-from rendering import Answers, Project, named, run, two_or_slow, varied
+from rendering import Answers, Project, environment, named, run, two_or_slow, varied
 from running import START_SECONDS, Server, posix_only, running, services, settings_of
 
 SERVICES = {
@@ -26,6 +26,25 @@ SERVICES = {
     "dramatiq-rabbitmq": {"web", "worker", "redis", "rabbitmq"},
 }
 SECONDS = {"s": 1, "m": 60, "h": 3600}
+NUMBERS = {"seven": 7, "twelve": 12}
+CONFINED = {
+    "init": True,
+    "read_only": True,
+    "tmpfs": ["/tmp"],
+    "cap_drop": ["ALL"],
+    "security_opt": ["no-new-privileges:true"],
+    "pull_policy": "never",
+}
+COMPILE = "python -m compileall -q app"
+# Prints the files that Python has to compile while these modules are imported.
+COMPILED = """
+import importlib, sys
+from importlib.machinery import SourceFileLoader as Loader
+compiled = Loader.source_to_code
+Loader.source_to_code = lambda loader, data, path, **options: print(path) or compiled(loader, data, path, **options)
+for module in sys.argv[1:]:
+    importlib.import_module(module)
+"""
 
 
 @pytest.fixture
@@ -72,8 +91,14 @@ def ignored(name: str, dockerignore: str) -> bool:
     return out
 
 
+def started(image: Image) -> dict[str, str]:
+    """The environment of what runs in it."""
+    path = image.env.get("PATH", "$PATH").replace("$PATH", environment()["PATH"])
+    return image.env | {"PATH": path}
+
+
 def build(context: Path, folder: Path) -> Image:
-    """Carry the Dockerfile out, all but what is no business of uv's; give its last stage.
+    """Carry the Dockerfile out, all but what is about the system below; give its last stage.
 
     Each stage is made at the same place, as in Docker, for an environment holds the path that it was made at.
     """
@@ -100,8 +125,8 @@ def build(context: Path, folder: Path) -> Image:
                     shutil.copytree(found, image.at(target), symlinks=True, dirs_exist_ok=True)
                 else:
                     shutil.copy(found, image.at(target))
-        elif name == "RUN" and rest.startswith("uv "):
-            done = run(*shlex.split(rest), cwd=image.at(), env=image.env)
+        elif name == "RUN" and (rest.startswith("uv ") or rest == COMPILE):
+            done = run(*shlex.split(rest), cwd=image.at(), env=started(image))
             assert done.returncode == 0, done.stderr
         elif name == "RUN":
             image.other_runs.append(rest)
@@ -128,9 +153,15 @@ def test_the_image_is_built_starts_is_healthy_and_stops(
         shutil.copy(project.path / name, context / name)
     image = build(context, tmp_path)
     assert {path.name for path in image.at().iterdir()} == {"app", ".venv"}
-    assert [f"useradd --system --no-create-home {image.said['USER']}"] == image.other_runs
+    library, user = image.other_runs
+    assert re.fullmatch(r"python -m compileall .*stdlib.*", library)
+    assert user == f"useradd --no-create-home --uid {int(image.said['USER'])} app"
     with services(project) as env:
-        env |= image.env | {"PATH": image.env["PATH"].replace("$PATH", env["PATH"])}
+        env |= started(image)
+        modules = ["app.main", *(["app.worker"] if "worker" in composed else [])]
+        compiled = run("python", "-c", COMPILED, *modules, cwd=image.at(), env=env)
+        assert compiled.returncode == 0, compiled.stderr
+        assert [path for path in compiled.stdout.splitlines() if path.startswith(str(image.root))] == []
         port = image.said["EXPOSE"]
         command = [word.replace(port, "0") for word in json.loads(image.said["CMD"])]
         with running(*command, cwd=image.at(), env=env) as process:
@@ -159,7 +190,7 @@ def test_the_services_are_those_that_the_queue_needs(variant: Answers, composed:
 def test_the_processes_are_the_same_on_every_platform(project: Project, composed: dict[str, dict[str, Any]]) -> None:
     """What the image runs as, by compose.yaml or by the Procfile, is there under the same names."""
     procfile = dict(line.split(": ", 1) for line in project.read("Procfile").splitlines())
-    assert set(procfile) == {name for name, service in composed.items() if "build" in service}
+    assert set(procfile) == {name for name, service in composed.items() if service["image"] == project.path.name}
     for name, command in procfile.items():
         words = composed[name].get("command") or json.loads(dict(instructions(project.read("Dockerfile")))["CMD"])
         assert command.split()[: len(words)] == [re.sub(r"^8000$", "${PORT:-8000}", word) for word in words]
@@ -168,24 +199,57 @@ def test_the_processes_are_the_same_on_every_platform(project: Project, composed
 
 
 def test_a_service_is_asked_for_its_health_where_another_waits_for_it(composed: dict[str, dict[str, Any]]) -> None:
-    """Others' images bring no check of their own; the image that we build has one that asks the web server."""
+    """Others' images bring no check of their own, and no tag that means another version tomorrow."""
     for service in composed.values():
         for other, needed in service.get("depends_on", {}).items():
             assert needed == {"condition": "service_healthy"}
             assert composed[other]["healthcheck"]["test"][0] == "CMD"
-        assert "build" in service or service["image"].partition(":")[2] not in ("", "latest")
-    assert "healthcheck" not in composed["web"]
+        assert service.get("pull_policy") == "never" or service["image"].partition(":")[2] not in ("", "latest")
+
+
+def test_compose_asks_the_web_server_as_the_image_does(project: Project, composed: dict[str, dict[str, Any]]) -> None:
+    """The image has the check for who runs it by itself, and compose.yaml has it too, for podman keeps none in it."""
+    options, _, command = dict(instructions(project.read("Dockerfile")))["HEALTHCHECK"].partition("CMD ")
+    said = dict(option.removeprefix("--").replace("-", "_").split("=") for option in options.split())
+    assert composed["web"]["healthcheck"] == {"test": ["CMD", *json.loads(command)], **said}
+
+
+def test_one_image_is_built_and_what_runs_in_it_may_do_little(
+    project: Project, composed: dict[str, dict[str, Any]]
+) -> None:
+    """The web server's service builds it, and the worker's takes that very image. Neither is root, or can become it."""
+    ours = {name: service for name, service in composed.items() if name in ("web", "worker")}
+    assert [name for name, service in composed.items() if "build" in service] == ["web"]
+    for service in ours.values():
+        assert {key: service.get(key) for key in CONFINED} == CONFINED
+        assert service["image"] == project.path.name
+    assert dict(instructions(project.read("Dockerfile")))["USER"].isdigit()
 
 
 def test_compose_gives_only_settings_that_there_are(project: Project, composed: dict[str, dict[str, Any]]) -> None:
-    """Each by its name; an address leads to another service; and no time to stop is shorter than what it waits for."""
+    """Each by its name; an address leads to another service; and no time to stop is shorter than what it waits for, or
+    much longer."""
     settings = settings_of(project)
-    drain = float(settings["DRAIN_SECONDS"]) + float(settings.get("ANSWER_DRAIN_SECONDS", 0))
-    limits = {"web": drain, "worker": float(settings["JOB_TIMEOUT_SECONDS"])}
+    needed = seconds_to_stop(project)
     for name, service in composed.items():
         for key, value in service.get("environment", {}).items():
             assert key in settings
             assert not key.endswith("_URL") or urlsplit(value).hostname in composed
-        if name in limits:
+        if name in needed:
             period = service["stop_grace_period"]
-            assert int(period[:-1]) * SECONDS[period[-1]] > limits[name]
+            assert 1 <= int(period[:-1]) * SECONDS[period[-1]] / needed[name] <= 1.3
+
+
+def seconds_to_stop(project: Project) -> dict[str, float]:
+    """What each process may take by the settings' defaults, as README.md says it of the web server."""
+    settings = settings_of(project)
+    said = re.search(r"Give the server (.*) between SIGTERM and SIGKILL", project.read("README.md"))
+    assert said
+    names = re.findall(r"`(\w+)`", said[1])
+    assert names == [name for name in ("DRAIN_SECONDS", "ANSWER_DRAIN_SECONDS") if name in settings]
+    (beyond,) = (NUMBERS[word] for word in said[1].split() if word in NUMBERS)
+    # A job is ended at its limit, and what it does then has a few seconds too.
+    return {
+        "web": sum(float(settings[name]) for name in names) + beyond,
+        "worker": float(settings["JOB_TIMEOUT_SECONDS"]) + NUMBERS["twelve"],
+    }
