@@ -13,6 +13,7 @@ COMMON = {
     "": "ARCHITECTURE.md Dockerfile Makefile Procfile README.md compose.yaml pyproject.toml",
     "./": ".dockerignore .env.example .gitattributes .gitignore",
     ".github/workflows/": "ci.yml",
+    "deploy/": "kubernetes.yaml",
     "app/": "__init__.py application.py background.py client_limits.py connections.py contain.py dependencies.py "
     "digest.py error_handlers.py errors.py feedback.py health.py logs.py main.py middleware.py page.py settings.py "
     "shutdown.py",
