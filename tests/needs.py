@@ -42,6 +42,8 @@ NEEDS = {
     "rabbitmq": Need("RabbitMQ", "broker tests", ("rabbitmq-server",)),
     "node": Need("Node", "front-end tests", ("node",)),
     "npm": Need("npm", "front-end tests", ("npm",)),
+    "podman": Need("Podman", "container tests", ("podman",)),
+    "mmdebstrap": Need("mmdebstrap", "container tests", ("mmdebstrap",)),
 }
 # They wait rather than compute, and beside tests that take every core their waits would be too short: they come last.
 PATIENT = {"test_answers_crash.py", "test_benchmarks.py", "test_crash.py", "test_load.py"}
