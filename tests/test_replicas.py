@@ -1,12 +1,17 @@
-"""Two servers of a project behind nginx, which sends each request to the other one: readers take them for one server,
-and no answer is cut while one after the other is replaced."""
+"""Two servers of a project behind nginx, which sends each request to the other one: readers take them for one server.
+While one after the other is replaced, and the workers too, no request is refused, no answer cut and no job lost."""
 
+import json
 import re
 import signal
 import socket
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from http.client import HTTPException
+from operator import ge
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +33,21 @@ from front_ends import (
 from nginx import nginx
 from playwright.sync_api import Browser, expect
 from rendering import Project
-from running import Process, Server, free_port, posix_only, request, services, wait_until
+from running import (
+    Process,
+    Server,
+    free_port,
+    posix_only,
+    python_of,
+    request,
+    running,
+    services,
+    wait_until,
+)
 
 pytestmark = [posix_only, pytest.mark.needs("nginx"), pytest.mark.xdist_group("replicas")]
 WORDS_IN_A_DRAIN = 75  # the model's pauses before so many take longer than DRAIN_SECONDS
+KEYED = {"Authorization": f"Bearer {KEY}"}
 ENDED_SECONDS = 30.0  # half of ANSWER_DRAIN_SECONDS, and some times what a busy machine needs
 # What a reader of the page sees of an answer, change by change: how long its text is, and whether an error is shown.
 WATCH = """() => {
@@ -267,6 +283,132 @@ def test_the_page_of_the_readme_comes_back_to_an_answer_whose_server_is_replaced
     assert old.wait(ENDED_SECONDS) == -signal.SIGTERM
     said = [process.text for process in [old, *(server.process for server in replicas.servers)]]
     assert sum(text.count(f"asked: {question}\n") for text in said) == 1
+
+
+class Reader:
+    """Asks, and follows the answer to its end, wherever it can be read; then it asks again."""
+
+    WORDS = " ".join(f"word-{number}" for number in range(60))
+
+    def __init__(self, port: int, enough: threading.Event) -> None:
+        self._port = port
+        self._enough = enough
+        self.whole = self.came_back = 0
+
+    def run(self) -> None:
+        while not self._enough.is_set():
+            self._ask()
+            self.whole += 1
+
+    def _ask(self) -> None:
+        response = request(self._port, "POST", "/chat/stream", json.dumps({"question": self.WORDS}), KEYED)
+        assert response.status == 200, response.read()
+        path, text, place = response.headers["Location"], "", ""
+        while True:
+            name, reason = "", ""
+            with suppress(HTTPException, OSError):  # a connection that is lost ends like one that says `shutdown`
+                for line in response:
+                    key, _, value = line.decode().rstrip("\n").partition(": ")
+                    if key == "event":
+                        name = value
+                    elif key == "id":
+                        place = value
+                    elif name == "token" and key == "data":
+                        text += json.loads(value)["text"]
+                    elif name == "done" and key == "data":
+                        reason = json.loads(value)["reason"]
+            if reason not in ("", "shutdown"):
+                break
+            self.came_back += 1
+            response = request(self._port, "GET", path, headers={**KEYED, "Last-Event-ID": place})
+            assert response.status == 200, response.read()
+        assert (reason, text) == ("end", f"You said: {self.WORDS}")
+
+
+class Poster:
+    """Hands in one document after another."""
+
+    def __init__(self, port: int, enough: threading.Event) -> None:
+        self._port = port
+        self._enough = enough
+        self.jobs: list[str] = []
+
+    def run(self) -> None:
+        while not self._enough.wait(0.05):
+            body = json.dumps({"title": f"number {len(self.jobs)}", "text": "to be " * 1000})
+            response = request(self._port, "POST", "/documents", body, KEYED)
+            assert response.status == 202, response.read()
+            self.jobs.append(response.headers["Location"])
+
+    def all_done(self) -> bool:
+        """Whether each has succeeded, with one attempt: none was lost, or had to be done again."""
+        jobs = [json.loads(request(self._port, "GET", path, headers=KEYED).read()) for path in self.jobs]
+        assert {job["attempts"] for job in jobs} <= {0, 1}
+        return {job["status"] for job in jobs} == {"succeeded"}
+
+
+@pytest.mark.slow
+def test_a_deploy_refuses_no_request_cuts_no_answer_and_loses_no_job(project: Project, tmp_path: Path) -> None:
+    """Some follow answers and one hands in jobs all the while. Each web server is told to stop while it makes an answer
+    that takes much longer than DRAIN_SECONDS, and each worker is replaced by another."""
+    enough = threading.Event()
+    with services(project) as env, ExitStack() as stack:
+        settings = {"API_KEY": KEY, "DRAIN_SECONDS": "0.2", "ANSWER_DRAIN_SECONDS": "60"}
+
+        def start(*command: str) -> Process:
+            python = python_of(project)
+            return stack.enter_context(running(python, "-m", *command, cwd=project.path, env={**env, **settings}))
+
+        def serve(port: int) -> Process:
+            return start("uvicorn", "app.main:app", "--port", str(port))
+
+        def before(*ports: int) -> int:
+            return stack.enter_context(nginx(tmp_path, *ports))
+
+        def work() -> Process:
+            worker = start("app.worker")
+            worker.printed("Listening on")
+            return worker
+
+        workers = [work(), work()]
+        replicas = Replicas(serve, before, tmp_path / "requests.log")
+        readers = [Reader(replicas.port, enough) for _ in range(4)]
+        poster = Poster(replicas.port, enough)
+        pool = stack.enter_context(ThreadPoolExecutor(len(readers) + 1))
+        stack.callback(enough.set)
+        busy = [*(pool.submit(reader.run) for reader in readers), pool.submit(poster.run)]
+
+        def done() -> list[int]:
+            return [*(reader.whole for reader in readers), len(poster.jobs) // 10]
+
+        def go_on() -> None:
+            """Until each has done some more, or has failed."""
+            wanted = [each + 1 for each in done()]
+            wait_until(lambda: any(each.done() for each in busy) or all(map(ge, done(), wanted)))
+
+        go_on()
+        for place in (0, 1):
+            old = replicas.servers[place].process
+            asked = old.text.count("POST /chat/stream")
+            wait_until(lambda old=old, asked=asked: old.text.count("POST /chat/stream") > asked)  # type: ignore[misc]
+            gone = replicas.replace(place)
+            go_on()
+            assert gone.wait(ENDED_SECONDS) == -signal.SIGTERM
+            assert not re.search("ERROR|Traceback", gone.text), gone.text
+        for old in workers:
+            work()
+            assert old.stop(seconds=ENDED_SECONDS) == 0
+            assert "Traceback" not in old.text
+            go_on()
+        enough.set()
+        for each in busy:
+            each.result()
+        wait_until(poster.all_done)
+        assert sum(reader.came_back for reader in readers) >= 2
+        print(f"{sum(r.whole for r in readers)} answers, {sum(r.came_back for r in readers)} of them read on elsewhere")
+        print(f"{len(poster.jobs)} jobs")
+        statuses = [line.split()[2] for line in (tmp_path / "requests.log").read_text("utf-8").splitlines()]
+        assert set(statuses) <= {"200", "202"}
 
 
 def number_on(page: Chat) -> int:
