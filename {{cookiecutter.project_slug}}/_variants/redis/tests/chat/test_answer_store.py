@@ -350,9 +350,12 @@ async def test_an_idle_process_sends_no_commands(shared: Service) -> None:
     async def commands() -> int:
         return int((await shared.redis.info("stats"))["total_commands_processed"])
 
-    before = await commands()
-    await asyncio.sleep(0.5)
-    assert await commands() - before <= 1
+    for _ in range(20):  # others may use this server, now and then
+        before = await commands()
+        await asyncio.sleep(0.5)
+        if (sent := await commands() - before) <= 1:
+            break
+    assert sent <= 1
 
 
 async def test_once_the_drain_time_is_over_a_shared_answer_goes_on_for_its_readers_elsewhere(
