@@ -24,8 +24,10 @@ from rendering import EXCLUDE_NEWER, Project, run
 from running import STOP_SECONDS, wait_until
 
 PACKAGES = "ca-certificates,python-is-python3,python3-pip"
+APT = Path("/etc/apt")
+SOURCES = [APT / "sources.list.d/debian.sources", APT / "sources.list.d/ubuntu.sources", APT / "sources.list"]
 # What an owner's mirror needs comes with the base image, as it would with a company's own.
-MIRROR = re.compile(r"(PIP|UV)_(DEFAULT_INDEX|INDEX_URL|INDEX|TRUSTED_HOST|INSECURE_HOST)")
+MIRROR = re.compile(r"(PIP|UV)_((DEFAULT_|EXTRA_)?INDEX(_URL)?|TRUSTED_HOST|INSECURE_HOST)")
 BASE = """
 FROM scratch
 ADD base.tar /
@@ -38,11 +40,12 @@ LIMIT = "4096:4096"  # podman would raise the limits of files and processes, whi
 
 
 class Podman:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, run: Path) -> None:
+        """`run` is short: podman 4 takes 50 characters at most for what it keeps while it runs."""
         program = NEEDS["podman"].path()
         assert program
         self._folder = folder
-        self._command = [program, "--root", str(folder / "store"), "--runroot", str(folder / "run")]
+        self._command = [program, "--root", str(folder / "store"), "--runroot", str(run)]
         if HYBRID.is_dir():
             self._command += ["--runtime", "runc"]
 
@@ -58,12 +61,15 @@ class Podman:
         if self.run("image", "exists", name, check=False).returncode == 0:
             return
         suite = platform.freedesktop_os_release()["VERSION_CODENAME"]
-        made = run("mmdebstrap", "--variant=minbase", f"--include={PACKAGES}", suite, "base.tar", cwd=self._folder)
+        # This machine's own sources: by itself it asks no mirror of a company's, and of Ubuntu's packages only "main".
+        told = [each for each in SOURCES if each.is_file() and re.search(r"(?m)^(deb |URIs:)", each.read_text("utf-8"))]
+        options = ("--variant=minbase", f"--include={PACKAGES}", suite, "base.tar")
+        made = run("mmdebstrap", *options, *map(str, told), cwd=self._folder)
         assert made.returncode == 0, made.stderr
         shutil.copy(SYSTEM_CERTIFICATES, self._folder)
         kept = {key: value for key, value in os.environ.items() if MIRROR.fullmatch(key)}
         environment = kept | {"UV_EXCLUDE_NEWER": EXCLUDE_NEWER}
-        words = " ".join(f"{key}={json.dumps(value)}" for key, value in environment.items())
+        words = " ".join(f"{key}={json.dumps(value).replace('$', chr(92) + '$')}" for key, value in environment.items())
         (self._folder / "Containerfile").write_text(BASE.format(environment=words), "utf-8")
         self.run("build", "--quiet", "--network", "host", "--tag", name, ".")
         (self._folder / "base.tar").unlink()

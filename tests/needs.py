@@ -42,6 +42,7 @@ NEEDS = {
     "rabbitmq": Need("RabbitMQ", "broker tests", ("rabbitmq-server",)),
     "node": Need("Node", "front-end tests", ("node",)),
     "npm": Need("npm", "front-end tests", ("npm",)),
+    "catatonit": Need("catatonit", "container tests", ("catatonit", "/usr/libexec/podman/catatonit")),
     "podman": Need("Podman", "container tests", ("podman",)),
     "mmdebstrap": Need("mmdebstrap", "container tests", ("mmdebstrap",)),
 }

@@ -237,7 +237,7 @@ def test_compose_gives_only_settings_that_there_are(project: Project, composed: 
             assert not key.endswith("_URL") or urlsplit(value).hostname in composed
         if name in needed:
             period = service["stop_grace_period"]
-            assert 1 <= int(period[:-1]) * SECONDS[period[-1]] / needed[name] <= 1.3
+            assert 1 < int(period[:-1]) * SECONDS[period[-1]] / needed[name] <= 1.3
 
 
 def seconds_to_stop(project: Project) -> dict[str, float]:

@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml  # type: ignore[import-untyped]
-from rendering import Answers, Project
+from rendering import Answers, Project, bake
 from running import settings_of
 from test_docker import instructions, seconds_to_stop
 
@@ -73,8 +74,14 @@ def test_its_pods_may_do_little(project: Project, pods: dict[str, dict[str, Any]
     arrive from the first moment."""
     user = int(dict(instructions(project.read("Dockerfile")))["USER"])
     for pod in pods.values():
-        assert pod["securityContext"]["runAsNonRoot"] is True
-        assert pod["securityContext"]["runAsUser"] == user
+        seccomp = {"type": "RuntimeDefault"}
+        assert pod["securityContext"] == {
+            "runAsNonRoot": True,
+            "runAsUser": user,
+            "runAsGroup": user,
+            "seccompProfile": seccomp,
+        }
+        assert pod["automountServiceAccountToken"] is False
         assert pod["shareProcessNamespace"] is True
         assert pod["container"]["securityContext"] == {
             "allowPrivilegeEscalation": False,
@@ -90,9 +97,10 @@ def test_its_seconds_follow_from_the_settings(project: Project, pods: dict[str, 
     """No time to stop is shorter than what it waits for, or much longer. What waits before SIGTERM is part of it."""
     needed = seconds_to_stop(project)
     for name, pod in pods.items():
-        pause = pod["container"].get("lifecycle", {}).get("preStop", {}).get("exec", {}).get("command", ["sleep", 0])
-        assert pause == (["sleep", str(ENDPOINTS_SECONDS)] if name == "web" else ["sleep", 0])
-        assert 1 <= pod["terminationGracePeriodSeconds"] / (needed[name] + int(pause[1])) <= 1.3
+        pause = ENDPOINTS_SECONDS if name == "web" else 0
+        hook = {"preStop": {"exec": {"command": ["sleep", str(pause)]}}}
+        assert pod["container"].get("lifecycle") == (hook if pause else None)
+        assert 1 < pod["terminationGracePeriodSeconds"] / (needed[name] + pause) <= 1.3
     assert f"sleeps for {ENDPOINTS_SECONDS} s" in project.read("README.md")
 
 
@@ -122,6 +130,7 @@ def test_what_is_secret_comes_from_the_secret_that_it_says_to_make(
     secret = {name for name in settings if name.endswith("_KEY") or name in ("REDIS_URL", "BROKER_URL")}
     head = re.findall(r"^#.*", project.read("deploy/kubernetes.yaml"), re.MULTILINE)
     assert secret <= set(re.findall(r"\w+", " ".join(head)))
+    assert "/*.env" in project.read(".gitignore").splitlines()  # the Secret is made of such a file
     for pod in pods.values():
         env = {each["name"]: each for each in pod["container"]["env"]}
         assert set(env) <= set(settings)
@@ -129,3 +138,14 @@ def test_what_is_secret_comes_from_the_secret_that_it_says_to_make(
         for name in secret:
             assert env[name]["valueFrom"] == {"secretKeyRef": {"name": project.path.name, "key": name}}
         assert env["ENVIRONMENT"]["value"] == "production"
+
+
+def test_a_name_that_yaml_would_read_as_something_else_stays_one(template: Path, tmp_path: Path) -> None:
+    """`on` is true to many a reader of YAML."""
+    project = bake(tmp_path / "out", {"project_slug": "on", "queue_backend": "rq"}, template, env={"UV_OFFLINE": "1"})
+    objects = list(yaml.safe_load_all(project.read("deploy/kubernetes.yaml")))
+    assert {str(each["metadata"]["name"]) for each in objects} == {"on", "on-web", "on-worker"}
+    services = yaml.safe_load(project.read("compose.yaml"))["services"]
+    assert {services[name]["image"] for name in ("web", "worker")} == {"on"}
+    for each in objects:
+        kubernetes_validate.validate(each, VERSIONS[0], strict=True)

@@ -335,7 +335,7 @@ class Poster:
 
     def run(self) -> None:
         while not self._enough.wait(0.05):
-            body = json.dumps({"title": f"number {len(self.jobs)}", "text": "to be " * 1000})
+            body = json.dumps({"title": f"number {len(self.jobs)}", "text": "to be " * 30_000})
             response = request(self._port, "POST", "/documents", body, KEYED)
             assert response.status == 202, response.read()
             self.jobs.append(response.headers["Location"])
@@ -386,11 +386,14 @@ def test_a_deploy_refuses_no_request_cuts_no_answer_and_loses_no_job(project: Pr
             wanted = [each + 1 for each in done()]
             wait_until(lambda: any(each.done() for each in busy) or all(map(ge, done(), wanted)))
 
+        def is_asked(web: Process) -> None:
+            asked = web.text.count("POST /chat/stream")
+            wait_until(lambda: web.text.count("POST /chat/stream") > asked)
+
         go_on()
         for place in (0, 1):
             old = replicas.servers[place].process
-            asked = old.text.count("POST /chat/stream")
-            wait_until(lambda old=old, asked=asked: old.text.count("POST /chat/stream") > asked)  # type: ignore[misc]
+            is_asked(old)
             gone = replicas.replace(place)
             go_on()
             assert gone.wait(ENDED_SECONDS) == -signal.SIGTERM
