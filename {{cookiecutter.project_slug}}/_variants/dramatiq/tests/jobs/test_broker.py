@@ -7,7 +7,7 @@ from dramatiq import Message, get_encoder, set_encoder
 from app.jobs.broker import RUN_JOB, Encoder, Sender
 from app.jobs.messages import is_job_id
 from app.jobs.settings import JobSettings
-from app.jobs.transport import worker_broker
+from app.jobs.transport import OPTIONS_OF_BROKER, worker_broker
 
 
 def test_a_message_says_which_job_and_how_long_it_may_take(job_settings: JobSettings) -> None:
@@ -56,6 +56,6 @@ def test_whatever_a_message_names_it_is_one_to_the_only_actor(data: bytes) -> No
 
 
 def test_a_message_that_was_sent_is_read_as_it_was() -> None:
-    options = {"redis_message_id": "i", "time_limit": 330_000}
+    options = {"time_limit": 330_000, **dict.fromkeys(OPTIONS_OF_BROKER, "i")}
     sent: Message[None] = Message("q", RUN_JOB, ("j",), {}, options, message_id="i", message_timestamp=0)
     assert Message(**Encoder("q").decode(sent.encode()) | {"args": ("j",)}) == sent
