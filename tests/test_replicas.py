@@ -348,9 +348,16 @@ class Poster:
 
 
 @pytest.mark.slow
-def test_a_deploy_refuses_no_request_cuts_no_answer_and_loses_no_job(project: Project, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "queue", ["rq", "celery-redis", pytest.param("dramatiq-rabbitmq", marks=pytest.mark.needs("rabbitmq"))]
+)
+def test_a_deploy_refuses_no_request_cuts_no_answer_and_loses_no_job(
+    queue: str, render: Callable[..., Project], tmp_path: Path
+) -> None:
     """Some follow answers and one hands in jobs all the while. Each web server is told to stop while it makes an answer
     that takes much longer than DRAIN_SECONDS, and each worker is replaced by another."""
+    project = render(queue_backend=queue)
+    project.sync()
     enough = threading.Event()
     with services(project) as env, ExitStack() as stack:
         settings = {"API_KEY": KEY, "DRAIN_SECONDS": "0.2", "ANSWER_DRAIN_SECONDS": "60"}
@@ -366,9 +373,7 @@ def test_a_deploy_refuses_no_request_cuts_no_answer_and_loses_no_job(project: Pr
             return stack.enter_context(nginx(tmp_path, *ports))
 
         def work() -> Process:
-            worker = start("app.worker")
-            worker.printed("Listening on")
-            return worker
+            return start("app.worker")
 
         workers = [work(), work()]
         replicas = Replicas(serve, before, tmp_path / "requests.log")
