@@ -71,8 +71,8 @@ class Built:
             yield container, port
 
 
-# Celery is among them, for it writes to files of its own.
-DURABLE = ["rq", "celery-redis"]
+# Celery writes to files of its own, and Dramatiq shares memory among its processes.
+DURABLE = ["rq", "celery-redis", "dramatiq-redis"]
 
 
 @pytest.fixture(scope="module", params=["none", *DURABLE])
