@@ -206,6 +206,7 @@ def test_a_rolling_deploy_cuts_no_answer(page: Chat, client: Client, replicas: R
     client.begin(scene="comesBackToItsEnd", question=questions[1], id=tmp_path.name)
     places = [replicas.place_of(question) for question in questions]
     assert sorted(places) == [0, 1]
+    expect(page.text).to_contain_text(" 1 ")
     gone = []
     for place in places:
         shown = number_on(page)
