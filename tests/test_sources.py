@@ -65,11 +65,11 @@ def test_no_document_holds_a_condition(sources: dict[str, bytes]) -> None:
 
 
 def test_all_python_holds_one_template_expression(sources: dict[str, bytes]) -> None:
-    """The slug, in app/__init__.py: so that Python's tools run on the emitted code where it lies."""
+    """The slug, in app/settings.py: so that Python's tools run on the emitted code where it lies."""
     python = {name: data for name, data in sources.items() if name.startswith(BASE) and name.endswith(".py")}
     found = {name: re.findall(rb"\{\{.*?\}\}|\{%|\{#", data) for name, data in python.items()}
     assert {name: marks for name, marks in found.items() if marks} == {
-        f"{BASE}/app/__init__.py": [b"{{ cookiecutter.project_slug }}"]
+        f"{BASE}/app/settings.py": [b"{{ cookiecutter.project_slug }}"]
     }
 
 

@@ -116,14 +116,14 @@ def test_text_is_tidy(answers: Answers, emitted: Callable[[Answers], Project]) -
 def test_python_is_emitted_as_it_lies_in_the_template(
     answers: Answers, emitted: Callable[[Answers], Project], template: Path
 ) -> None:
-    """Byte for byte, from the last overlay that has the file: the slug in app/__init__.py is the one expression."""
+    """Byte for byte, from the last overlay that has the file: the slug in app/settings.py is the one expression."""
     project = emitted(answers)
     base = template / BASE
     trees = [base, *(base / "_variants" / folder for folder in chosen(answers))]
     for name in project.files():
         if name.endswith(".py"):
             source = next(tree / name for tree in reversed(trees) if (tree / name).exists()).read_bytes()
-            if name == "app/__init__.py":
+            if name == "app/settings.py":
                 source = source.replace(b"{{ cookiecutter.project_slug }}", project.path.name.encode())
             assert (project.path / name).read_bytes() == source, name
 

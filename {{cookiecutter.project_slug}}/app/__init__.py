@@ -1,3 +1,0 @@
-"""The service."""
-
-PROJECT = "{{ cookiecutter.project_slug }}"

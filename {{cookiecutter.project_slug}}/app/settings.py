@@ -12,7 +12,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, NoDecode, SettingsConfigDict
 
-from app import PROJECT
+PROJECT = "{{ cookiecutter.project_slug }}"
 
 
 def _fits_a_header(key: SecretStr) -> SecretStr:

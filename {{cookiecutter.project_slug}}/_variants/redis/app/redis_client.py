@@ -12,8 +12,8 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from app import PROJECT
 from app.errors import Unavailable
+from app.settings import PROJECT
 
 ANSWER_SECONDS = 2.0  # then a request is refused: to wait on would hold a connection, and the caller can try again
 CLUSTER = (exceptions.AskError, exceptions.ClusterCrossSlotError, exceptions.ClusterDownError)

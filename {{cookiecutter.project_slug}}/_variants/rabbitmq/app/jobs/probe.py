@@ -3,7 +3,8 @@
 import socket
 from urllib.parse import urlsplit
 
-from app.jobs.plain_redis import ANSWER_SECONDS, Away, settings, try_to_write
+from app.jobs.plain_redis import ANSWER_SECONDS, Away, try_to_write
+from app.jobs.settings import JobSettings
 from app.jobs.signs import live_workers
 
 AMQP = b"AMQP\0\0\x09\x01"  # how a client begins; RabbitMQ answers at once, before it asks who that is
@@ -12,16 +13,16 @@ AMQP = b"AMQP\0\0\x09\x01"  # how a client begins; RabbitMQ answers at once, bef
 def health() -> str | None:
     """What is wrong with this host's workers, or None. It is None also when Redis or RabbitMQ is away, or Redis refuses
     what workers write, for a restart of the workers would not cure that."""
-    known = settings()
+    settings = JobSettings.read()
     try:
-        if live_workers(known, socket.gethostname()):
+        if live_workers(settings, socket.gethostname()):
             return None
-        try_to_write(known)
+        try_to_write(settings)
     except Away as away:
         print(f"unknown: Redis: {away.__cause__}")
         return None
     try:
-        _greet(known.get("BROKER_URL", "amqp://127.0.0.1"))
+        _greet(str(settings.broker_url))
     except (OSError, ValueError) as error:
         print(f"unknown: the broker does not answer ({type(error).__name__})")
         return None

@@ -1,28 +1,19 @@
-"""Redis, and settings that are not typed, for a probe. It has a second, and the typed settings take a third of one."""
+"""Redis for a probe, which has a second: a few questions, each answered at once or not at all."""
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import redis
-from dotenv import dotenv_values
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from app import PROJECT
+from app.jobs.settings import JobSettings
 
 ANSWER_SECONDS = 0.5
 
 
 class Away(Exception):
     """Redis fails, or does not answer in time."""
-
-
-def settings() -> dict[str, str]:
-    """Those of the environment, or else of `.env`, by their names in upper case. What a probe needs has its default."""
-    found = {**dotenv_values(os.environ.get("ENV_FILE") or ".env"), **os.environ}
-    named = {name.upper(): value for name, value in found.items() if value is not None}
-    return {"REDIS_URL": "redis://127.0.0.1:6379/0", "QUEUE_NAME": PROJECT, **named}
 
 
 def ask(url: str, *commands: Sequence[str]) -> list[Any]:
@@ -36,6 +27,6 @@ def ask(url: str, *commands: Sequence[str]) -> list[Any]:
         raise Away from error
 
 
-def try_to_write(known: Mapping[str, str]) -> None:
+def try_to_write(settings: JobSettings) -> None:
     """Raises Away if Redis refuses: it is full, or read-only after a failover."""
-    ask(known["REDIS_URL"], ["SET", f"{known['QUEUE_NAME']}:jobs:check", "1", "PX", "1000"])
+    ask(str(settings.redis_url), ["SET", f"{settings.queue_name}:jobs:check", "1", "PX", "1000"])

@@ -1,11 +1,9 @@
 import socket
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
-from app import PROJECT
-from app.jobs.plain_redis import Away, ask, settings
+from app.jobs.plain_redis import Away, ask
 
 
 def test_redis_answers(redis_url: str) -> None:
@@ -32,16 +30,3 @@ def test_who_does_not_answer_is_away() -> None:
 def test_an_address_that_leads_nowhere_is_away(url: str) -> None:
     with pytest.raises(Away):
         ask(url, ["PING"])
-
-
-def test_settings_are_those_of_the_environment_or_else_of_the_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    for name in ("REDIS_URL", "QUEUE_NAME", "ENV_FILE"):
-        monkeypatch.delenv(name, raising=False)
-    assert settings()["QUEUE_NAME"] == PROJECT
-    (tmp_path / ".env").write_text("queue_name=mine\nREDIS_URL=redis://of-the-file\n")
-    monkeypatch.setenv("REDIS_URL", "redis://of-the-environment")
-    found = settings()
-    assert (found["QUEUE_NAME"], found["REDIS_URL"]) == ("mine", "redis://of-the-environment")

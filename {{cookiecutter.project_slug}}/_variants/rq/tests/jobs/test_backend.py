@@ -164,8 +164,7 @@ def test_a_worker_that_redis_forgot_in_an_outage_is_alive_when_it_shows_itself(
     queue.connection.delete(worker.key, f"rq:workers:{queue.name}")
     worker.heartbeat()
     assert live_workers(queue) == 1
-    known = {"REDIS_URL": str(settings.redis_url), "QUEUE_NAME": settings.queue_name}
-    assert signs.live_workers(known, socket.gethostname()) == 1
+    assert signs.live_workers(settings, socket.gethostname()) == 1
     worker.register_death()  # type: ignore[no-untyped-call]
 
 
@@ -175,8 +174,7 @@ async def test_workers_that_rq_can_not_read_hide_no_other(settings: JobSettings,
     workers = f"rq:workers:{settings.queue_name}"
     queue.connection.sadd(workers, b"\xff", "junk", "rq:worker:gone")
     queue.connection.hset(worker.key, "birth", b"\xff")
-    known = {"REDIS_URL": str(settings.redis_url), "QUEUE_NAME": settings.queue_name}
-    assert signs.live_workers(known, socket.gethostname()) == 1
+    assert signs.live_workers(settings, socket.gethostname()) == 1
     async with opened(settings) as jobs:
         assert await jobs.backend.checks() == {"redis": "ok", "worker": "ok"}
     queue.connection.delete(workers, worker.key)

@@ -21,9 +21,8 @@ async def test_who_shows_itself_is_alive_on_its_host_until_it_ends(store: Store,
     assert await live_workers(store, store.settings) == 0
     this.show()
     assert await live_workers(store, store.settings) == 1
-    known = {"REDIS_URL": str(store.settings.redis_url), "QUEUE_NAME": store.settings.queue_name}
-    assert signs.live_workers(known, socket.gethostname()) == 1
-    assert signs.live_workers(known, "elsewhere") == 0
+    assert signs.live_workers(store.settings, socket.gethostname()) == 1
+    assert signs.live_workers(store.settings, "elsewhere") == 0
     this.end()
     assert await live_workers(store, store.settings) == 0
 
@@ -41,8 +40,7 @@ async def test_a_sign_of_life_from_the_future_is_none(store: Store) -> None:
     future = {f"{socket.gethostname()}.1": time.time() + 3600}
     await store.client.zadd(f"{store.settings.queue_name}:workers", future)
     assert await live_workers(store, store.settings) == 0
-    known = {"REDIS_URL": str(store.settings.redis_url), "QUEUE_NAME": store.settings.queue_name}
-    assert signs.live_workers(known, socket.gethostname()) == 0
+    assert signs.live_workers(store.settings, socket.gethostname()) == 0
 
 
 async def test_it_writes_no_more_often_than_it_must(store: Store, this: Presence) -> None:
