@@ -37,10 +37,6 @@ def _background(request: Request) -> Background:
     return _state(request)["background"]
 
 
-def _caller(request: Request) -> str:
-    return cast(str, request.state.caller)
-
-
 def _digits(value: object) -> object:
     if isinstance(value, str) and not re.fullmatch("[0-9]+", value):
         raise ValueError("must be a number of the digits 0 to 9")
@@ -50,7 +46,5 @@ def _digits(value: object) -> object:
 SettingsDep = Annotated[Settings, Depends(_settings)]
 ShutdownDep = Annotated[Shutdown, Depends(_shutdown)]
 BackgroundDep = Annotated[Background, Depends(_background)]
-CallerDep = Annotated[str, Depends(_caller)]
-"""Who calls: the same text for each request with the same key, and `anonymous` if no key is needed."""
 Digits = BeforeValidator(_digits)
 """For a number in a header or a query. Else `1_0`, `+1`, `1.0` and other scripts' digits are numbers too."""

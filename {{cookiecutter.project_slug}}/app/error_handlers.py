@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from app.errors import AppError
+from app.errors import AppError, TooMany
 
 log = logging.getLogger(__name__)
 TOLD = 10
@@ -22,6 +22,8 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(AppError)
     async def render(request: Request, error: AppError) -> Response:
+        if isinstance(error, TooMany):
+            log.info("refused", extra={"caller": request.state.caller.name, "limit": error.limit})
         return JSONResponse({"detail": str(error)}, error.status, error.headers)
 
     @app.exception_handler(RequestValidationError)

@@ -3,10 +3,12 @@
 AppError
 ├── NotFound       404  no such thing
 ├── Conflict       409  the thing is in a state that does not allow this
+├── TooMany        429  a limit of the caller's: try again after `Retry-After` seconds
 └── Unavailable    503  a service that we need is away: try again after `Retry-After` seconds
 """
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import ClassVar
 
 
@@ -14,7 +16,7 @@ class AppError(Exception):
     """Its text is shown to the caller. It never holds what the caller has sent."""
 
     status: ClassVar[int]
-    headers: ClassVar[Mapping[str, str]] = {}
+    headers: Mapping[str, str] = MappingProxyType({})
 
 
 class NotFound(AppError):
@@ -25,6 +27,23 @@ class Conflict(AppError):
     status = 409
 
 
+class TooMany(AppError):
+    """Has the header fields of draft-ietf-httpapi-ratelimit-headers too."""
+
+    status = 429
+
+    def __init__(self, message: str, *, limit: str, quota: int, per: str, seconds: int) -> None:
+        """Of the `limit` with this name, the caller has used its whole `quota`. `per` is a parameter of the draft, such as
+        `w=60` for a quota of 60 seconds, or `qu="concurrent-requests"`. After `seconds` another try may succeed."""
+        super().__init__(message)
+        self.limit = limit
+        self.headers = {
+            "Retry-After": str(seconds),
+            "RateLimit-Policy": f'"{limit}";q={quota};{per}',
+            "RateLimit": f'"{limit}";r=0;t={seconds}',
+        }
+
+
 class Unavailable(AppError):
     status = 503
-    headers: ClassVar[Mapping[str, str]] = {"Retry-After": "2"}
+    headers = MappingProxyType({"Retry-After": "2"})

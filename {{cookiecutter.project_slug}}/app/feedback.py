@@ -7,7 +7,8 @@ from uuid import uuid4
 from fastapi import APIRouter, BackgroundTasks, Header
 from pydantic import BaseModel, Field
 
-from app.dependencies import BackgroundDep, CallerDep
+from app.callers.caller import CallerDep
+from app.dependencies import BackgroundDep
 
 router = APIRouter(tags=["feedback"])
 audit = logging.getLogger("app.audit")
@@ -33,7 +34,7 @@ async def give_feedback(
 ) -> Accepted:
     """Feedback with the same `Idempotency-Key` is recorded once, as long as this process remembers the key."""
     event_id = idempotency_key or uuid4().hex
-    once = f"feedback:{caller}:{event_id}" if idempotency_key else None
+    once = f"feedback:{caller.name}:{event_id}" if idempotency_key else None
     tasks.add_task(background.run, record, feedback, event_id, once=once)
     return Accepted(event_id=event_id)
 

@@ -58,7 +58,7 @@ def create_app(settings: Settings | None = None, rooms: Sequence[Room] | None = 
         allow_methods=["GET", "POST", "DELETE"],
         # Client libraries send headers of their own. There are no cookies, so no header lets in a site without the key.
         allow_headers=["*"],
-        expose_headers=["Location", "Retry-After", "X-Request-ID", "X-Stream-ID"],
+        expose_headers=["Location", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-ID", "X-Stream-ID"],
     )
     guard = Middleware(BearerKey, key=key) if key else Middleware(KnownHost, names=settings.allowed_hosts)
     app = App(

@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
+from app.callers.caller import ANONYMOUS, Caller
 from app.logs import request_id
 
 SAFE_REQUEST_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
@@ -74,14 +75,14 @@ class BearerKey:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan":
-            scope["state"]["caller"] = "anonymous"
+            scope["state"]["caller"] = ANONYMOUS
             if not _is_among(OPEN_PATHS, scope):
                 scheme, _, given = Headers(scope=scope).get("authorization", "").partition(" ")
                 if scheme.lower() != "bearer" or not secrets.compare_digest(given.strip().encode("latin-1"), self.key):
                     refusal = JSONResponse({"detail": "a valid API key is needed"}, 401, {"WWW-Authenticate": "Bearer"})
                     await (WebSocketClose() if scope["type"] == "websocket" else refusal)(scope, receive, send)
                     return
-                scope["state"]["caller"] = hashlib.sha256(self.key).hexdigest()[:16]
+                scope["state"]["caller"] = Caller(hashlib.sha256(self.key).hexdigest()[:16])
         await self.app(scope, receive, send)
 
 
@@ -99,7 +100,7 @@ class KnownHost:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan":
-            scope["state"]["caller"] = "anonymous"
+            scope["state"]["caller"] = ANONYMOUS
             hosts = Headers(scope=scope).getlist("host")  # none from a client of HTTP/1.0, which is no browser
             if not _is_among(HEALTH_PATHS, scope) and not all(map(self._knows, hosts)):
                 refusal = JSONResponse({"detail": "ALLOWED_HOSTS must have the host's name, or API_KEY be set"}, 400)

@@ -138,7 +138,7 @@ def test_a_preflight_needs_no_key_and_allows_what_the_contract_names(client: Tes
 def test_a_page_on_another_origin_may_read_our_headers(client: TestClient) -> None:
     response = client.get("/stream?text=x", headers={**KEY, "Origin": ORIGIN})
     exposed = {name.strip() for name in response.headers["access-control-expose-headers"].split(",")}
-    assert exposed == {"Location", "Retry-After", "X-Request-ID", "X-Stream-ID"}
+    assert exposed == {"Location", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-ID", "X-Stream-ID"}
 
 
 def test_an_origin_that_is_not_named_gets_no_cors_headers(client: TestClient) -> None:

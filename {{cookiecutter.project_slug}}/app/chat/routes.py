@@ -5,10 +5,11 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import BaseModel, Field
 
+from app.callers.caller import CallerDep
 from app.chat.answer_stream import AnswerStream
 from app.chat.dependencies import AnswersDep
 from app.chat.providers.base import Items, Message
-from app.dependencies import CallerDep, Digits
+from app.dependencies import Digits
 from app.streams.docs import stream_docs
 from app.streams.events import Done, Event, Status, Token
 from app.streams.response import EventStream, StreamRoute
@@ -66,7 +67,7 @@ async def chat(
     The answer goes on for a while when its readers leave. Two requests with the same `Idempotency-Key` are one answer.
     """
     messages = [*ask.history, Message(role="user", content=ask.question)]
-    answer = await answers.ask(messages, caller, key=idempotency_key)
+    answer = await answers.ask(messages, caller.name, key=idempotency_key)
     return AnswerStream(answer, headers={"Location": f"{request.scope.get('root_path', '')}/chat/stream/{answer.id}"})
 
 
@@ -82,7 +83,7 @@ async def read_answer(
 
     204 says that there is no more.
     """
-    answer = await answers.get(stream_id, caller)
+    answer = await answers.get(stream_id, caller.name)
     place = answer.goes_on_at(after if last_event_id is None else last_event_id)
     if place is None:
         return Response(status_code=204)  # a browser's EventSource does not come back then
@@ -95,6 +96,6 @@ async def stop_answer(stream_id: str, answers: AnswersDep, caller: CallerDep) ->
 
     One that has ended stays as it is.
     """
-    answer = await answers.get(stream_id, caller)
+    answer = await answers.get(stream_id, caller.name)
     await answer.stop()
     return Response(status_code=202)

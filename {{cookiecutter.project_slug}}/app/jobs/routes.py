@@ -4,7 +4,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import BaseModel
 
-from app.dependencies import CallerDep, Digits
+from app.callers.caller import CallerDep
+from app.dependencies import Digits
 from app.jobs.dependencies import JobsDep
 from app.jobs.events import JobChanged
 from app.jobs.job import Job
@@ -52,7 +53,7 @@ async def add_document(
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
 ) -> JobView:
     """Two requests with the same `Idempotency-Key` are one job."""
-    job = await jobs.enqueue(index_document, document, caller=caller, key=idempotency_key)
+    job = await jobs.enqueue(index_document, document, caller=caller.name, key=idempotency_key)
     response.headers["Location"] = f"{request.scope.get('root_path', '')}/jobs/{job.id}"
     return await _view(jobs, job)
 

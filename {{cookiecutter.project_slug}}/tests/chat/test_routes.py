@@ -8,11 +8,11 @@ import pytest
 from fastapi import Depends, FastAPI
 from fastapi.testclient import TestClient
 
+from app.callers.caller import CallerDep
 from app.chat.answer_stream import AnswerStream
 from app.chat.dependencies import AnswersDep
 from app.chat.providers.base import Finish, Message, Provider
 from app.chat.routes import MAX_QUESTION_CHARS
-from app.dependencies import CallerDep
 from app.logs import request_id
 from app.settings import Settings
 from tests.asgi import exchange
@@ -214,7 +214,7 @@ async def test_an_answer_outlives_its_request_and_what_that_has_opened(
 
     @app.post("/ask", dependencies=[Depends(opens)])
     async def ask(answers: AnswersDep, caller: CallerDep) -> AnswerStream:
-        return AnswerStream(await answers.ask([Message(role="user", content="?")], caller))
+        return AnswerStream(await answers.ask([Message(role="user", content="?")], caller.name))
 
     async with app.router.lifespan_context(app) as state:
         assert state is not None

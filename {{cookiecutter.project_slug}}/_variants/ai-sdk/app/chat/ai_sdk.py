@@ -11,13 +11,13 @@ from contextlib import suppress
 
 from fastapi import APIRouter, Response
 
+from app.callers.caller import CallerDep
 from app.chat.answer_stream import AnswerStream
 from app.chat.answers import Answers
 from app.chat.dependencies import AnswersDep
 from app.chat.known_answer import KnownAnswer, Name
 from app.chat.ui_message_stream import DOCS, HEADERS, UIMessageEncoder
 from app.chat.ui_messages import UIChat
-from app.dependencies import CallerDep
 from app.streams.docs import Responses
 from app.streams.response import EventStream, StreamRoute
 
@@ -33,7 +33,7 @@ async def ui_chat(chat: UIChat, answers: AnswersDep, caller: CallerDep) -> Answe
 
     An answer of this chat to another message is stopped.
     """
-    answer = await _answer(chat, answers, caller)
+    answer = await _answer(chat, answers, caller.name)
     shown = chat.messages[-1].text if chat.ends_in(answer.id) else ""
     return AnswerStream(answer, UIMessageEncoder(shown, chat.leaves_out), headers=HEADERS)
 
@@ -63,14 +63,14 @@ async def resume_ui_chat(chat_id: str, answers: AnswersDep, caller: CallerDep) -
 
     `useChat` with `resume` asks this when its page loads. 204 says that there is none: a 404 would be shown.
     """
-    answer = await answers.named(_name(caller, chat_id))
+    answer = await answers.named(_name(caller.name, chat_id))
     return AnswerStream(answer, UIMessageEncoder(), headers=HEADERS) if answer else Response(status_code=204)
 
 
 @router.delete(STREAM, status_code=202)
 async def stop_ui_chat(chat_id: str, answers: AnswersDep, caller: CallerDep) -> Response:
     """Stops the chat's answer, if one runs. All who read it keep what was made."""
-    if answer := await answers.named(_name(caller, chat_id)):
+    if answer := await answers.named(_name(caller.name, chat_id)):
         await answer.stop()
     return Response(status_code=202)
 

@@ -13,6 +13,7 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
+from app.callers.caller import CallerDep
 from app.chat.answer import Answer
 from app.chat.answer_stream import AnswerStream
 from app.chat.dependencies import AnswersDep, ProviderDep
@@ -22,7 +23,7 @@ from app.chat.openai_errors import ErrorBody, answer_error
 from app.chat.openai_requests import CompletionRequest
 from app.chat.providers.echo import Echo
 from app.chat.whole_answer import ClientLeft, whole_answer
-from app.dependencies import CallerDep, SettingsDep, ShutdownDep
+from app.dependencies import SettingsDep, ShutdownDep
 from app.errors import NotFound
 from app.shutdown import Shutdown
 from app.streams.docs import stream_docs
@@ -76,7 +77,7 @@ async def create_completion(
 ) -> Response:
     """Answers the last message: all at once, or with `stream` as it is made."""
     # OpenAI's clients can't come back to an answer, so it ends with its only reader.
-    answer, created = await answers.start(asked.for_the_model(), caller, grace=0), int(time.time())
+    answer, created = await answers.start(asked.for_the_model(), caller.name, grace=0), int(time.time())
     if asked.stream:
         return AnswerStream(answer, ChunkEncoder(answer.generation, created, asked.include_usage))
     return Later(partial(_at_once, answer, created, shutdown))
