@@ -33,8 +33,8 @@ class TooMany(AppError):
     status = 429
 
     def __init__(self, message: str, *, limit: str, quota: int, per: str, seconds: int) -> None:
-        """Of the `limit` with this name, the caller has used its whole `quota`. `per` is a parameter of the draft, such as
-        `w=60` for a quota of 60 seconds, or `qu="concurrent-requests"`. After `seconds` another try may succeed."""
+        """Of the `limit` with this name, the caller has used its whole `quota`. `per` is a parameter of the draft, such
+        as `w=60` for a quota of 60 seconds, or `qu="concurrent-requests"`. After `seconds` another try may succeed."""
         super().__init__(message)
         self.limit = limit
         self.headers = {
