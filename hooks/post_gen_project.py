@@ -80,8 +80,8 @@ def main(answers: Mapping[str, Any]) -> None:
         overlay(project, names)
     except OSError as error:
         sys.exit(f"The project could not be finished: {error}")
-    made = f"queue {answers['queue_backend']}, model {answers['model_provider']}, front end {answers['front_end']}"
-    print(f"Made {project.name}: {made}.")
+    queue, model, front_end = (answers[question] for question in ("queue_backend", "model_provider", "front_end"))
+    print(f"Made {project.name}: queue {queue}, model {model}, front end {front_end}, callers by {answers['auth']}.")
     print(f"Locking its dependencies (uv lock, {LOCK_SECONDS} s at most) ...", flush=True)
     failure = lock(project)
     if failure:
