@@ -9,9 +9,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
+from fastapi.routing import iter_route_contexts
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.callers.guard import is_marked
 from app.client_limits import limit_clients
 from app.connections import processes
 from app.settings import Settings
@@ -34,9 +36,11 @@ class App(FastAPI):
     processes = 1
     """How many the server runs, as far as it says. What this one has in its memory is unknown to the others."""
 
-    def __init__(self, settings: Settings, *, outside: Sequence[Middleware], **options: Any) -> None:
+    def __init__(self, settings: Settings, *, outside: Sequence[Middleware], closed: bool, **options: Any) -> None:
+        """Of a `closed` one, callers must say who they are."""
         super().__init__(**options)
         self.settings = settings
+        self.closed = closed
         self.outside = list(outside)
         self.checks: list[Check] = []
 
@@ -45,6 +49,18 @@ class App(FastAPI):
         for middleware, arguments, options in reversed(self.outside):
             stack = middleware(stack, *arguments, **options)
         return stack
+
+    def openapi(self) -> dict[str, Any]:
+        """Says what needs a token, which is all but the open routes. `/docs` has a field for it then."""
+        schema = super().openapi()
+        if self.closed:
+            schema.setdefault("components", {})["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+            schema["security"] = [{"token": []}]
+            for route in filter(lambda route: is_marked(route.endpoint), iter_route_contexts(self.routes)):
+                documented = schema["paths"].get(route.path_format, {})
+                for method in (route.methods or set()) & {name.upper() for name in documented}:
+                    documented[method.lower()]["security"] = []
+        return schema
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":

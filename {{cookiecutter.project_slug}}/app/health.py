@@ -4,6 +4,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
 from app.application import App
+from app.callers.guard import open_to_all
 from app.dependencies import ShutdownDep
 
 router = APIRouter(tags=["health"])
@@ -22,12 +23,14 @@ class Readiness(BaseModel):
 
 @router.head("/health", include_in_schema=False)  # some monitors send nothing else
 @router.get("/health")
+@open_to_all
 async def health() -> Health:
     return Health()
 
 
 @router.head("/ready", include_in_schema=False)
 @router.get("/ready", responses={503: {"model": Readiness}})
+@open_to_all
 async def ready(request: Request, response: Response, shutdown: ShutdownDep, strict: bool = False) -> Readiness:
     """503 while the server drains, for who is connected: new connections are refused then. `checks` shows what is
     degraded, which is a 503 only with `strict=1`: the chat still answers, so a load balancer must keep this server."""

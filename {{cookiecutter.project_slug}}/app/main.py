@@ -5,16 +5,20 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+from fastapi.routing import iter_route_contexts
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from app import error_handlers, feedback, health, logs, page
 from app.application import App, Room
 from app.background import Background
+from app.callers.guard import Callers, Guard, open_to_all
+from app.callers.known import KnownCallers
+from app.callers.settings import CallerSettings
 from app.chat.room import chat
 from app.dependencies import State
 from app.jobs.room import jobs
-from app.middleware import BearerKey, KnownHost, OneLength, RequestId
+from app.middleware import KnownHost, OneLength, RequestId
 from app.settings import EnvSettings, Settings, misspelt
 from app.shutdown import Shutdown
 from app.streams.response import StreamLimits
@@ -30,19 +34,23 @@ def all_rooms() -> list[Room]:
     ]
 
 
-def create_app(settings: Settings | None = None, rooms: Sequence[Room] | None = None) -> App:
-    """Builds the application, of these settings and rooms.
+def create_app(
+    settings: Settings | None = None, rooms: Sequence[Room] | None = None, callers: Callers | None = None
+) -> App:
+    """Builds the application, of these settings and rooms, for these callers.
 
-    By default the settings are those of the environment, and all rooms join. Raises SystemExit when a setting is wrong.
+    By default the environment's settings say all that, and all rooms join. Raises SystemExit when a setting is wrong.
     """
     settings = settings or Settings.read()
     logs.set_up(settings.log_level)
-    key = settings.api_key.get_secret_value()
+    callers = callers or KnownCallers(CallerSettings.read())
+    if settings.environment == "production" and not callers.required:
+        raise SystemExit(f"{KnownCallers.SETTING}: must be set when ENVIRONMENT is production")
 
     @asynccontextmanager
     async def lifespan(app: App) -> AsyncIterator[State]:
-        if not key:
-            log.warning("API_KEY is empty: whoever reaches this server may use it")
+        if not callers.required:
+            log.warning("%s is not set: whoever reaches this server may use it", KnownCallers.SETTING)
         app.shutdown = Shutdown(settings.drain_seconds)
         with app.shutdown.on_signals():
             yield State(
@@ -56,18 +64,25 @@ def create_app(settings: Settings | None = None, rooms: Sequence[Room] | None = 
         CORSMiddleware,
         allow_origins=settings.cors_origins,
         allow_methods=["GET", "POST", "DELETE"],
-        # Client libraries send headers of their own. There are no cookies, so no header lets in a site without the key.
+        # Client libraries send headers of their own. There are no cookies, so no header lets in a site without a token.
         allow_headers=["*"],
         expose_headers=["Location", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-ID", "X-Stream-ID"],
     )
-    guard = Middleware(BearerKey, key=key) if key else Middleware(KnownHost, names=settings.allowed_hosts)
+    guard = Middleware(KnownHost, names=settings.allowed_hosts, setting=KnownCallers.SETTING)
+    if callers.required:
+        guard = Middleware(Guard, callers=callers)
     app = App(
         settings,
         title=settings.app_name,
         lifespan=lifespan,
         max_body_size=settings.max_body_bytes,
         outside=[Middleware(RequestId), Middleware(OneLength), *([cors] if settings.cors_origins else []), guard],
+        closed=callers.required,
     )
+    if callers.required and settings.environment != "production":
+        for route in iter_route_contexts(app.routes):  # by now those of the docs: a browser shows them without a token
+            open_to_all(route.endpoint)
+    app.checks.append(lambda request: callers.check())
     error_handlers.install(app)
     for join in all_rooms() if rooms is None else rooms:
         join(app)

@@ -1,8 +1,6 @@
 """Middleware for every request. It is pure ASGI: `BaseHTTPMiddleware` would stand between a stream and its client."""
 
-import hashlib
 import re
-import secrets
 from collections.abc import Awaitable, Collection
 from ipaddress import ip_address
 from uuid import uuid4
@@ -12,14 +10,11 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
-from app.callers.caller import ANONYMOUS, Caller
+from app.callers.caller import ANONYMOUS
+from app.callers.guard import is_open
 from app.logs import request_id
 
 SAFE_REQUEST_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
-# The page's own files are open too, because the tag that loads one can't send a key. No part of their path begins with
-# a dot, so none is `..`: at this point a path is decoded, but not resolved.
-OPEN_PATHS = re.compile(r"/|/health|/ready|/web(/\w[\w.-]*)+", re.ASCII)
-HEALTH_PATHS = re.compile("/health|/ready")
 LENGTHS = {b"content-length", b"transfer-encoding"}
 PORT = re.compile(":[0-9]*$")  # an address of IPv6 is in brackets
 
@@ -62,48 +57,26 @@ class OneLength:
         await app(scope, receive, send)
 
 
-class BearerKey:
-    """Guards every path except the open ones, before a body is read. No WebSocket is open, whatever its path.
-
-    Puts the caller into the request's state. What a client chooses, such as an idempotency key, counts for that caller
-    alone.
-    """
-
-    def __init__(self, app: ASGIApp, key: str) -> None:
-        self.app = app
-        self.key = key.encode()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "lifespan":
-            scope["state"]["caller"] = ANONYMOUS
-            if not _is_among(OPEN_PATHS, scope):
-                scheme, _, given = Headers(scope=scope).get("authorization", "").partition(" ")
-                if scheme.lower() != "bearer" or not secrets.compare_digest(given.strip().encode("latin-1"), self.key):
-                    refusal = JSONResponse({"detail": "a valid API key is needed"}, 401, {"WWW-Authenticate": "Bearer"})
-                    await (WebSocketClose() if scope["type"] == "websocket" else refusal)(scope, receive, send)
-                    return
-                scope["state"]["caller"] = Caller(hashlib.sha256(self.key).hexdigest()[:16])
-        await self.app(scope, receive, send)
-
-
 class KnownHost:
-    """Guards a server without a key: its `Host` must be an address, localhost or one of `names`.
+    """Guards a server that asks nobody who they are: its `Host` must be an address, localhost or one of `names`.
 
     Else the page of any site could read it in a developer's browser, once the site's name leads to 127.0.0.1 (DNS
-    rebinding). An address leads nowhere else, so any will do. Health checks may use other names: they tell nothing.
-    Starlette's TrustedHostMiddleware knows no addresses, and does not say what is missing.
+    rebinding). An address leads nowhere else, so any will do. What is open to all, such as a health check, may be asked
+    by other names: it tells nothing. Starlette's TrustedHostMiddleware knows no addresses, and does not say what is
+    missing. `setting` is the one by which callers would be known.
     """
 
-    def __init__(self, app: ASGIApp, names: Collection[str]) -> None:
+    def __init__(self, app: ASGIApp, names: Collection[str], setting: str) -> None:
         self.app = app
         self.names = names
+        self.refusal = f"ALLOWED_HOSTS must have the host's name, or {setting} be set"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan":
             scope["state"]["caller"] = ANONYMOUS
             hosts = Headers(scope=scope).getlist("host")  # none from a client of HTTP/1.0, which is no browser
-            if not _is_among(HEALTH_PATHS, scope) and not all(map(self._knows, hosts)):
-                refusal = JSONResponse({"detail": "ALLOWED_HOSTS must have the host's name, or API_KEY be set"}, 400)
+            if not all(map(self._knows, hosts)) and not is_open(scope):
+                refusal = JSONResponse({"detail": self.refusal}, 400)
                 await (WebSocketClose() if scope["type"] == "websocket" else refusal)(scope, receive, send)
                 return
         await self.app(scope, receive, send)
@@ -117,8 +90,3 @@ class KnownHost:
         except ValueError:
             return False
         return True
-
-
-def _is_among(paths: re.Pattern[str], scope: Scope) -> bool:
-    path: str = scope["path"].removeprefix(scope.get("root_path", ""))
-    return scope["type"] == "http" and paths.fullmatch(path) is not None

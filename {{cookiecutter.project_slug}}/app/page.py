@@ -11,6 +11,7 @@ from starlette.staticfiles import NotModifiedResponse
 from starlette.types import Scope
 
 from app.application import App
+from app.callers.guard import open_to_all
 
 WEB = Path(__file__).parent / "web"
 POLICY = {
@@ -44,6 +45,7 @@ def install(app: App) -> None:
     web = Web(directory=WEB)
     heartbeat = f'data-heartbeat-seconds="{app.settings.heartbeat_seconds:g}"'  # the page knows a lost connection by it
 
+    @open_to_all
     def page(request: Request) -> Response:
         text = (WEB / "index.html").read_text("utf-8").replace('data-heartbeat-seconds="10"', heartbeat)
         response: Response = HTMLResponse(text)
@@ -54,4 +56,4 @@ def install(app: App) -> None:
         return response
 
     app.add_route("/", page, methods=["GET"], include_in_schema=False)
-    app.mount("/web", web)
+    app.mount("/web", open_to_all(web))  # the tag that loads a file can't send a token

@@ -9,13 +9,13 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, NoDecode, SettingsConfigDict
 
 PROJECT = "{{ cookiecutter.project_slug }}"
 
 
-def _fits_a_header(key: SecretStr) -> SecretStr:
+def fits_a_header(key: SecretStr) -> SecretStr:
     """Strips white space: a secret that is mounted as a file often ends in a line break.
 
     Refuses quotes, backslashes and characters outside of ASCII. `repr` writes these in another way, so a provider could
@@ -28,7 +28,7 @@ def _fits_a_header(key: SecretStr) -> SecretStr:
     return SecretStr(text)
 
 
-Key = Annotated[SecretStr, AfterValidator(_fits_a_header)]
+Key = Annotated[SecretStr, AfterValidator(fits_a_header)]
 
 
 class EnvSettings(BaseSettings):
@@ -87,7 +87,6 @@ class Settings(EnvSettings):
     environment: Literal["development", "staging", "production"] = "development"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
 
-    api_key: Key = SecretStr("")
     allowed_hosts: Annotated[list[str], NoDecode] = []
     cors_origins: Annotated[list[str], NoDecode] = []
     max_body_bytes: int = Field(1024 * 1024, gt=0, le=1024**3)
@@ -123,9 +122,3 @@ class Settings(EnvSettings):
             if origin != "*" and (not plain or re.fullmatch(r"http:.*:80|https:.*:443", origin)):
                 raise ValueError("each must be an origin as browsers send it, such as https://chat.example.com")
         return origins
-
-    @model_validator(mode="after")
-    def _closed_in_production(self) -> Self:
-        if self.environment == "production" and not self.api_key.get_secret_value():
-            raise ValueError("API_KEY: must be set when ENVIRONMENT is production")
-        return self

@@ -3,13 +3,14 @@ from collections.abc import Callable, Iterator
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from pydantic import SecretStr
 
+from app.callers.guard import Callers
 from app.chat.answer_settings import AnswerSettings
 from app.chat.providers.base import Provider
 from app.chat.room import chat
 from app.main import create_app
 from app.settings import EnvSettings, Settings
+from tests.callers.knowing import ANYBODY
 from tests.chat.backing import *  # noqa: F403 - its fixtures, wherever answers are kept
 from tests.providers import ScriptedProvider
 from tests.server import Serve, Server, serving
@@ -33,7 +34,7 @@ def no_settings_from_outside() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def settings() -> Settings:
     host = "testserver"  # TestClient's
-    return Settings(_env_file=None, api_key=SecretStr(""), allowed_hosts=[host], heartbeat_seconds=5, drain_seconds=1)
+    return Settings(_env_file=None, allowed_hosts=[host], heartbeat_seconds=5, drain_seconds=1)
 
 
 @pytest.fixture
@@ -42,9 +43,13 @@ def provider() -> ScriptedProvider:
 
 
 @pytest.fixture(scope="session")
-def build(answer_settings: Callable[..., AnswerSettings]) -> Callable[[Settings, Provider], FastAPI]:
+def build(answer_settings: Callable[..., AnswerSettings]) -> Callable[..., FastAPI]:
     """The application with one room, the chat."""
-    return lambda settings, provider: create_app(settings, [chat(provider, answer_settings())])
+
+    def build(settings: Settings, provider: Provider, callers: Callers = ANYBODY) -> FastAPI:
+        return create_app(settings, [chat(provider, answer_settings())], callers)
+
+    return build
 
 
 @pytest.fixture

@@ -5,11 +5,11 @@ from html.parser import HTMLParser
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from pydantic import SecretStr
 
 from app.chat.providers.base import Provider
 from app.page import WEB
 from app.settings import Settings
+from tests.callers.knowing import KNOWN
 from tests.providers import ScriptedProvider
 
 FILES = {f"web/{path.name}": path.read_text("utf-8") for path in sorted(WEB.iterdir())}
@@ -47,8 +47,8 @@ def imported() -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def guarded(settings: Settings, build: Callable[[Settings, Provider], FastAPI]) -> FastAPI:
-    return build(settings.model_copy(update={"api_key": SecretStr("k-1")}), ScriptedProvider())
+def guarded(settings: Settings, build: Callable[..., FastAPI]) -> FastAPI:
+    return build(settings, ScriptedProvider(), KNOWN)
 
 
 @pytest.fixture(scope="module")

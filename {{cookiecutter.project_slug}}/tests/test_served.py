@@ -14,6 +14,7 @@ from http.client import HTTPResponse
 import pytest
 import uvicorn
 
+from tests.callers.knowing import ENV, TOKEN
 from tests.server import Serve, Server, serving
 from tests.sse import Received, events, parse
 
@@ -191,12 +192,12 @@ def test_a_client_that_names_no_host_is_no_browser(server: Server) -> None:
     assert server.connect("GET /stream?text=x HTTP/1.0\r\n\r\n").recv(4096).startswith(b"HTTP/1.1 200")
 
 
-def test_a_websocket_of_yours_needs_the_key_and_may_last(serve: Serve) -> None:
-    server = serve("tests.apps:app", API_KEY="k-1", REQUEST_TIMEOUT_SECONDS="0.5")
+def test_a_websocket_of_yours_needs_a_token_and_may_last(serve: Serve) -> None:
+    server = serve("tests.apps:app", **ENV, REQUEST_TIMEOUT_SECONDS="0.5")
     asks = "GET /websocket HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     asks += "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
     assert server.connect(f"{asks}\r\n").recv(4096).startswith(b"HTTP/1.1 403")
-    opened = server.connect(f"{asks}Authorization: Bearer k-1\r\n\r\n")
+    opened = server.connect(f"{asks}Authorization: Bearer {TOKEN}\r\n\r\n")
     assert opened.recv(4096).startswith(b"HTTP/1.1 101")
     assert server.connect("").recv(1) == b""  # when this one's time is over, so is that of an older one
     opened.sendall(b"\x89\x80\0\0\0\0")

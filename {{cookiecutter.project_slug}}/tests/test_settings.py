@@ -43,11 +43,6 @@ def no_dotenv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("CORS_ORIGINS", "https://A.example"),
         ("CORS_ORIGINS", "https://*.example"),
         ("CORS_ORIGINS", "https://a.example:443"),
-        ("API_KEY", "two words"),
-        ("API_KEY", "k\u00e9y"),
-        ("API_KEY", "quo'ted"),
-        ("API_KEY", "sk-..."),
-        ("API_KEY", "k" * 5000),
     ],
 )
 def test_a_bad_value_stops_the_start_with_the_settings_name(
@@ -83,18 +78,18 @@ def test_every_wrong_setting_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_misspelt_name_in_the_file_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "env").write_text("API_KEYS=k\nDRAIN_SECOND=1\nLOG_LEVEL=INFO\nCOMPOSE_PROJECT_NAME=chat\n")
+    (tmp_path / "env").write_text("DRAIN_SECOND=1\nLOG_LEVEL=INFO\nCOMPOSE_PROJECT_NAME=chat\n")
     monkeypatch.setitem(EnvSettings.model_config, "env_file", tmp_path / "env")
-    assert misspelt() == {"API_KEYS": "API_KEY", "DRAIN_SECOND": "DRAIN_SECONDS"}
+    assert misspelt() == {"DRAIN_SECOND": "DRAIN_SECONDS"}
 
 
 @pytest.mark.parametrize(
-    "text", ["API_KEY=k\n".encode("utf-16"), b"LOG_LEVEL=INFO\n" + "API_KEY=k".encode("utf-16-le"), b"\xff"]
+    "text", ["APP_NAME=k\n".encode("utf-16"), b"LOG_LEVEL=INFO\n" + "APP_NAME=k".encode("utf-16-le"), b"\xff"]
 )
 def test_a_file_that_can_not_be_read_stops_the_start(
     text: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The key may be in it."""
+    """A key may be in it."""
     (tmp_path / "env").write_bytes(text)
     monkeypatch.setitem(Settings.model_config, "env_file", str(tmp_path / "env"))
     with pytest.raises(SystemExit, match=r"env is no UTF-8 text"):
@@ -110,26 +105,9 @@ def test_a_file_that_is_named_must_be_there(tmp_path: Path, monkeypatch: pytest.
         Settings.read()
 
 
-def test_production_needs_an_api_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ENVIRONMENT", "production")
-    with pytest.raises(SystemExit, match=r"(?m)^API_KEY: must be set"):
-        Settings.read()
-    monkeypatch.setenv("API_KEY", "k")
-    assert Settings.read().environment == "production"
-
-
 def test_origins_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CORS_ORIGINS", "https://a.example, http://localhost:3000")
     assert Settings.read().cors_origins == ["https://a.example", "http://localhost:3000"]
-
-
-def test_a_key_from_a_file_may_end_in_a_line_break(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("API_KEY", "key-1\n")
-    assert Settings.read().api_key.get_secret_value() == "key-1"
-
-
-def test_the_api_key_does_not_show() -> None:
-    assert "hidden" not in repr(Settings(_env_file=None, api_key="hidden"))
 
 
 def test_the_example_names_every_setting_with_its_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

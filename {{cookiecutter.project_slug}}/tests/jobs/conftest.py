@@ -3,6 +3,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from fastapi import FastAPI
 
+from app.callers.guard import Callers
 from app.chat.answer_settings import AnswerSettings
 from app.chat.providers.base import Provider
 from app.chat.room import chat
@@ -11,17 +12,20 @@ from app.jobs.settings import JobSettings
 from app.jobs.store import Store
 from app.main import create_app
 from app.settings import Settings
+from tests.callers.knowing import ANYBODY
 from tests.jobs.backing import *  # noqa: F403 - its fixtures, whatever the queue is
 from tests.jobs.fakes import Broker, Jobs
 from tests.server import Server, serving
 
 
 @pytest.fixture(scope="session")
-def build(
-    job_settings: JobSettings, answer_settings: Callable[..., AnswerSettings]
-) -> Callable[[Settings, Provider], FastAPI]:
+def build(job_settings: JobSettings, answer_settings: Callable[..., AnswerSettings]) -> Callable[..., FastAPI]:
     """The application with its jobs."""
-    return lambda settings, provider: create_app(settings, [chat(provider, answer_settings()), room.jobs(job_settings)])
+
+    def build(settings: Settings, provider: Provider, callers: Callers = ANYBODY) -> FastAPI:
+        return create_app(settings, [chat(provider, answer_settings()), room.jobs(job_settings)], callers)
+
+    return build
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ from app.jobs.tasks import Document, index_document
 from app.main import create_app
 from app.settings import Settings
 from app.shutdown import Shutdown
+from tests.callers.knowing import ANYBODY
 from tests.jobs.fakes import dispatched_job, opened
 from tests.server import Server
 
@@ -66,7 +67,7 @@ async def test_what_ends_within_the_drain_time_is_waited_for(
 async def test_several_web_processes_are_warned_of(
     processes: int, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    app = create_app(settings, [room.jobs(JobSettings(_env_file=None))])
+    app = create_app(settings, [room.jobs(JobSettings(_env_file=None))], ANYBODY)
     app.processes = processes
     async with app.router.lifespan_context(app):
         pass

@@ -18,6 +18,7 @@ from app.chat.room import chat
 from app.main import create_app
 from app.settings import Settings
 from tests.asgi import Exchange, exchange
+from tests.callers.knowing import ANYBODY
 from tests.chat.test_ai_sdk import chunks
 from tests.providers import ScriptedProvider
 
@@ -61,7 +62,7 @@ async def never(known: KnownAnswer) -> bool:
 
 @asynccontextmanager
 async def page_of(settings: Settings, provider: Provider, times: AnswerSettings) -> AsyncIterator[Page]:
-    app = create_app(settings, [chat(provider, times)])
+    app = create_app(settings, [chat(provider, times)], ANYBODY)
     async with app.router.lifespan_context(app) as state:
         assert state is not None
         yield Page(app, dict(state))

@@ -8,11 +8,11 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from httpx2 import Response
-from pydantic import SecretStr
 
 from app.chat.providers.base import Finish, Message, ModelError, Provider
 from app.settings import Settings
 from tests.asgi import exchange
+from tests.callers.knowing import HEADERS, KNOWN
 from tests.providers import ScriptedProvider
 
 PATH = "/v1/chat/completions"
@@ -242,12 +242,11 @@ def test_there_is_one_model_whatever_its_name(client: TestClient, provider: Scri
 
 
 @pytest.fixture
-def guarded(settings: Settings, build: Callable[[Settings, Provider], FastAPI]) -> FastAPI:
-    changes = {"api_key": SecretStr("k-1"), "cors_origins": ["https://chat.example.com"], "max_body_bytes": 1000}
-    return build(settings.model_copy(update=changes), ScriptedProvider("a"))
+def guarded(settings: Settings, build: Callable[..., FastAPI]) -> FastAPI:
+    changes = {"cors_origins": ["https://chat.example.com"], "max_body_bytes": 1000}
+    return build(settings.model_copy(update=changes), ScriptedProvider("a"), KNOWN)
 
 
-KEY = {"Authorization": "Bearer k-1"}
 JSON = {"Content-Type": "application/json"}
 
 
@@ -255,11 +254,11 @@ JSON = {"Content-Type": "application/json"}
     ("request_of", "status", "code"),
     [
         ({"method": "GET", "url": "/v1/models"}, 401, "invalid_api_key"),
-        ({"method": "POST", "url": PATH, "content": b"x" * 1001, "headers": KEY}, 413, None),
-        ({"method": "POST", "url": PATH, "content": b"{", "headers": KEY}, 400, None),
-        ({"method": "POST", "url": PATH, "content": b"{", "headers": KEY | JSON}, 400, None),
-        ({"method": "GET", "url": "/v1/nowhere", "headers": KEY}, 404, None),
-        ({"method": "GET", "url": PATH, "headers": KEY}, 405, None),
+        ({"method": "POST", "url": PATH, "content": b"x" * 1001, "headers": HEADERS}, 413, None),
+        ({"method": "POST", "url": PATH, "content": b"{", "headers": HEADERS}, 400, None),
+        ({"method": "POST", "url": PATH, "content": b"{", "headers": HEADERS | JSON}, 400, None),
+        ({"method": "GET", "url": "/v1/nowhere", "headers": HEADERS}, 404, None),
+        ({"method": "GET", "url": PATH, "headers": HEADERS}, 405, None),
     ],
 )
 @pytest.mark.parametrize("prefix", ["", "/api"])

@@ -19,6 +19,7 @@ from app.chat.room import chat
 from app.main import create_app
 from app.settings import Settings
 from tests.asgi import exchange
+from tests.callers.knowing import ANYBODY
 from tests.sse import parse
 from tests.upstream import ENDLESS, Answer, Upstream, upstream
 
@@ -452,7 +453,7 @@ async def test_the_service_sees_its_connection_closed(
     limited = settings.model_copy(update={"model_timeout_seconds": limit})
     limited = limited.model_copy(update={"drain_seconds": 0.1})
     async with asked(answer) as (provider, service):
-        app = create_app(limited, [chat(provider, answer_settings(answer_grace_seconds=0))])
+        app = create_app(limited, [chat(provider, answer_settings(answer_grace_seconds=0))], ANYBODY)
         async with (
             app.router.lifespan_context(app) as state,
             exchange(app, "/chat/stream", body={"question": "Hi"}, **state) as stream,  # type: ignore[arg-type]

@@ -1,0 +1,77 @@
+"""Lets in who says who they are. An endpoint that needs no saying has the mark `@open_to_all`, where its route is."""
+
+from typing import Protocol, TypeVar
+
+from fastapi.routing import iter_route_contexts
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse
+from starlette.routing import Match
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocketClose
+
+from app.callers.caller import ANONYMOUS, Caller
+from app.errors import AppError
+
+Endpoint = TypeVar("Endpoint")
+MARK = "open_to_all"
+
+
+class Callers(Protocol):
+    """How callers are known. `KnownCallers` is the way of the settings; yours may ask a table of users."""
+
+    required: bool  # whether callers must say who they are
+    needs: str  # what is told to whom this does not know
+
+    async def find(self, token: str) -> Caller | None: ...  # raises Unavailable while that can't be known
+    async def check(self) -> dict[str, str]: ...  # for `/ready`: of each service it asks, `ok` or what is wrong
+
+
+def open_to_all(endpoint: Endpoint) -> Endpoint:
+    """Marks the function of a route, or an application that is mounted, as open to whoever asks. For it, the caller is
+    ANONYMOUS, also with a token."""
+    setattr(endpoint, MARK, True)
+    return endpoint
+
+
+def is_open(scope: Scope) -> bool:
+    """Whether the route is open that the router will choose: the first that fits path and method. No WebSocket is."""
+    if scope["type"] == "http":
+        for route in iter_route_contexts(scope["app"].routes):
+            match, found = route.matches(scope)
+            if match is Match.FULL:
+                return is_marked(found.get("endpoint"))
+    return False
+
+
+class Guard:
+    """Asks who calls, before a body is read, and puts the caller into the request's state."""
+
+    def __init__(self, app: ASGIApp, callers: Callers) -> None:
+        self.app = app
+        self.callers = callers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            scope["state"]["caller"] = ANONYMOUS
+            if not is_open(scope):
+                refusal = JSONResponse({"detail": self.callers.needs}, 401, {"WWW-Authenticate": "Bearer"})
+                try:
+                    caller = await self.callers.find(token) if (token := _token(scope)) else None
+                except AppError as error:
+                    caller, refusal = None, JSONResponse({"detail": str(error)}, error.status, error.headers)
+                if caller is None:
+                    await (WebSocketClose() if scope["type"] == "websocket" else refusal)(scope, receive, send)
+                    return
+                scope["state"]["caller"] = caller
+        await self.app(scope, receive, send)
+
+
+def is_marked(endpoint: object) -> bool:
+    return getattr(endpoint, MARK, False) is True
+
+
+def _token(scope: Scope) -> str | None:
+    """Two headers are none: what stands before this server may have looked at the other one."""
+    given = Headers(scope=scope).getlist("authorization")
+    scheme, _, token = given[0].partition(" ") if len(given) == 1 else ("", "", "")
+    return token.strip() or None if scheme.lower() == "bearer" else None
