@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from pydantic import BaseModel, Field, SecretStr, computed_field
 
+from app.callers.caller import Caller
 from app.errors import Conflict, Unavailable
 from app.jobs import queue
 from app.jobs.definition import JobContext, Task
@@ -32,7 +33,7 @@ async def test_accepting_a_job_asks_nothing_of_the_broker(jobs: Jobs, broker: Br
 
 async def test_a_job_knows_who_asked_for_it(jobs: Jobs) -> None:
     job = await jobs.enqueue(T, Order(what="tea"), caller="alice")
-    assert (await jobs.get(job.id)).caller == "alice"
+    assert (await jobs.get(job.id, caller="alice")).caller == "alice"
 
 
 async def test_the_same_key_gives_the_same_job(jobs: Jobs) -> None:
@@ -59,7 +60,7 @@ async def test_a_failed_job_that_is_retried_is_dispatched_again(jobs: Jobs, brok
         job = await jobs.enqueue(T, Order(what="tea"), caller="c")
         await asyncio.wait_for(broker.ids.get(), 5)
         await fail(jobs, job)
-        assert (await jobs.retry(job.id)).status == "queued"
+        assert (await jobs.retry(job.id, caller="c")).status == "queued"
         assert await asyncio.wait_for(broker.ids.get(), 5) == job.id
 
 
@@ -157,7 +158,7 @@ async def test_a_request_has_one_deadline_however_many_calls_it_takes(
     monkeypatch.setattr(queue, "DEADLINE_SECONDS", 0.02)
     monkeypatch.setattr(jobs.store, "create", slow)
     monkeypatch.setattr(jobs.store, "update", slow)
-    for call in (jobs.enqueue(T, Order(what="tea"), caller="c"), jobs.cancel("j"), jobs.retry("j")):
+    for call in (jobs.enqueue(T, Order(what="tea"), caller="c"), jobs.cancel("j", caller="c"), jobs.retry("j", caller="c")):
         with pytest.raises(Unavailable):
             await call
 
@@ -168,6 +169,6 @@ async def test_a_job_whose_result_an_earlier_version_has_kept_can_be_looked_at_t
     job = await jobs.enqueue(T, Order(what="tea"), caller="c", key="k")
     succeeded = {"status": "succeeded", "due": None, "ended_at": time.time()}
     await jobs.store.update(job.id, lambda job: job.model_copy(update=succeeded), result="1" * 5000)
-    view = await read_job(job.id, jobs)
+    view = await read_job(job.id, jobs, Caller("c"))
     assert view.error is not None
     assert (view.status, view.result, view.error.code) == ("succeeded", None, "job_result")
