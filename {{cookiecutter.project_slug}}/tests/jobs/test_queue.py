@@ -1,4 +1,5 @@
 import asyncio
+import inspect
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -6,10 +7,11 @@ import pytest
 from pydantic import BaseModel, Field, SecretStr, computed_field
 
 from app.callers.caller import Caller
-from app.errors import Conflict, Unavailable
+from app.errors import Conflict, NotFound, Unavailable
 from app.jobs import queue
 from app.jobs.definition import JobContext, Task
 from app.jobs.job import Job
+from app.jobs.queue import JobQueue
 from app.jobs.routes import read_job
 from tests.jobs.fakes import Broker, Jobs, Order, T, U
 
@@ -39,6 +41,46 @@ async def test_a_job_knows_who_asked_for_it(jobs: Jobs) -> None:
 async def test_the_same_key_gives_the_same_job(jobs: Jobs) -> None:
     first = await jobs.enqueue(T, Order(what="tea"), caller="c", key="k")
     assert await jobs.enqueue(T, Order(what="tea"), caller="c", key="k") == first
+
+
+def test_whatever_takes_an_id_can_not_be_called_without_a_caller() -> None:
+    """A route that forgets to say who asks is refused by mypy, and fails: it lets in nobody."""
+    takes = {"enqueue", "get", "latest", "cancel", "retry", "resume", "log"}
+    for name, method in inspect.getmembers(JobQueue, inspect.isfunction):
+        parameters = inspect.signature(method).parameters
+        if name in takes or "job_id" in parameters:
+            caller = parameters["caller"]
+            assert (caller.kind, caller.default) == (caller.KEYWORD_ONLY, caller.empty)
+            takes.discard(name)
+    assert not takes
+
+
+async def test_another_caller_s_job_is_as_one_that_is_unknown(jobs: Jobs) -> None:
+    job = await jobs.enqueue(T, Order(what="tea"), caller="me")
+    await fail(jobs, job)
+    before = await jobs.get(job.id, caller="me")
+    for job_id in (job.id, "0" * 32):
+        for call in (
+            jobs.get(job_id, caller="you"),
+            jobs.cancel(job_id, caller="you"),
+            jobs.retry(job_id, caller="you"),
+            jobs.resume(job_id, 0, caller="you"),
+            jobs.resume(job_id, 9, caller="you"),
+            jobs.log(job_id, caller="you").after(0, 60),
+        ):
+            with pytest.raises(NotFound, match="^there is no such job$"):
+                await call
+    assert await jobs.get(job.id, caller="me") == before
+    assert await jobs.latest(None, 10, caller="you") == []
+    assert await jobs.latest(None, 10, caller="me") == [before]
+
+
+async def test_another_caller_s_key_does_not_run_a_failed_job_again(jobs: Jobs) -> None:
+    job = await jobs.enqueue(T, Order(what="tea"), caller="me", key="k")
+    await fail(jobs, job)
+    other = await jobs.enqueue(T, Order(what="coffee"), caller="you", key="k")
+    assert (other.id != job.id, other.caller, other.status) == (True, "you", "queued")
+    assert (await jobs.get(job.id, caller="me")).status == "failed"
 
 
 @pytest.mark.parametrize(("task", "caller", "key"), [(U, "c", "k"), (T, "d", "k"), (T, "c", "l"), (T, "c", None)])
@@ -158,7 +200,11 @@ async def test_a_request_has_one_deadline_however_many_calls_it_takes(
     monkeypatch.setattr(queue, "DEADLINE_SECONDS", 0.02)
     monkeypatch.setattr(jobs.store, "create", slow)
     monkeypatch.setattr(jobs.store, "update", slow)
-    for call in (jobs.enqueue(T, Order(what="tea"), caller="c"), jobs.cancel("j", caller="c"), jobs.retry("j", caller="c")):
+    for call in (
+        jobs.enqueue(T, Order(what="tea"), caller="c"),
+        jobs.cancel("j", caller="c"),
+        jobs.retry("j", caller="c"),
+    ):
         with pytest.raises(Unavailable):
             await call
 
