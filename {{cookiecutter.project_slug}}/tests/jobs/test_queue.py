@@ -68,7 +68,7 @@ async def test_another_caller_s_job_is_as_one_that_is_unknown(jobs: Jobs) -> Non
             jobs.resume(job_id, 9, caller="you"),
             jobs.log(job_id, caller="you").after(0, 60),
         ):
-            with pytest.raises(NotFound, match="^there is no such job$"):
+            with pytest.raises(NotFound, match=r"^there is no such job$"):
                 await call
     assert await jobs.get(job.id, caller="me") == before
     assert await jobs.latest(None, 10, caller="you") == []

@@ -101,8 +101,8 @@ return {'OK', have, stop or ask.stopped and '1' or '', read and now - read or -1
 
 # Gives the events behind the first `from`, at most `most` of them, and `limit` bytes. Whoever looks ends what nobody
 # writes any more: when the lease has run out, and `suspicion` later still has. Redis may have stood still, and then all
-# leases have run out at once. With a `caller`, an answer of another one is as one that is not there: it is neither ended,
-# nor noted as read.
+# leases have run out at once. With a `caller`, another's answer is as one that is not there: it is neither ended, nor
+# noted as read.
 LOOK = (
     CLOCK
     + """

@@ -9,7 +9,7 @@
 # `change` is a JSON object, in which a field that is not needed is absent: a null would count as true in Lua. Times are
 # strings, for Lua would write a number with 14 digits.
 #
-# `is` and `was` are the indexes of all jobs that have, and had, that status; `of_is` and `of_was` those of the caller's.
+# `was` and `is` are the indexes of all jobs of the status that it had, and has now; `of_was` and `of_is` the caller's.
 COMPARE_AND_SET = """
 local record, payload, result, events, due, was, is, of_was, of_is = unpack(KEYS)
 local change = cjson.decode(ARGV[1])

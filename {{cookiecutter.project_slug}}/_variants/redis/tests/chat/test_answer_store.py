@@ -85,7 +85,7 @@ async def test_an_answer_is_its_callers_everywhere(shared: Service, monkeypatch:
         for replica in (writes, reads):
             for wanted, caller in ((answer.id, "you"), ("unknown", "you"), ("unknown", "me")):
                 looks = 0
-                with pytest.raises(NotFound, match="^no such answer$"):
+                with pytest.raises(NotFound, match=r"^no such answer$"):
                     await replica.answers.get(wanted, caller)
                 took.add(looks)
         assert took == {2}  # a pause each
