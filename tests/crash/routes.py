@@ -2,7 +2,7 @@
 # mypy: disable-error-code="import-not-found", disallow-untyped-decorators=False, disallow-any-unimported=False
 from typing import Annotated, Any
 
-from app.dependencies import CallerDep
+from app.callers.caller import CallerDep
 from app.jobs.definition import TASKS
 from app.jobs.dependencies import JobsDep
 from app.jobs.routes import router
@@ -18,23 +18,23 @@ async def add_probe(
     caller: CallerDep,
     idempotency_key: Annotated[str | None, Header()] = None,
 ) -> dict[str, Any]:
-    job = await jobs.enqueue(TASKS[name], probe, caller=caller, key=idempotency_key)
+    job = await jobs.enqueue(TASKS[name], probe, caller=caller.name, key=idempotency_key)
     return {"id": job.id, "status": job.status}
 
 
 @router.post("/tasks/{name}/several", status_code=202)
 async def add_probes(name: str, probes: dict[str, Probe], jobs: JobsDep, caller: CallerDep) -> list[str]:
     """One for each key."""
-    return [(await jobs.enqueue(TASKS[name], probe, caller=caller, key=key)).id for key, probe in probes.items()]
+    return [(await jobs.enqueue(TASKS[name], probe, caller=caller.name, key=key)).id for key, probe in probes.items()]
 
 
 @router.post("/statuses")
-async def read_statuses(ids: list[str], jobs: JobsDep) -> list[str]:
+async def read_statuses(ids: list[str], jobs: JobsDep, caller: CallerDep) -> list[str]:
     """Of each of these jobs, as `GET /jobs/{job_id}` finds it: a request for each would be most of a test's work."""
-    return [(await jobs.get(job_id)).status for job_id in ids]
+    return [(await jobs.get(job_id, caller=caller.name)).status for job_id in ids]
 
 
 @router.post("/messages", status_code=202)
-async def add_messages(ids: list[str], jobs: JobsDep, request: Request) -> None:
+async def add_messages(ids: list[str], jobs: JobsDep, caller: CallerDep, request: Request) -> None:
     """One more message for each of these jobs, as a broker repeats what it delivers."""
-    await request.state.backend.dispatch([await jobs.get(job_id) for job_id in ids])
+    await request.state.backend.dispatch([await jobs.get(job_id, caller=caller.name) for job_id in ids])

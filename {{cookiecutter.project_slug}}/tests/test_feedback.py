@@ -1,7 +1,11 @@
 import logging
+from typing import cast
 
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
+
+from tests.two_callers import let_in_both
 
 GOOD = {"stream_id": "s-1", "rating": 1, "comment": "fine\nindeed"}
 
@@ -14,7 +18,8 @@ def test_feedback_is_accepted_and_recorded(client: TestClient, caplog: pytest.Lo
     response = client.post("/feedback", json=GOOD)
     assert response.status_code == 202
     (record,) = audits(caplog)
-    assert vars(record).items() >= {"event_id": response.json()["event_id"], **GOOD}.items()
+    told = {"event_id": response.json()["event_id"], "caller": "anonymous", **GOOD}
+    assert vars(record).items() >= told.items()
 
 
 def test_the_same_idempotency_key_is_recorded_once(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
@@ -22,6 +27,14 @@ def test_the_same_idempotency_key_is_recorded_once(client: TestClient, caplog: p
         assert client.post("/feedback", json=GOOD, headers={"Idempotency-Key": "k"}).status_code == 202
     client.post("/feedback", json=GOOD, headers={"Idempotency-Key": "other"})
     assert len(audits(caplog)) == 2
+
+
+def test_a_key_is_its_caller_s(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
+    """Also where the name of a caller and a key would be those of another, one behind the other."""
+    let_in_both(cast(FastAPI, client.app))
+    for caller, key in (("a", "b:c"), ("a:b", "c"), ("a", "b:c"), ("a' 'b", "c"), ("a", "b' 'c")):
+        client.post("/feedback", json=GOOD, headers={"X-Test-Caller": caller, "Idempotency-Key": key})
+    assert [vars(record)["caller"] for record in audits(caplog)] == ["a", "a:b", "a' 'b", "a"]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,12 @@ log = logging.getLogger("app.usage")
 
 async def record_usage(answer: Answer) -> None:
     generation = answer.generation
-    fields: dict[str, object] = {"stream": answer.id, "model": generation.model, "reason": answer.reason}
+    fields: dict[str, object] = {
+        "caller": answer.asked.caller,
+        "stream": answer.id,
+        "model": generation.model,
+        "reason": answer.reason,
+    }
     if answer.error_code:
         fields["error"] = answer.error_code
     if (first := answer.seconds_to_first_piece) is not None:

@@ -26,9 +26,10 @@ class JobChanged(Event):
 class JobLog:
     """A job's events as a log, for one reader. The last is a `done`, when the job has ended."""
 
-    def __init__(self, store: Store, job_id: str) -> None:
+    def __init__(self, store: Store, job_id: str, caller: str) -> None:
         self._store = store
         self._job_id = job_id
+        self._caller = caller
         self._end: int | None = None  # the place of the `done`
 
     async def after(self, place: int, seconds: float) -> Sequence[Event] | None:
@@ -49,6 +50,7 @@ class JobLog:
                 break
             except Unavailable:  # the store may come back, and the stream is kept alive meanwhile
                 await asyncio.sleep(LOOK_AGAIN_SECONDS)
+        job.of(self._caller)
         ready: list[Event] = [JobChanged(event["state"], event["progress"]) for event in events]
         if job.ended and len(events) < AT_ONCE:
             ready.append(Done(DONE_REASONS[job.status]))
@@ -56,10 +58,11 @@ class JobLog:
         return ready
 
 
-async def resume(store: Store, job_id: str, last_id: int) -> int | None:
+async def resume(store: Store, job_id: str, caller: str, last_id: int) -> int | None:
     """The place from which a follower goes on behind the event `last_id`. It is None when that was the job's `done`,
     and 0 when the job has had no such event."""
     job, events = await store.news(job_id, max(0, last_id - 1), 1)
+    job.of(caller)
     if last_id == 0 or events:
         return last_id
     return None if job.ended else 0

@@ -5,9 +5,8 @@
                  │  └────> retrying ──> running      after a failure, or when the lease has run out
     queued, running, retrying ──> cancelled
 
-`due` is the one time at which somebody must look at the job next: when it is to begin, when its lease ends, when the
-pause before a retry is over, or when a message that the broker may have lost is to be repeated. Whichever of these it
-is, the job is dispatched then.
+`due` is the one time at which somebody must look at the job next, by dispatching it: when it is to begin, when its
+lease ends, when the pause before a retry is over, or when a message that the broker may have lost is to be repeated.
 """
 
 from typing import Annotated, Any, Self
@@ -15,12 +14,10 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, Field
 
 from app.errors import Conflict
-from app.jobs.status import ENDED, JobError, JobStatus, NotYours, Progress
+from app.jobs.status import ENDED, Count, JobError, JobStatus, NoSuchJob, NotYours, Progress, Time
 
 MAX_PAUSE_SECONDS = 120.0
 GIVEN_BACK_SECONDS = 5.0, 60.0  # until a job that was given back is due: at first, and at most
-Time = Annotated[float, Field(ge=0, lt=253_402_300_800, allow_inf_nan=False)]  # to the end of the year 9999
-Count = Annotated[int, Field(ge=0, le=1_000_000_000)]
 DOUBLINGS = 10  # enough for the longest pause; without a bound, a job that waits for weeks would overflow a float
 
 
@@ -31,7 +28,7 @@ class Job(BaseModel, frozen=True, extra="allow"):
     task: str
     fingerprint: str  # of the payload: the same idempotency key with another one is a conflict
     request_id: str
-    caller: str = "anonymous"  # who asked, as `CallerDep` names them
+    caller: str = "anonymous"  # whose job it is, by the name of their Caller
     created_at: Time
     due: Annotated[float, Field(allow_inf_nan=False)] | None  # None when nobody needs to look again
     status: JobStatus = "queued"
@@ -47,6 +44,12 @@ class Job(BaseModel, frozen=True, extra="allow"):
     @property
     def ended(self) -> bool:
         return self.status in ENDED
+
+    def of(self, caller: str) -> Self:
+        """Raises NoSuchJob if it is another caller's."""
+        if self.caller != caller:
+            raise NoSuchJob
+        return self
 
     def dispatched(self, now: float, pause: float) -> Self:
         """Takes the lease from a holder that let it run out. `pause` is the seconds until the job is dispatched again,
@@ -122,17 +125,8 @@ class Job(BaseModel, frozen=True, extra="allow"):
         """A failed job starts over, with all its attempts."""
         if self.status != "failed":
             raise Conflict(f"the job is {self.status}: only a failed one can be run again")
-        return self._with(
-            status="queued",
-            attempts=0,
-            dispatches=0,
-            progress=Progress(),
-            error=None,
-            unfit_since=None,
-            due=now,
-            started_at=None,
-            ended_at=None,
-        )
+        fresh = self._with(attempts=0, dispatches=0, progress=Progress(), error=None, unfit_since=None)
+        return fresh._with(status="queued", due=now, started_at=None, ended_at=None)
 
     def event(self) -> dict[str, Any]:
         """What followers of the job see of it."""

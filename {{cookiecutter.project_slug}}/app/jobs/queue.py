@@ -1,4 +1,7 @@
-"""JobQueue: what routes see of jobs.
+"""JobQueue: what a caller sees of jobs.
+
+A job is its caller's. To everybody else there is no such job: whatever takes an id takes the caller with it, so that a
+route can't forget to ask whose it is. A script that looks after everybody's jobs finds them in the store.
 
 Accepting a job only writes its record. The relay hands it to the backend, so that a request never waits for a broker.
 """
@@ -7,7 +10,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
-from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -68,47 +70,49 @@ class JobQueue:
         self._wake.set()
         return stored
 
-    async def get(self, job_id: str) -> Job:
+    async def get(self, job_id: str, *, caller: str) -> Job:
         """Raises NotFound, and Unavailable when the store does not answer."""
-        return await self._store.get(job_id)
+        return (await self._store.get(job_id)).of(caller)
 
-    async def result(self, job_id: str) -> Any:
+    async def result(self, job: Job) -> Any:
         """What the job returned, as JSON has it; None unless it succeeded. Raises BadResult if it can't be read."""
-        text = await self._store.result(job_id)
+        text = await self._store.result(job.id)
         return None if text is None else from_text(text)
 
-    async def latest(self, status: JobStatus | None, limit: int) -> list[Job]:
-        """Those whose status changed last, of that status or of all."""
-        return await self._store.latest(status, limit)
+    async def latest(self, status: JobStatus | None, limit: int, *, caller: str) -> list[Job]:
+        """The caller's jobs whose status changed last, of that status or of all."""
+        return await self._store.latest(status, limit, caller)
 
-    async def cancel(self, job_id: str) -> Job:
+    async def cancel(self, job_id: str, *, caller: str) -> Job:
         """A queued job never starts; a running one is stopped at its next lease renewal.
 
         Raises NotFound, Conflict when the job has ended, and Unavailable when the store does not answer in time.
         """
         async with _deadline():
-            return await self._store.update(job_id, partial(Job.cancel, now=await self._store.now()))
+            now = await self._store.now()
+            return await self._store.update(job_id, lambda job: job.of(caller).cancel(now))
 
-    async def retry(self, job_id: str) -> Job:
+    async def retry(self, job_id: str, *, caller: str) -> Job:
         """Starts a failed job over, with all its attempts.
 
         Raises NotFound, Conflict when the job has not failed, and Unavailable when the store does not answer in time.
         """
         async with _deadline():
-            job = await self._store.update(job_id, partial(Job.again, now=await self._store.now()))
+            now = await self._store.now()
+            job = await self._store.update(job_id, lambda job: job.of(caller).again(now))
         self._wake.set()
         return job
 
-    async def resume(self, job_id: str, last_id: int) -> int | None:
+    async def resume(self, job_id: str, last_id: int, *, caller: str) -> int | None:
         """Where a follower whose last event was `last_id` continues; None when that was the job's `done`.
 
         Raises NotFound, and Unavailable when the store does not answer.
         """
-        return await resume(self._store, job_id, last_id)
+        return await resume(self._store, job_id, caller, last_id)
 
-    def log(self, job_id: str) -> JobLog:
+    def log(self, job_id: str, *, caller: str) -> JobLog:
         """The job's events as they happen, and `done` when it has ended."""
-        return JobLog(self._store, job_id)
+        return JobLog(self._store, job_id, caller)
 
 
 @asynccontextmanager

@@ -60,44 +60,50 @@ async def add_document(
 
 @router.get("/jobs")
 async def list_jobs(
-    jobs: JobsDep, status: JobStatus | None = None, limit: Annotated[int, Query(ge=1, le=100), Digits] = 20
+    jobs: JobsDep,
+    caller: CallerDep,
+    status: JobStatus | None = None,
+    limit: Annotated[int, Query(ge=1, le=100), Digits] = 20,
 ) -> list[JobSummary]:
-    """Those whose status changed last come first. Results are left out."""
-    return [JobSummary.model_validate(job) for job in await jobs.latest(status, limit)]
+    """The caller's own. Those whose status changed last come first. Results are left out."""
+    return [JobSummary.model_validate(job) for job in await jobs.latest(status, limit, caller=caller.name)]
 
 
 @router.get("/jobs/{job_id}")
-async def read_job(job_id: str, jobs: JobsDep) -> JobView:
-    return await _view(jobs, await jobs.get(job_id))
+async def read_job(job_id: str, jobs: JobsDep, caller: CallerDep) -> JobView:
+    return await _view(jobs, await jobs.get(job_id, caller=caller.name))
 
 
 @router.get("/jobs/{job_id}/events", response_class=EventStream, responses=FOLLOW_DOCS)
 async def follow_job(
-    job_id: str, jobs: JobsDep, last_event_id: Annotated[int, Header(ge=0, le=2**31), Digits] = 0
+    job_id: str,
+    jobs: JobsDep,
+    caller: CallerDep,
+    last_event_id: Annotated[int, Header(ge=0, le=2**31), Digits] = 0,
 ) -> Response:
     """Streams a `status` for each change and one `done`; with `Last-Event-ID`, what has come since."""
-    after = await jobs.resume(job_id, last_event_id)
+    after = await jobs.resume(job_id, last_event_id, caller=caller.name)
     if after is None:
         return Response(status_code=204)
-    return EventStream(jobs.log(job_id), after=after)
+    return EventStream(jobs.log(job_id, caller=caller.name), after=after)
 
 
 @router.delete("/jobs/{job_id}", status_code=202)
-async def cancel_job(job_id: str, jobs: JobsDep) -> JobView:
-    return await _view(jobs, await jobs.cancel(job_id))
+async def cancel_job(job_id: str, jobs: JobsDep, caller: CallerDep) -> JobView:
+    return await _view(jobs, await jobs.cancel(job_id, caller=caller.name))
 
 
 @router.post("/jobs/{job_id}/retry", status_code=202)
-async def retry_job(job_id: str, jobs: JobsDep) -> JobView:
+async def retry_job(job_id: str, jobs: JobsDep, caller: CallerDep) -> JobView:
     """Runs a failed job again."""
-    return await _view(jobs, await jobs.retry(job_id))
+    return await _view(jobs, await jobs.retry(job_id, caller=caller.name))
 
 
 async def _view(jobs: JobQueue, job: Job) -> JobView:
     view = JobView.model_validate(job)
     if job.status == "succeeded":
         try:
-            view.result = await jobs.result(job.id)
+            view.result = await jobs.result(job)
         except BadResult as error:
             view.error = JobError(code="job_result", message=str(error), request_id=job.request_id)
     return view

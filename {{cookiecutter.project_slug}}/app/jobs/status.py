@@ -1,11 +1,23 @@
 """What is said of a job: its status, its progress, its error, and that it is not yours."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
+from app.errors import NotFound
+
 JobStatus = Literal["queued", "running", "retrying", "succeeded", "failed", "cancelled"]
 ENDED: frozenset[JobStatus] = frozenset({"succeeded", "failed", "cancelled"})
+Time = Annotated[float, Field(ge=0, lt=253_402_300_800, allow_inf_nan=False)]  # to the end of the year 9999
+Count = Annotated[int, Field(ge=0, le=1_000_000_000)]
+
+
+class NoSuchJob(NotFound):
+    """No such job of this caller. Its words are always the same: whoever asks for the id of another caller's job learns
+    nothing, not even that there is one."""
+
+    def __init__(self) -> None:
+        super().__init__("there is no such job")
 
 
 class NotYours(Exception):

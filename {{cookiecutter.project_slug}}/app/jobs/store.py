@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager
 from itertools import islice
 from typing import Any, Self
 
-from app.errors import NotFound, Unavailable
+from app.errors import Unavailable
 from app.jobs.job import Job
 from app.jobs.records import Entry
 from app.jobs.settings import JobSettings
-from app.jobs.status import JobStatus
+from app.jobs.status import JobStatus, NoSuchJob
 from app.jobs.watchers import Watchers
 
 log = logging.getLogger(__name__)
@@ -21,7 +21,7 @@ MAX_BYTES = 256 * 1024 * 1024  # of memory
 
 
 class Store:
-    """Calls that take an id raise NotFound when there is no such job."""
+    """Calls that take an id raise NoSuchJob when there is none."""
 
     def __init__(self, retention_seconds: float) -> None:
         """A job is forgotten `retention_seconds` after its end, with all that belongs to it, or when room is needed."""
@@ -38,10 +38,8 @@ class Store:
     async def open(cls, settings: JobSettings, processes: int = 1) -> AsyncIterator[Self]:
         """`processes` is how many the server runs."""
         if processes > 1:
-            log.warning(
-                "%d processes serve, and each knows only the jobs that it has accepted: for others it answers 404",
-                processes,
-            )
+            said = "%d processes serve, and each knows only the jobs that it has accepted: for others it answers 404"
+            log.warning(said, processes)
         yield cls(settings.job_retention_seconds)
 
     async def now(self) -> float:
@@ -111,11 +109,12 @@ class Store:
         """The ids of jobs that are due at `now`, those first that have been due for longest."""
         return [job_id for at, job_id in self._due[:limit] if at <= now]
 
-    async def latest(self, status: JobStatus | None, limit: int) -> list[Job]:
-        """The jobs whose status changed last, the latest first. With `status`, only those that have it."""
+    async def latest(self, status: JobStatus | None, limit: int, caller: str | None = None) -> list[Job]:
+        """The jobs whose status changed last, the latest first: those of that status and caller, or of all."""
         self._forget()
-        latest = (entry.job for entry in reversed(self._entries.values()))
-        return list(islice((job for job in latest if status in (None, job.status)), limit))
+        jobs = (entry.job for entry in reversed(self._entries.values()))
+        its = (job for job in jobs if caller in (None, job.caller) and status in (None, job.status))
+        return list(islice(its, limit))
 
     async def news(self, job_id: str, after: int, limit: int) -> tuple[Job, list[dict[str, Any]]]:
         """The record, and up to `limit` of the job's events, without the first `after`."""
@@ -125,7 +124,7 @@ class Store:
     def _entry(self, job_id: str) -> Entry:
         self._forget()
         if job_id not in self._entries:
-            raise NotFound("there is no such job")
+            raise NoSuchJob
         return self._entries[job_id]
 
     def _look_at(self, job: Job, before: Job | None = None) -> None:

@@ -243,7 +243,8 @@ async def test_what_an_answer_took_is_logged_once_when_it_ends(
     await ended(answer)
     await answers.close()
     (line,) = (vars(record) for record in caplog.records if record.name == "app.usage")
-    assert (line["stream"], line["reason"], line["output_tokens"]) == (answer.id, "length", 1)
+    assert (line["caller"], line["stream"]) == ("me", answer.id)
+    assert (line["reason"], line["output_tokens"]) == ("length", 1)
     assert 0 <= float(line["first_piece_seconds"]) < WAIT_SECONDS
 
 

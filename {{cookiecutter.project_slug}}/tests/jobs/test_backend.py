@@ -56,10 +56,10 @@ async def test_what_ends_within_the_drain_time_is_waited_for(
     shutdown = Shutdown(5)
     async with opened(job_settings, shutdown) as jobs:
         job = await jobs.enqueue(index_document, DOCUMENT, caller="c")
-        while (await jobs.get(job.id)).status == "queued":
+        while (await jobs.get(job.id, caller="c")).status == "queued":
             await asyncio.sleep(0)
         shutdown.begin()
-    assert (await jobs.get(job.id)).status == "succeeded"
+    assert (await jobs.get(job.id, caller="c")).status == "succeeded"
     assert "lost" not in caplog.text
 
 

@@ -19,7 +19,7 @@ from app.streams.heartbeat import with_heartbeat
 
 async def follow(store: Store, job_id: str) -> AsyncGenerator[Event, None]:
     """As a stream reads a job's log."""
-    async with aclosing(with_heartbeat(JobLog(store, job_id), 60)) as batches:
+    async with aclosing(with_heartbeat(JobLog(store, job_id, JOB.caller), 60)) as batches:
         async for batch in batches:
             for event in batch:
                 yield event
@@ -112,11 +112,11 @@ async def test_a_follower_of_a_live_job_goes_on_where_it_was_or_starts_over(
     store: Store, last_id: int, place: int
 ) -> None:
     job = await store.create(JOB, "{}")
-    assert await resume(store, job.id, last_id) == place
+    assert await resume(store, job.id, job.caller, last_id) == place
 
 
 @pytest.mark.parametrize(("last_id", "place"), [(0, 0), (1, 1), (2, 2), (3, None), (9, None)])
 async def test_a_follower_that_has_had_the_done_gets_no_more(store: Store, last_id: int, place: int | None) -> None:
     job = await store.create(JOB, "{}")
     await store.update(job.id, partial(Job.cancel, now=time.time()))
-    assert await resume(store, job.id, last_id) == place
+    assert await resume(store, job.id, job.caller, last_id) == place

@@ -1,14 +1,17 @@
 import asyncio
+import inspect
 import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from pydantic import BaseModel, Field, SecretStr, computed_field
 
-from app.errors import Conflict, Unavailable
+from app.callers.caller import Caller
+from app.errors import Conflict, NotFound, Unavailable
 from app.jobs import queue
 from app.jobs.definition import JobContext, Task
 from app.jobs.job import Job
+from app.jobs.queue import JobQueue
 from app.jobs.routes import read_job
 from tests.jobs.fakes import Broker, Jobs, Order, T, U
 
@@ -32,12 +35,52 @@ async def test_accepting_a_job_asks_nothing_of_the_broker(jobs: Jobs, broker: Br
 
 async def test_a_job_knows_who_asked_for_it(jobs: Jobs) -> None:
     job = await jobs.enqueue(T, Order(what="tea"), caller="alice")
-    assert (await jobs.get(job.id)).caller == "alice"
+    assert (await jobs.get(job.id, caller="alice")).caller == "alice"
 
 
 async def test_the_same_key_gives_the_same_job(jobs: Jobs) -> None:
     first = await jobs.enqueue(T, Order(what="tea"), caller="c", key="k")
     assert await jobs.enqueue(T, Order(what="tea"), caller="c", key="k") == first
+
+
+def test_whatever_takes_an_id_can_not_be_called_without_a_caller() -> None:
+    """A route that forgets to say who asks is refused by mypy, and fails: it lets in nobody."""
+    takes = {"enqueue", "get", "latest", "cancel", "retry", "resume", "log"}
+    for name, method in inspect.getmembers(JobQueue, inspect.isfunction):
+        parameters = inspect.signature(method).parameters
+        if name in takes or "job_id" in parameters:
+            caller = parameters["caller"]
+            assert (caller.kind, caller.default) == (caller.KEYWORD_ONLY, caller.empty)
+            takes.discard(name)
+    assert not takes
+
+
+async def test_another_caller_s_job_is_as_one_that_is_unknown(jobs: Jobs) -> None:
+    job = await jobs.enqueue(T, Order(what="tea"), caller="me")
+    await fail(jobs, job)
+    before = await jobs.get(job.id, caller="me")
+    for job_id in (job.id, "0" * 32):
+        for call in (
+            jobs.get(job_id, caller="you"),
+            jobs.cancel(job_id, caller="you"),
+            jobs.retry(job_id, caller="you"),
+            jobs.resume(job_id, 0, caller="you"),
+            jobs.resume(job_id, 9, caller="you"),
+            jobs.log(job_id, caller="you").after(0, 60),
+        ):
+            with pytest.raises(NotFound, match=r"^there is no such job$"):
+                await call
+    assert await jobs.get(job.id, caller="me") == before
+    assert await jobs.latest(None, 10, caller="you") == []
+    assert await jobs.latest(None, 10, caller="me") == [before]
+
+
+async def test_another_caller_s_key_does_not_run_a_failed_job_again(jobs: Jobs) -> None:
+    job = await jobs.enqueue(T, Order(what="tea"), caller="me", key="k")
+    await fail(jobs, job)
+    other = await jobs.enqueue(T, Order(what="coffee"), caller="you", key="k")
+    assert (other.id != job.id, other.caller, other.status) == (True, "you", "queued")
+    assert (await jobs.get(job.id, caller="me")).status == "failed"
 
 
 @pytest.mark.parametrize(("task", "caller", "key"), [(U, "c", "k"), (T, "d", "k"), (T, "c", "l"), (T, "c", None)])
@@ -59,7 +102,7 @@ async def test_a_failed_job_that_is_retried_is_dispatched_again(jobs: Jobs, brok
         job = await jobs.enqueue(T, Order(what="tea"), caller="c")
         await asyncio.wait_for(broker.ids.get(), 5)
         await fail(jobs, job)
-        assert (await jobs.retry(job.id)).status == "queued"
+        assert (await jobs.retry(job.id, caller="c")).status == "queued"
         assert await asyncio.wait_for(broker.ids.get(), 5) == job.id
 
 
@@ -157,7 +200,11 @@ async def test_a_request_has_one_deadline_however_many_calls_it_takes(
     monkeypatch.setattr(queue, "DEADLINE_SECONDS", 0.02)
     monkeypatch.setattr(jobs.store, "create", slow)
     monkeypatch.setattr(jobs.store, "update", slow)
-    for call in (jobs.enqueue(T, Order(what="tea"), caller="c"), jobs.cancel("j"), jobs.retry("j")):
+    for call in (
+        jobs.enqueue(T, Order(what="tea"), caller="c"),
+        jobs.cancel("j", caller="c"),
+        jobs.retry("j", caller="c"),
+    ):
         with pytest.raises(Unavailable):
             await call
 
@@ -168,6 +215,6 @@ async def test_a_job_whose_result_an_earlier_version_has_kept_can_be_looked_at_t
     job = await jobs.enqueue(T, Order(what="tea"), caller="c", key="k")
     succeeded = {"status": "succeeded", "due": None, "ended_at": time.time()}
     await jobs.store.update(job.id, lambda job: job.model_copy(update=succeeded), result="1" * 5000)
-    view = await read_job(job.id, jobs)
+    view = await read_job(job.id, jobs, Caller("c"))
     assert view.error is not None
     assert (view.status, view.result, view.error.code) == ("succeeded", None, "job_result")

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from typing import cast
 
 import pytest
 from fastapi import FastAPI
@@ -8,6 +9,7 @@ from app.chat.providers.base import Provider
 from app.settings import Settings
 from tests.providers import ScriptedProvider
 from tests.sse import Received, names, parse
+from tests.two_callers import ME, YOU, let_in_both
 
 DOCUMENT = {"title": "Hamlet", "text": "To be, or not to be. " * 200}
 
@@ -80,6 +82,32 @@ def test_the_same_idempotency_key_is_one_job(client: TestClient, worker: None) -
 def test_an_unknown_job_is_a_404(client: TestClient, method: str, path: str) -> None:
     response = client.request(method, path)
     assert (response.status_code, response.json()) == (404, {"detail": "there is no such job"})
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", "/jobs/{}"), ("GET", "/jobs/{}/events"), ("DELETE", "/jobs/{}"), ("POST", "/jobs/{}/retry")],
+)
+def test_another_caller_s_job_is_a_404_like_an_unknown_one(client: TestClient, method: str, path: str) -> None:
+    let_in_both(cast(FastAPI, client.app))
+    job_id = client.post("/documents", json=DOCUMENT, headers=ME | {"Idempotency-Key": path}).json()["id"]
+    theirs = client.request(method, path.format(job_id), headers=YOU)
+    unknown = client.request(method, path.format("0" * 32), headers=YOU)
+    del theirs.headers["x-request-id"], unknown.headers["x-request-id"]
+    assert (theirs.status_code, theirs.content, theirs.headers) == (404, unknown.content, unknown.headers)
+    assert client.get(f"/jobs/{job_id}", headers=ME).json()["status"] != "cancelled"
+
+
+def test_a_list_and_a_key_are_their_caller_s(client: TestClient) -> None:
+    let_in_both(cast(FastAPI, client.app))
+    mine, yours = (
+        client.post("/documents", json=DOCUMENT | {"title": str(who)}, headers=who | {"Idempotency-Key": "k-2"}).json()
+        for who in (ME, YOU)
+    )
+    assert mine["id"] != yours["id"]
+    for headers, has, has_not in ((ME, mine, yours), (YOU, yours, mine)):
+        listed = [job["id"] for job in client.get("/jobs", headers=headers).json()]
+        assert (has["id"] in listed, has_not["id"] in listed) == (True, False)
 
 
 @pytest.mark.parametrize(("method", "path"), [("DELETE", "/jobs/{}"), ("POST", "/jobs/{}/retry")])

@@ -27,6 +27,6 @@ async def test_a_job_runs_with_the_largest_value_of_each_setting(job_settings: J
     async with opened(job_settings.model_copy(update=largest), Shutdown(5)) as jobs:
         job = await jobs.enqueue(index_document, Document(title="t", text="x"), caller="c")
         async with asyncio.timeout(60):
-            while not (job := await jobs.get(job.id)).ended:
+            while not (job := await jobs.get(job.id, caller="c")).ended:
                 await asyncio.sleep(0.01)
         assert job.status == "succeeded"

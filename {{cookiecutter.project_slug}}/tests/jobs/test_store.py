@@ -153,6 +153,22 @@ async def test_the_latest_are_those_whose_status_changed_last(store: Store) -> N
     assert await store.latest("failed", 10) == []
 
 
+@pytest.mark.parametrize("me", ["me", "you:queued", "auth0|\u00fc \n", "x" * 10_000, ""])
+async def test_a_caller_s_list_has_its_own_jobs_alone(store: Store, me: str) -> None:
+    """Whatever its name is: an identity provider may have chosen it."""
+    for name, caller in (("a", me), ("b", "you"), ("c", me), ("d", "you")):
+        await store.create(a_job(name, caller=caller), "{}")
+    await store.update("a", partial(Job.cancel, now=time.time()))
+    await store.update("b", begin)
+    assert [job.id for job in await store.latest(None, 10, me)] == ["a", "c"]
+    assert [job.id for job in await store.latest(None, 1, me)] == ["a"]
+    assert [job.id for job in await store.latest("queued", 10, me)] == ["c"]
+    assert [job.id for job in await store.latest("running", 10, me)] == []
+    assert [job.id for job in await store.latest(None, 10, "you")] == ["b", "d"]
+    assert await store.latest(None, 10, "nobody") == []
+    assert [job.id for job in await store.latest(None, 10)] == ["b", "a", "d", "c"]
+
+
 async def test_an_ended_job_is_forgotten_after_its_retention(store: Store) -> None:
     store.retention = 1
     await store.create(a_job(), "{}")
@@ -163,4 +179,4 @@ async def test_an_ended_job_is_forgotten_after_its_retention(store: Store) -> No
         while time.monotonic() < deadline:
             await store.get("j")
             await asyncio.sleep(0.05)
-    assert await store.latest(None, 10) == []
+    assert await store.latest(None, 10) == await store.latest(None, 10, "anonymous") == []

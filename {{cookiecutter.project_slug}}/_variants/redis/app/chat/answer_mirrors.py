@@ -34,11 +34,11 @@ class Mirrors:
     def bytes(self) -> int:
         return sum(mirror.bytes for mirror in self._known.values())
 
-    async def get(self, answer_id: str) -> Mirror | None:
-        """None if Redis does not have the answer. Raises Unavailable."""
+    async def get(self, answer_id: str, caller: str) -> Mirror | None:
+        """None if Redis does not have the answer, or it is another caller's. Raises Unavailable."""
         mirror = self._shared(answer_id)
-        if mirror is None:
-            if (mirror := await self._read(answer_id)) is None:
+        if mirror is None or mirror.asked.caller != caller:
+            if (mirror := await self._read(answer_id, caller)) is None:
                 return None
             mirror = self._shared(answer_id) or mirror  # somebody else may have come meanwhile
             self._known[answer_id] = mirror
@@ -88,17 +88,17 @@ class Mirrors:
             log.exception("answer %s can't be read from Redis", mirror.id)
             mirror.give_up()
 
-    async def _read(self, answer_id: str) -> Mirror | None:
+    async def _read(self, answer_id: str, caller: str) -> Mirror | None:
         """All that Redis has of it now."""
-        look = await self._look_at(answer_id, 0)
+        look = await self._look_at(answer_id, caller, 0)
         mirror = Mirror(answer_id, self._requests, look, self._follow) if look else None
         while mirror and look and not mirror.complete and len(mirror.log) < look.length:
-            if look := await self._look_at(answer_id, len(mirror.log)):
+            if look := await self._look_at(answer_id, caller, len(mirror.log)):
                 mirror.update(look)
         return mirror if look and mirror and mirror.usable else None
 
-    async def _look_at(self, answer_id: str, place: int) -> Look | None:
-        (look,) = await self._requests.look([(answer_id, place, True)])
+    async def _look_at(self, answer_id: str, caller: str, place: int) -> Look | None:
+        (look,) = await self._requests.look([(answer_id, place, True)], caller)
         if isinstance(look, Exception):
             raise StoreAway("the store does not answer") from look
         return look

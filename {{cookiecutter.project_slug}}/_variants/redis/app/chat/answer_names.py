@@ -40,9 +40,13 @@ class Names:
         self._has_room = has_room
         self._locks: WeakValueDictionary[Name, asyncio.Lock] = WeakValueDictionary()
 
-    async def known(self, answer_id: str) -> KnownAnswer | None:
-        """Raises StoreAway."""
-        return self._here.get(answer_id) or await self._mirrors.get(answer_id)
+    async def known(self, answer_id: str, caller: str) -> KnownAnswer | None:
+        """None if it is another caller's: it is looked for as one that nobody knows, so that no time tells them apart.
+
+        Raises StoreAway.
+        """
+        here = self._here.get(answer_id)
+        return here if here and here.asked.caller == caller else await self._mirrors.get(answer_id, caller)
 
     async def find_or_reserve(self, asked: Asked, joins: Joins | None) -> KnownAnswer | None:
         """As `AnswerStore.find_or_reserve`."""
@@ -85,7 +89,7 @@ class Names:
                     return None
                 if owner == FULL:
                     raise Unavailable("too many answers at once")
-                known = await self.known(owner)
+                known = await self.known(owner, asked.caller)
                 if not isinstance(known, Mirror) or known.begun:
                     if known:
                         return known

@@ -68,14 +68,16 @@ class Records:
         replies = await self._together(self._append, calls)
         return [reply if isinstance(reply, Exception) else Reply(*reply) for reply in replies]
 
-    async def look(self, wanted: Sequence[tuple[str, int, bool]]) -> list[Look | Exception | None]:
+    async def look(
+        self, wanted: Sequence[tuple[str, int, bool]], caller: str | None = None
+    ) -> list[Look | Exception | None]:
         """For each id, what lies behind a place, and None where nothing is known of it. The third says whether somebody
-        reads it, which Redis then notes."""
+        reads it, which Redis then notes. With `caller`, nothing is known of another caller's."""
         share = max(1, len(wanted))
         limits = {"limit": max(1, LOOK_BYTES // share), "most": max(16, LOOK_EVENTS // share)}
         calls = []
         for answer_id, place, is_read in wanted:
-            ask = {**self._looking, **limits, "id": answer_id, "from": place, "stamp": is_read}
+            ask = {**self._looking, **limits, "id": answer_id, "from": place, "stamp": is_read, "caller": caller}
             calls.append(([*self._keys(answer_id), *self._indexes], [_json(ask)]))
         replies = await self._together(self._look, calls)
         return [reply if isinstance(reply, Exception) else Look(*reply) if reply else None for reply in replies]

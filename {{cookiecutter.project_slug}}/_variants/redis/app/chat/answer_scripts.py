@@ -101,14 +101,15 @@ return {'OK', have, stop or ask.stopped and '1' or '', read and now - read or -1
 
 # Gives the events behind the first `from`, at most `most` of them, and `limit` bytes. Whoever looks ends what nobody
 # writes any more: when the lease has run out, and `suspicion` later still has. Redis may have stood still, and then all
-# leases have run out at once.
+# leases have run out at once. With a `caller`, another's answer is as one that is not there: it is neither ended, nor
+# noted as read.
 LOOK = (
     CLOCK
     + """
 local events, state, running, ended, bytes = unpack(KEYS)
 local names = {'holder', 'lease', 'ended', 'suspected', 'stop', 'caller', 'fingerprint'}
 local holder, lease, over, suspected, stop, caller, fingerprint = unpack(redis.call('HMGET', state, unpack(names)))
-if not holder then return {} end
+if not holder or (ask.caller and ask.caller ~= caller) then return {} end
 local left = tonumber(lease or 0) - now
 if not over and left < 0 then
     if not suspected then

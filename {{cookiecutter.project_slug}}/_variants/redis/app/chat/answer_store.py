@@ -89,21 +89,18 @@ class AnswerStore:
 
     async def get(self, answer_id: str, caller: str) -> KnownAnswer:
         """Raises NotFound if it is not known, not known any more, or another caller's, and Unavailable."""
-        answer = None
         for pause in APPEARS_SECONDS:
             await asyncio.sleep(pause)
-            if answer := await self._names.known(answer_id):
-                break
-        if answer is None or answer.asked.caller != caller:
-            raise NotFound("no such answer")
-        return answer
+            if answer := await self._names.known(answer_id, caller):
+                return answer
+        raise NotFound("no such answer")
 
     async def named(self, name: Name) -> KnownAnswer | None:
         """Raises Unavailable."""
         if here := self._here.named(name):
             return here
         answer_id = await self._records.named(name)
-        known = await self._names.known(answer_id) if answer_id else None
+        known = await self._names.known(answer_id, caller=name[1]) if answer_id else None
         return None if isinstance(known, Mirror) and not (known.begun or known.may_begin) else known
 
     def running(self) -> list[Answer]:

@@ -1,5 +1,5 @@
 """The indexes of jobs in Redis, which are sorted sets: when somebody must look at which job, and which jobs have which
-status."""
+status, of all and of each caller."""
 
 import logging
 from contextlib import suppress
@@ -30,12 +30,12 @@ class Indexes:
             due = await self._client.zrange(self._records.due_key, "-inf", now, byscore=True, offset=0, num=limit)
         return cast(list[str], due)
 
-    async def latest(self, status: JobStatus | None, limit: int) -> list[Job]:
-        """The jobs whose status changed last, the latest first. With `status`, only those that have it."""
+    async def latest(self, status: JobStatus | None, limit: int, caller: str | None = None) -> list[Job]:
+        """The jobs whose status changed last, the latest first: those of that status and caller, or of all."""
         async with self._records.answering():
             async with self._client.pipeline(transaction=False) as pipe:
                 for each in [status] if status else get_args(JobStatus):
-                    pipe.zrange(self._records.index(each), 0, limit - 1, desc=True, withscores=True)
+                    pipe.zrange(self._records.index(each, caller), 0, limit - 1, desc=True, withscores=True)
                 found = [pair for pairs in await pipe.execute() for pair in pairs]
             ids = [job_id for job_id, _ in nlargest(limit, found, key=lambda pair: pair[1])]
             records = await self._client.mget([self._records.key(job_id, "record") for job_id in ids]) if ids else []

@@ -8,8 +8,10 @@
 #
 # `change` is a JSON object, in which a field that is not needed is absent: a null would count as true in Lua. Times are
 # strings, for Lua would write a number with 14 digits.
+#
+# `was` and `is` are the indexes of all jobs of the status that it had, and has now; `of_was` and `of_is` the caller's.
 COMPARE_AND_SET = """
-local record, payload, result, events, due, was, is = unpack(KEYS)
+local record, payload, result, events, due, was, is, of_was, of_is = unpack(KEYS)
 local change = cjson.decode(ARGV[1])
 local time = redis.call('TIME')
 local now = string.format('%d.%06d', time[1], time[2])
@@ -21,6 +23,10 @@ if change.due then redis.call('ZADD', due, change.due, change.id) else redis.cal
 if was ~= is or not change.before then
     redis.call('ZREM', was, change.id)
     redis.call('ZADD', is, now, change.id)
+    redis.call('ZREM', of_was, change.id)
+    redis.call('ZADD', of_is, now, change.id)
+elseif not redis.call('ZSCORE', of_is, change.id) then  -- a version without this index has accepted it
+    redis.call('ZADD', of_is, redis.call('ZSCORE', is, change.id) or now, change.id)
 end
 if change.event then
     -- What is no list was not written by this service.
@@ -31,10 +37,16 @@ for _, key in ipairs({payload, result, events}) do
     if change.expires_in then redis.call('EXPIRE', key, change.expires_in) else redis.call('PERSIST', key) end
 end
 if change.expires_in then
-    redis.call('ZREMRANGEBYSCORE', is, '-inf', now - change.expires_in)
-    redis.call('EXPIRE', is, change.expires_in)
+    for _, index in ipairs({is, of_is}) do
+        redis.call('ZREMRANGEBYSCORE', index, '-inf', now - change.expires_in)
+        redis.call('EXPIRE', index, change.expires_in)
+    end
     redis.call('SET', record, change.after, 'EX', change.expires_in)
 else
+    -- A version without this index may end a job that stands in it. So it is kept for 30 days behind the time at which
+    -- its last job is due, and not for ever. When a job is due, it is written.
+    local kept = math.min(math.max(0, math.ceil((change.due or now) - now)), 1e10) + 30 * 86400
+    if redis.call('TTL', of_is) < kept then redis.call('EXPIRE', of_is, kept) end
     redis.call('SET', record, change.after)
 end
 return {1, change.gives_payload and redis.call('TYPE', payload).ok == 'string' and redis.call('GET', payload)}

@@ -12,9 +12,10 @@ from pydantic import ValidationError
 from pydantic_core import to_json
 from redis.asyncio import Redis
 
-from app.errors import NotFound
+from app.digest import digest
 from app.jobs.job import Job
 from app.jobs.record_scripts import CHECK, COMPARE_AND_SET
+from app.jobs.status import NoSuchJob
 from app.redis_client import StoreAway, answering, words
 
 log = logging.getLogger(__name__)
@@ -22,7 +23,7 @@ HEARD_SECONDS = 1.0  # this machine's clock carries on a time that Redis has tol
 PARTS = ("record", "payload", "result", "events")
 
 
-class Unreadable(NotFound):
+class Unreadable(NoSuchJob):
     """A later version of this service has written the record. It is left to that version."""
 
 
@@ -37,8 +38,10 @@ class Records:
         self._refused: set[str] = set()  # the words of Redis since it has taken something
         self.due_key = self.index("due")
 
-    def index(self, name: str) -> str:
-        return f"{self._queue_name}:jobs:{name}"
+    def index(self, name: str, caller: str | None = None) -> str:
+        """That of all jobs, or of one caller's. A caller's name may be any text, of any length."""
+        of = "" if caller is None else f"of:{digest(caller)[:32]}:"
+        return f"{self._queue_name}:jobs:{of}{name}"
 
     def key(self, job_id: str, part: str) -> str:
         return f"{self._queue_name}:job:{job_id}:{part}"
@@ -76,7 +79,7 @@ class Records:
             time, raw = await pipe.execute(raise_on_error=False)
             self._hear(time)
             if isinstance(raw, redis.ResponseError) and str(raw).startswith("WRONGTYPE"):
-                raise Unreadable("there is no such job that this version can read")
+                raise Unreadable
             if isinstance(raw, Exception):
                 raise raw
             return cast(str | None, raw)
@@ -116,7 +119,8 @@ class Records:
                 "gives_payload": gives_payload or None,
             }
             keys = [*(self.key(job_id, part) for part in PARTS), self.due_key]
-            indexes = [self.index((before or after).status), self.index(after.status)]
+            moves = (before or after).status, after.status
+            indexes = [self.index(status, of) for of in (None, after.caller) for status in moves]
             present = to_json({name: value for name, value in fields.items() if value is not None})
             async with self.answering():
                 written, *kept = await self._compare_and_set([*keys, *indexes], [present])
@@ -142,4 +146,4 @@ def load(raw: str | None) -> Job | None:
     try:
         return None if raw is None else Job.model_validate_json(raw)
     except ValidationError as error:
-        raise Unreadable("there is no such job that this version can read") from error
+        raise Unreadable from error

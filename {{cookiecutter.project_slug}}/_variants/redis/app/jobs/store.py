@@ -1,15 +1,17 @@
 """Job records in Redis. Every key begins with the queue's name:
 
-NAME:job:ID:record     the record, JSON
-NAME:job:ID:payload    what the job was asked to do, JSON
-NAME:job:ID:result     what it returned, JSON
-NAME:job:ID:events     a list: an event's place in it is its id
-NAME:jobs:due          a sorted set: which job somebody must look at, and when
-NAME:jobs:STATUS       a sorted set for each status: which jobs have it, and since when
-NAME:jobs:news         a channel: the id of a job that has a new event
-NAME:jobs:check        written by /ready, to see whether Redis takes it
+NAME:job:ID:record       the record, JSON
+NAME:job:ID:payload      what the job was asked to do, JSON
+NAME:job:ID:result       what it returned, JSON
+NAME:job:ID:events       a list: an event's place in it is its id
+NAME:jobs:due            a sorted set: which job somebody must look at, and when
+NAME:jobs:STATUS         a sorted set for each status: which jobs have it, and since when
+NAME:jobs:of:WHO:STATUS  the same of each caller's jobs: WHO is a digest of the caller's name
+NAME:jobs:news           a channel: the id of a job that has a new event
+NAME:jobs:check          written by /ready, to see whether Redis takes it
 
-The four keys of a job expire together, counted from its end. Those of a job that has not ended never expire.
+The four keys of a job expire together, counted from its end. Those of a job that has not ended never expire. Indexes of
+ended jobs expire with the last of them; a caller's of the others, when none of them has been due for 30 days.
 Times are those of Redis's own clock. Fields that this version does not know are ignored and kept, so that two versions
 can run side by side.
 """
@@ -27,13 +29,13 @@ from app.jobs.job import Job
 from app.jobs.news import News
 from app.jobs.records import Records, Unreadable, load
 from app.jobs.settings import JobSettings
-from app.jobs.status import NotYours
+from app.jobs.status import NoSuchJob, NotYours
 from app.redis_client import connect
 
 
 class Store:
-    """Calls raise Unavailable when Redis does not answer in time. Those that take an id raise NotFound when there is no
-    such job, but for `result`."""
+    """Calls raise Unavailable when Redis does not answer in time. Those that take an id raise NoSuchJob when there is
+    none, but for `result`."""
 
     def __init__(self, client: Redis, settings: JobSettings) -> None:
         self.client = client
@@ -96,7 +98,7 @@ class Store:
         now = await self.now()  # heard with the record
         job, payload = await self._write(job_id, raw, lambda job: change(job, now), gives_payload=True)
         if payload is None:
-            raise NotFound("there is no such job")
+            raise NoSuchJob
         return job, payload
 
     async def news(self, job_id: str, after: int, limit: int) -> tuple[Job, list[dict[str, Any]]]:
@@ -139,5 +141,5 @@ class Store:
 
 def _found(job: Job | None) -> Job:
     if job is None:
-        raise NotFound("there is no such job")
+        raise NoSuchJob
     return job

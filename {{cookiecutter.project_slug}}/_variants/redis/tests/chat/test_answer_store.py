@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -65,13 +66,35 @@ async def test_another_process_reads_the_same_events_from_any_place(shared: Serv
     assert await read(await writes.get(answer), 2) == [Token("b"), Done()]  # also here, when only Redis has it
 
 
-async def test_an_answer_is_its_callers_everywhere(shared: Service) -> None:
-    writes, reads = await shared.replica("a"), await shared.replica()
+async def test_an_answer_is_its_callers_everywhere(shared: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is looked for as often as one that nobody knows: else the time would tell that it is there."""
+    looks = 0
+    look = Records.look
+
+    async def counted(records: Records, wanted: Any, caller: str | None = None) -> Any:
+        nonlocal looks
+        looks += caller is not None
+        return await look(records, wanted, caller)
+
+    monkeypatch.setattr(Records, "look", counted)
+    writes, reads = await shared.replica("a", 60.0), await shared.replica()
     answer = await writes.start()
-    with pytest.raises(NotFound):
-        await reads.answers.get(answer.id, "you")
-    with pytest.raises(NotFound):
-        await reads.answers.get("unknown", "me")
+    await read(answer, until="a")
+    for begun in range(2):  # at first nobody reads it elsewhere
+        took = set()
+        for replica in (writes, reads):
+            for wanted, caller in ((answer.id, "you"), ("unknown", "you"), ("unknown", "me")):
+                looks = 0
+                with pytest.raises(NotFound, match=r"^no such answer$"):
+                    await replica.answers.get(wanted, caller)
+                took.add(looks)
+        assert took == {2}  # a pause each
+        if not begun:
+            state = f"{shared.settings.queue_name}:answer:{answer.id}:state"
+            assert not await shared.redis.hexists(state, "read")  # else the answer would run for whoever asks for it
+            known = await reads.get(answer)  # as long as somebody has it, it is at hand
+            assert names(await read(known, until="a")) == ["status", "token"]
+            assert await shared.redis.hexists(state, "read")
 
 
 async def test_another_process_stops_it_while_the_model_is_silent(shared: Service) -> None:

@@ -80,7 +80,7 @@ async def test_a_job_for_later_and_one_that_is_cancelled_have_the_time_of_redis(
     job = await jobs.enqueue(T, Order(what="tea"), caller="c", due=later)
     assert job.due == later.timestamp()
     assert await jobs.relay.dispatch_due() == 0
-    assert (await jobs.cancel(job.id)).ended_at == pytest.approx(await told(store), abs=NEAR)
+    assert (await jobs.cancel(job.id, caller="c")).ended_at == pytest.approx(await told(store), abs=NEAR)
 
 
 async def test_a_failover_to_a_server_with_another_clock_is_noticed(

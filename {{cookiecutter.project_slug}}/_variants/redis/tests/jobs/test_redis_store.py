@@ -4,6 +4,7 @@ import asyncio
 import json
 import math
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -17,11 +18,16 @@ from app.errors import NotFound, Unavailable
 from app.jobs import news, relay
 from app.jobs.definition import TASKS
 from app.jobs.job import Job
+from app.jobs.queue import JobQueue
+from app.jobs.record_scripts import FORGET
 from app.jobs.runner import run
 from app.jobs.settings import JobSettings
 from app.jobs.status import Progress
 from app.jobs.store import Store
 from tests.jobs.fakes import Broker, Jobs, Order, T, dispatched_job
+
+UNWRITTEN = 30 * 86400  # seconds that a caller's index of jobs that have not ended is kept without a write
+NEAR = 120  # seconds that a busy machine may take
 
 
 def a_job(id: str = "j") -> Job:  # noqa: A002
@@ -34,17 +40,28 @@ async def lifetimes(store: Store) -> dict[str, Any]:
     return {str(key).removeprefix(prefix): await store.client.ttl(key) for key in keys}
 
 
+async def all_keys(store: Store) -> set[str]:
+    return set(await lifetimes(store))
+
+
+def index_of(store: Store, status: str, caller: str = "anonymous") -> str:
+    return store.records.index(status, caller).removeprefix(f"{store.settings.queue_name}:")
+
+
 async def test_a_job_that_has_not_ended_never_expires(store: Store) -> None:
     await store.create(a_job(), "{}")
+    ends = await lifetimes(store)
+    assert UNWRITTEN - NEAR < ends.pop(index_of(store, "queued")) <= UNWRITTEN
     keys = ["job:j:record", "job:j:payload", "job:j:events", "jobs:due", "jobs:queued"]
-    assert await lifetimes(store) == dict.fromkeys(keys, -1)
+    assert ends == dict.fromkeys(keys, -1)
 
 
 async def test_all_of_an_ended_job_expires_together(store: Store) -> None:
     await store.create(a_job(), "{}")
     await store.update("j", partial(Job.cancel, now=time.time()), result="{}")
     ends = await lifetimes(store)
-    assert sorted(ends) == ["job:j:events", "job:j:payload", "job:j:record", "job:j:result", "jobs:cancelled"]
+    indexes = ["jobs:cancelled", index_of(store, "cancelled")]
+    assert sorted(ends) == ["job:j:events", "job:j:payload", "job:j:record", "job:j:result", *indexes]
     assert all(store.retention - 5 < seconds <= store.retention for seconds in ends.values())
 
 
@@ -52,7 +69,88 @@ async def test_a_job_that_runs_again_expires_no_more(store: Store) -> None:
     await store.create(a_job(), "{}")
     await store.update("j", lambda job: job.model_copy(update={"status": "failed", "due": None, "ended_at": 1.0}))
     await store.update("j", partial(Job.again, now=time.time()))
-    assert set((await lifetimes(store)).values()) == {-1}
+    ends = await lifetimes(store)
+    assert ends.pop(index_of(store, "queued")) > UNWRITTEN - NEAR
+    assert set(ends.values()) == {-1}
+
+
+async def test_a_caller_s_index_lasts_longer_than_its_jobs_wait(store: Store) -> None:
+    later = time.time() + 3 * UNWRITTEN
+    await store.create(a_job("later").model_copy(update={"due": later}), "{}")
+    await store.create(a_job("now"), "{}")
+    await store.create(a_job("never").model_copy(update={"caller": "you", "due": 1e308}), "{}")
+    ends = await lifetimes(store)
+    assert 4 * UNWRITTEN - NEAR < ends[index_of(store, "queued")] <= 4 * UNWRITTEN + NEAR
+    assert ends[index_of(store, "queued", "you")] > 4 * UNWRITTEN
+    await store.client.expire(store.records.index("queued", "anonymous"), 1)
+    await store.update("now", partial(Job.dispatched, now=time.time(), pause=1))
+    assert (await lifetimes(store))[index_of(store, "queued")] > UNWRITTEN - NEAR
+
+
+async def as_before_the_index(store: Store) -> None:
+    """A version without indexes of callers leaves everything else."""
+    for key in await all_keys(store):
+        if key.startswith("jobs:of:"):
+            await store.client.delete(f"{store.settings.queue_name}:{key}")
+
+
+async def test_a_job_of_a_version_without_the_index_is_found_and_listed_when_it_is_written_again(store: Store) -> None:
+    for name in ("dispatched", "ended", "left"):
+        await store.create(a_job(name), "{}")
+    await as_before_the_index(store)
+    since = await store.client.zscore(store.records.index("queued"), "dispatched")
+    assert (await JobQueue(store).get("left", caller="anonymous")).status == "queued"
+    assert await store.latest(None, 10, "anonymous") == []
+    await store.update("dispatched", partial(Job.dispatched, now=1.0, pause=1))  # keeps its status
+    assert [job.id for job in await store.latest(None, 10, "anonymous")] == ["dispatched"]
+    assert await store.client.zscore(store.records.index("queued", "anonymous"), "dispatched") == since
+    await JobQueue(store).cancel("ended", caller="anonymous")
+    assert [job.id for job in await store.latest("cancelled", 10, "anonymous")] == ["ended"]
+    assert [job.id for job in await store.latest(None, 10, "anonymous")] == ["ended", "dispatched"]
+    assert len(await store.latest(None, 10)) == 3
+
+
+async def test_what_a_version_without_the_index_has_ended_leaves_no_key_for_ever(store: Store) -> None:
+    await store.create(a_job(), "{}")
+    index = store.records.index("queued", "anonymous")
+    lasts = (await lifetimes(store))[index_of(store, "queued")]
+    await store.update("j", partial(Job.cancel, now=time.time()))
+    await as_before_the_index(store)
+    await store.client.zadd(index, {"j": 1.0})
+    await store.client.expire(index, lasts)
+    assert [job.status for job in await store.latest(None, 10, "anonymous")] == ["cancelled"]
+    assert await store.latest("queued", 10, "anonymous") == []
+    await store.client.delete(store.records.key("j", "record"))  # it expires
+    assert await store.latest(None, 10, "anonymous") == []
+    assert -1 not in (await lifetimes(store)).values()
+
+
+async def test_nothing_comes_back_when_redis_has_lost_all(store: Store) -> None:
+    await store.create(dispatched_job("j"), "{}")
+    job, _ = await store.begin("j", lambda job, now: job.begin("me", now, 15, 3))
+    for key in await all_keys(store):
+        await store.client.delete(f"{store.settings.queue_name}:{key}")
+    with pytest.raises(NotFound):
+        await store.update("j", partial(Job.succeed, holder="me", now=time.time(), progress=Progress()), "1", seen=job)
+    assert await all_keys(store) == set()
+
+
+async def test_a_list_costs_the_same_however_many_jobs_there_are(store: Store) -> None:
+    async def seconds(caller: str) -> float:
+        began = time.perf_counter()
+        for _ in range(50):
+            assert [job.id for job in await store.latest("queued", 1, caller)] == [f"of {caller}"]
+        return time.perf_counter() - began
+
+    for caller in ("one", "many"):
+        await store.create(a_job(f"of {caller}").model_copy(update={"caller": caller}), "{}")
+    few = min([await seconds("one") for _ in range(5)])
+    for first in range(0, 100_000, 10_000):
+        others = {str(number): float(number) for number in range(first, first + 10_000)}
+        for index in (store.records.index("queued", "many"), store.records.index("queued")):
+            await store.client.zadd(index, others)
+    assert min([await seconds("one") for _ in range(5)]) < 20 * few
+    assert min([await seconds("many") for _ in range(5)]) < 20 * few
 
 
 @pytest.mark.parametrize("junk", ['{"status": "of a later version"}', None])
@@ -117,13 +215,9 @@ async def test_a_job_whose_payload_is_gone_is_not_found(store: Store) -> None:
     assert (await store.get("j")).attempts == 1
 
 
-async def test_an_attempt_takes_three_round_trips(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A job of milliseconds is hardly more than these."""
-    monkeypatch.setitem(TASKS, "t", T)
-    await store.create(dispatched_job("warm"), '{"what":"tea"}')
-    await store.create(dispatched_job("j"), '{"what":"tea"}')
-    await run(store, "warm", store.settings)
-
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What has been sent to Redis, by the round trip."""
     sent = []
     send = Connection.send_packed_command
 
@@ -132,8 +226,54 @@ async def test_an_attempt_takes_three_round_trips(store: Store, monkeypatch: pyt
         await send(connection, command, *options, **more)
 
     monkeypatch.setattr(Connection, "send_packed_command", counted)
+    return sent
+
+
+async def test_an_attempt_takes_three_round_trips(
+    store: Store, monkeypatch: pytest.MonkeyPatch, sent: list[Any]
+) -> None:
+    """A job of milliseconds is hardly more than these."""
+    monkeypatch.setitem(TASKS, "t", T)
+    await store.create(dispatched_job("warm"), '{"what":"tea"}')
+    await store.create(dispatched_job("j"), '{"what":"tea"}')
+    await run(store, "warm", store.settings)
+    sent.clear()
     await run(store, "j", store.settings)
     assert (len(sent), (await store.get("j")).status) == (3, "succeeded")
+
+
+async def test_a_job_is_accepted_in_one_round_trip(
+    store: Store, monkeypatch: pytest.MonkeyPatch, sent: list[Any]
+) -> None:
+    monkeypatch.setattr("app.jobs.records.HEARD_SECONDS", 60.0)
+    jobs = JobQueue(store)
+    await jobs.enqueue(T, Order(what="tea"), caller="c")  # hears the time
+    sent.clear()
+    await jobs.enqueue(T, Order(what="tea"), caller="c", key="k")
+    assert len(sent) == 1
+
+
+async def test_another_caller_s_id_takes_as_many_round_trips_as_an_unknown_one(
+    store: Store, monkeypatch: pytest.MonkeyPatch, sent: list[Any]
+) -> None:
+    """Else the time would tell that there is such a job."""
+    monkeypatch.setattr("app.jobs.records.HEARD_SECONDS", 60.0)
+    jobs = JobQueue(store)
+    mine = (await jobs.enqueue(T, Order(what="tea"), caller="me")).id
+    failed = (await jobs.enqueue(T, Order(what="milk"), caller="me")).id
+    await store.update(failed, lambda job: job.model_copy(update={"status": "failed", "due": None}))
+    later = "1" * 32
+    await store.client.set(store.records.key(later, "record"), '{"status": "of a later version"}')
+    calls: list[Callable[..., Awaitable[object]]] = [jobs.get, jobs.cancel, jobs.retry, partial(jobs.resume, last_id=3)]
+    await store.client.script_load(FORGET)
+    for call in calls:
+        took = []
+        for job_id in (mine, failed, later, "0" * 32):
+            sent.clear()
+            with pytest.raises(NotFound, match=r"^there is no such job$"):
+                await call(job_id, caller="you")
+            took.append(len(sent))
+        assert len(set(took)) == 1, took
 
 
 async def test_a_server_that_is_away_is_unavailable() -> None:
@@ -218,6 +358,7 @@ async def test_who_was_forgotten_leaves_the_index_with_the_next_end(store: Store
         await asyncio.sleep(0.05)
     await store.update("second", partial(Job.cancel, now=time.time()))
     assert await store.client.zrange(store.records.index("cancelled"), 0, -1) == ["second"]
+    assert await store.client.zrange(store.records.index("cancelled", "anonymous"), 0, -1) == ["second"]
     assert [job.id for job in await store.latest("cancelled", 10)] == ["second"]
 
 

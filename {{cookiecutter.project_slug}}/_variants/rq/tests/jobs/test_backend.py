@@ -146,7 +146,7 @@ def test_a_job_runs_in_a_process_that_is_spawned(settings: JobSettings, queue: Q
 
     async def status(job_id: str) -> str:
         async with opened(settings) as jobs:
-            return (await jobs.get(job_id)).status
+            return (await jobs.get(job_id, caller="c")).status
 
     with pytest.MonkeyPatch.context() as patch:
         for name in ("queue_name", "redis_url", "job_max_attempts"):

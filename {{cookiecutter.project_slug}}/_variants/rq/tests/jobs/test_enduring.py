@@ -91,7 +91,7 @@ def start() -> Iterator[Callable[[JobSettings], Worker]]:
 async def done(settings: JobSettings) -> None:
     async with opened(settings) as jobs, asyncio.timeout(60):
         job = await jobs.enqueue(index_document, Document(title="t", text="x"), caller="c")
-        while (job := await jobs.get(job.id)).status != "succeeded":
+        while (job := await jobs.get(job.id, caller="c")).status != "succeeded":
             await asyncio.sleep(0.05)
         assert job.attempts == 1
 
