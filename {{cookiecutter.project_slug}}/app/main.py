@@ -48,7 +48,9 @@ def create_app(settings: Settings | None = None, rooms: Sequence[Room] | None = 
             yield State(
                 settings=settings,
                 shutdown=app.shutdown,
-                stream_limits=StreamLimits(settings.heartbeat_seconds, settings.send_timeout_seconds),
+                stream_limits=StreamLimits(
+                    settings.heartbeat_seconds, settings.send_timeout_seconds, settings.max_stream_seconds
+                ),
                 background=Background(app.shutdown),
             )
 
