@@ -14,9 +14,7 @@ from app.streams.response import StreamLimits
 WAIT_SECONDS = 5.0  # only a broken test waits that long
 
 
-def state(
-    heartbeat: float = 10, send_timeout: float = 30, drain: float = 1, longest: float = 3600
-) -> dict[str, Any]:
+def state(heartbeat: float = 10, send_timeout: float = 30, drain: float = 1, longest: float = 3600) -> dict[str, Any]:
     return {"stream_limits": StreamLimits(heartbeat, send_timeout, longest), "shutdown": Shutdown(drain)}
 
 

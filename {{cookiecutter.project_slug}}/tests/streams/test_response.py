@@ -52,6 +52,11 @@ async def made_of(*events: Event | BaseException) -> AsyncGenerator[Event, None]
         yield event
 
 
+async def never_waits() -> AsyncGenerator[Event, None]:
+    while True:
+        yield Token("a")
+
+
 async def test_each_token_can_be_read_before_the_next_exists() -> None:
     source = Source()
     async with exchange(EventStream(source()), **state()) as stream:
@@ -347,11 +352,6 @@ async def test_when_the_drain_time_is_over_the_client_is_told_without_an_id() ->
 
 async def test_a_stream_that_lasts_too_long_ends_in_the_same_last_words(dialect: Dialect) -> None:
     """Whether its source waits or not: what never waits can't be cancelled."""
-
-    async def never_waits() -> AsyncGenerator[Event, None]:
-        while True:
-            yield Token("a")
-
     for source in (Source()(), never_waits()):
         async with exchange(EventStream(source, dialect.encode), **state(longest=SOON)) as stream:
             assert dialect.names(await stream.rest())[-2:] == ["error", "done"]
@@ -360,13 +360,33 @@ async def test_a_stream_that_lasts_too_long_ends_in_the_same_last_words(dialect:
             await anext(source)
 
 
+@pytest.mark.parametrize("limit", ["drain", "longest"])
+async def test_a_reader_who_is_behind_all_the_while_is_told_too(limit: str) -> None:
+    """At the limit a piece is on its way to it, and so it would be whenever the connection is cut."""
+    shared = state(**{limit: SOON})
+    async with exchange(EventStream(never_waits()), **shared) as stream:
+        if limit == "drain":
+            shared["shutdown"].begin()
+        while not stream.ended.is_set():
+            stream.taking.clear()
+            await asyncio.sleep(0.005)
+            stream.taking.set()
+            await asyncio.sleep(0)
+        assert [event.name for event in parse(await stream.rest())][-2:] == ["error", "done"]
+        assert not stream.aborted
+
+
 async def test_who_comes_back_to_a_log_after_that_misses_nothing() -> None:
     log, read = MemoryLog(), list[Received]()
     for number in range(1, 4):
         log.append(Token(str(number)))
         async with exchange(EventStream(log, after=len(read)), **state(longest=SOON)) as stream:
             *new, error, done = parse(await stream.rest())
-        assert (error.data["code"], done, error.id) == ("server_shutdown", Received("done", {"reason": "shutdown"}), None)
+        assert (error.data["code"], done, error.id) == (
+            "server_shutdown",
+            Received("done", {"reason": "shutdown"}),
+            None,
+        )
         read += new
     assert [(event.id, event.data["text"]) for event in read] == [(str(number), str(number)) for number in (1, 2, 3)]
 
