@@ -14,8 +14,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.client_limits import limit_clients
 from app.connections import processes
+from app.descriptors import share_descriptors
 from app.settings import Settings
 from app.shutdown import Shutdown
+from app.streams.places import Places
 
 Check = Callable[[Request], Awaitable[dict[str, str]]]
 """Says for each service that a room needs whether it is `ok`, or why it is not. Never raises."""
@@ -31,6 +33,9 @@ class App(FastAPI):
     shutdown: Shutdown
     """The one of the lifespan that runs now. Before the first lifespan there is none."""
 
+    places: Places
+    """The same of its streams."""
+
     processes = 1
     """How many the server runs, as far as it says. What this one has in its memory is unknown to the others."""
 
@@ -39,6 +44,7 @@ class App(FastAPI):
         self.settings = settings
         self.outside = list(outside)
         self.checks: list[Check] = []
+        self.most_streams = settings.max_streams
 
     def build_middleware_stack(self) -> ASGIApp:
         stack = super().build_middleware_stack()
@@ -53,7 +59,10 @@ class App(FastAPI):
             self.shutdown.connections.note(scope, send)
         elif scope["type"] == "lifespan":
             self.processes = processes(receive)
-            limit_clients(receive, self.settings.request_timeout_seconds, self.settings.send_timeout_seconds)
+            shares = share_descriptors(self.settings.max_streams)
+            self.most_streams = shares.streams
+            seconds = self.settings.request_timeout_seconds, self.settings.send_timeout_seconds
+            limit_clients(receive, *seconds, shares.unfinished)
         await super().__call__(scope, receive, send)
 
 

@@ -17,6 +17,7 @@ from app.jobs.room import jobs
 from app.middleware import BearerKey, KnownHost, OneLength, RequestId
 from app.settings import EnvSettings, Settings, misspelt
 from app.shutdown import Shutdown
+from app.streams.places import Places
 from app.streams.response import StreamLimits
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ def create_app(settings: Settings | None = None, rooms: Sequence[Room] | None = 
         if not key:
             log.warning("API_KEY is empty: whoever reaches this server may use it")
         app.shutdown = Shutdown(settings.drain_seconds)
+        app.places = Places(app.most_streams, settings.max_streams_per_caller)
         with app.shutdown.on_signals():
             yield State(
                 settings=settings,
@@ -51,6 +53,7 @@ def create_app(settings: Settings | None = None, rooms: Sequence[Room] | None = 
                 stream_limits=StreamLimits(
                     settings.heartbeat_seconds, settings.send_timeout_seconds, settings.max_stream_seconds
                 ),
+                places=app.places,
                 background=Background(app.shutdown),
             )
 
