@@ -1,8 +1,9 @@
 """App: FastAPI, and how rooms join it.
 
-A room is a part of the service in a folder of its own, such as the chat. It adds its routes, and checks of the services
-that it needs. In the `lifespan` of a router it opens what it uses while the server runs. FastAPI enters that lifespan
-after the application's own, and leaves it before. It puts what the lifespan yields into `request.state`.
+A room is a part of the service in a folder of its own, such as the chat. It adds its routes, checks of the services
+that it needs, and limits of callers. In the `lifespan` of a router it opens what it uses while the server runs. FastAPI
+enters that lifespan after the application's own, and leaves it before. It puts what the lifespan yields into
+`request.state`.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -12,6 +13,7 @@ from fastapi import FastAPI, Request
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.admission import Admit
 from app.client_limits import limit_clients
 from app.connections import processes
 from app.descriptors import share_descriptors
@@ -45,6 +47,7 @@ class App(FastAPI):
         self.outside = list(outside)
         self.checks: list[Check] = []
         self.most_streams = settings.max_streams
+        self.limits: list[Admit] = []  # of callers. One that counts comes last, so that it counts nobody who is refused
 
     def build_middleware_stack(self) -> ASGIApp:
         stack = super().build_middleware_stack()

@@ -21,12 +21,16 @@ class Places:
         self._of: Counter[str] = Counter()
         self.taken = 0
 
+    @property
+    def limits_callers(self) -> bool:
+        return self._per_caller > 0
+
     @contextmanager
     def take(self, caller: str, *, comes_back: bool = False) -> Iterator[None]:
         """Holds a place. Raises Unavailable if all are taken, and TooMany if the caller has all that it may.
 
         A client that has lost its connection `comes_back` before we know: the lost one still has its place. It may have
-        twice as many, but no new answer: see `check`.
+        twice as many, but no new answer: see `admit`.
         """
         if self.taken >= self._most:
             log.warning("refused: all of %d streams are open", self._most)
@@ -42,12 +46,12 @@ class Places:
             if not self._of[caller]:
                 del self._of[caller]
 
-    def check(self, caller: str) -> None:
+    async def admit(self, caller: str) -> None:
         """For before the model is asked. Raises TooMany if the caller has more streams than it may."""
         self._refuse(caller, self._of[caller] > self._per_caller)
 
     def _refuse(self, caller: str, has_too_many: bool) -> None:
-        if self._per_caller and has_too_many:
+        if self.limits_callers and has_too_many:
             raise TooMany(
                 "too many streams at once: try again when one has ended",
                 limit="streams",
