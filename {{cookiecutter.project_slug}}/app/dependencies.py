@@ -14,7 +14,6 @@ from app.shutdown import Shutdown
 from app.streams.places import Places
 from app.streams.response import StreamLimits
 
-
 COMES_BACK = {"last-event-id", "idempotency-key"}
 
 

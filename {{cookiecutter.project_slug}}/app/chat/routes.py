@@ -71,9 +71,7 @@ async def chat(
     return AnswerStream(answer, headers={"Location": f"{request.scope.get('root_path', '')}/chat/stream/{answer.id}"})
 
 
-@router.get(
-    "/chat/stream/{stream_id}", response_class=EventStream, responses=CHAT_DOCS, dependencies=[OneStreamAgain]
-)
+@router.get("/chat/stream/{stream_id}", response_class=EventStream, responses=CHAT_DOCS, dependencies=[OneStreamAgain])
 async def read_answer(
     stream_id: str,
     answers: AnswersDep,

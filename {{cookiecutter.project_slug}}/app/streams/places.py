@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from app.errors import TooMany, Unavailable
 
 log = logging.getLogger(__name__)
-RETRY_SECONDS = 5  # nobody knows when a stream will end
+RETRY_SECONDS = 2  # nobody knows when a stream will end
 
 
 class Places:
