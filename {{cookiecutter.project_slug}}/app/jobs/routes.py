@@ -71,9 +71,7 @@ async def read_job(job_id: str, jobs: JobsDep) -> JobView:
     return await _view(jobs, await jobs.get(job_id))
 
 
-@router.get(
-    "/jobs/{job_id}/events", response_class=EventStream, responses=FOLLOW_DOCS, dependencies=[OneStream]
-)
+@router.get("/jobs/{job_id}/events", response_class=EventStream, responses=FOLLOW_DOCS, dependencies=[OneStream])
 async def follow_job(
     job_id: str, jobs: JobsDep, last_event_id: Annotated[int, Header(ge=0, le=2**31), Digits] = 0
 ) -> Response:
