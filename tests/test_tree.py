@@ -14,8 +14,8 @@ COMMON = {
     "./": ".dockerignore .env.example .gitattributes .gitignore",
     ".github/workflows/": "ci.yml",
     "deploy/": "kubernetes.yaml",
-    "app/": "__init__.py application.py background.py client_limits.py connections.py contain.py dependencies.py "
-    "digest.py error_handlers.py errors.py feedback.py health.py logs.py main.py middleware.py page.py settings.py "
+    "app/": "__init__.py admission.py application.py background.py client_limits.py connections.py contain.py "
+    "dependencies.py digest.py error_handlers.py errors.py feedback.py health.py logs.py main.py middleware.py page.py settings.py "
     "shutdown.py",
     "app/callers/": "__init__.py caller.py guard.py known.py settings.py",
     "app/chat/": "__init__.py answer.py answer_settings.py answer_store.py answer_stream.py answers.py dependencies.py "

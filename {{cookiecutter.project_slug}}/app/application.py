@@ -1,8 +1,9 @@
 """App: FastAPI, and how rooms join it.
 
-A room is a part of the service in a folder of its own, such as the chat. It adds its routes, and checks of the services
-that it needs. In the `lifespan` of a router it opens what it uses while the server runs. FastAPI enters that lifespan
-after the application's own, and leaves it before. It puts what the lifespan yields into `request.state`.
+A room is a part of the service in a folder of its own, such as the chat. It adds its routes, checks of the services
+that it needs, and limits of callers. In the `lifespan` of a router it opens what it uses while the server runs. FastAPI
+enters that lifespan after the application's own, and leaves it before. It puts what the lifespan yields into
+`request.state`.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -13,11 +14,14 @@ from fastapi.routing import iter_route_contexts
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.admission import Admit
 from app.callers.guard import is_marked
 from app.client_limits import limit_clients
 from app.connections import processes
+from app.descriptors import share_descriptors
 from app.settings import Settings
 from app.shutdown import Shutdown
+from app.streams.places import Places
 
 Check = Callable[[Request], Awaitable[dict[str, str]]]
 """Says for each service that a room needs whether it is `ok`, or why it is not. Never raises."""
@@ -33,6 +37,9 @@ class App(FastAPI):
     shutdown: Shutdown
     """The one of the lifespan that runs now. Before the first lifespan there is none."""
 
+    places: Places
+    """The same of its streams."""
+
     processes = 1
     """How many the server runs, as far as it says. What this one has in its memory is unknown to the others."""
 
@@ -43,6 +50,8 @@ class App(FastAPI):
         self.closed = closed
         self.outside = list(outside)
         self.checks: list[Check] = []
+        self.most_streams = settings.max_streams
+        self.limits: list[Admit] = []  # of callers. One that counts comes last, so that it counts nobody who is refused
 
     def build_middleware_stack(self) -> ASGIApp:
         stack = super().build_middleware_stack()
@@ -69,7 +78,10 @@ class App(FastAPI):
             self.shutdown.connections.note(scope, send)
         elif scope["type"] == "lifespan":
             self.processes = processes(receive)
-            limit_clients(receive, self.settings.request_timeout_seconds, self.settings.send_timeout_seconds)
+            shares = share_descriptors(self.settings.max_streams)
+            self.most_streams = shares.streams
+            seconds = self.settings.request_timeout_seconds, self.settings.send_timeout_seconds
+            limit_clients(receive, *seconds, shares.unfinished)
         await super().__call__(scope, receive, send)
 
 

@@ -7,7 +7,6 @@ before uvicorn opens its port. The lifespan's `receive` is a method of an object
 
 import asyncio
 import logging
-import sys
 from functools import partial
 from typing import Any
 
@@ -16,7 +15,6 @@ from starlette.types import Receive
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 log = logging.getLogger(__name__)
-BACKLOG = 2048  # uvicorn's own: so many connections may come at once, before the first of them is read
 
 
 class Unfinished:
@@ -120,7 +118,7 @@ class Connection(H11Protocol):
         return self.transport.get_write_buffer_size() if full else 0
 
 
-def limit_clients(receive: Receive, request_seconds: float, send_seconds: float) -> None:
+def limit_clients(receive: Receive, request_seconds: float, send_seconds: float, most_unfinished: int) -> None:
     """Has uvicorn cut a connection whose request is not whole after so many seconds, or whose client takes nothing for
     so long. `receive` is that of a lifespan.
 
@@ -129,16 +127,6 @@ def limit_clients(receive: Receive, request_seconds: float, send_seconds: float)
     config: Any = getattr(getattr(receive, "__self__", None), "config", None)
     parser = getattr(config, "http", None)
     if parser in ("auto", "h11"):
-        config.http_protocol_class = partial(Connection, Unfinished(request_seconds, _most_unfinished()), send_seconds)
+        config.http_protocol_class = partial(Connection, Unfinished(request_seconds, most_unfinished), send_seconds)
     elif parser:
         log.warning("--http %s: clients have no time limits, and headers without end fill the memory", parser)
-
-
-def _most_unfinished() -> int:
-    """Half of the descriptors that the process may have: the other half is for requests that are whole."""
-    if sys.platform == "win32":
-        return BACKLOG
-    import resource
-
-    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return BACKLOG if allowed == resource.RLIM_INFINITY else min(allowed // 2, BACKLOG)

@@ -76,10 +76,21 @@ def processes(receive: Receive) -> int:
     return 1 if getattr(config, "should_reload", False) else workers
 
 
+def limit_silence(transport: Any, seconds: float) -> None:
+    """Has the kernel cut a connection whose other end has acknowledged nothing for so long, where it can: a machine
+    that has lost its power or its network says nothing. Else the kernel goes on sending for a quarter of an hour, and
+    keep-alives are so small that it takes them all the while."""
+    _set(transport, "TCP_USER_TIMEOUT", int(1000 * seconds))
+
+
 def _limit_unsent(transport: Any) -> None:
     """Has the kernel take little more than it has sent, where it can. Else it takes megabytes at a time, and a client
     that is slow looks like one that takes nothing."""
-    option, sock = getattr(socket, "TCP_NOTSENT_LOWAT", None), transport.get_extra_info("socket")
+    _set(transport, "TCP_NOTSENT_LOWAT", UNSENT_BYTES)
+
+
+def _set(transport: Any, name: str, value: int) -> None:
+    option, sock = getattr(socket, name, None), transport.get_extra_info("socket")
     if option is not None and sock is not None:
         with suppress(OSError, ValueError):  # no TCP, or closed by now
-            sock.setsockopt(socket.IPPROTO_TCP, option, UNSENT_BYTES)
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)

@@ -1,15 +1,20 @@
 """What the application's lifespan opens for every room, by the names that routes use. A room names its own things."""
 
 import re
+from collections.abc import AsyncIterator
 from typing import Annotated, TypedDict, cast
 
 from fastapi import Depends, Request
 from pydantic import BeforeValidator
 
 from app.background import Background
+from app.callers.caller import CallerDep
 from app.settings import Settings
 from app.shutdown import Shutdown
+from app.streams.places import Places
 from app.streams.response import StreamLimits
+
+COMES_BACK = {"last-event-id", "idempotency-key"}
 
 
 class State(TypedDict):
@@ -18,6 +23,7 @@ class State(TypedDict):
     settings: Settings
     shutdown: Shutdown
     stream_limits: StreamLimits
+    places: Places
     background: Background
 
 
@@ -37,6 +43,17 @@ def _background(request: Request) -> Background:
     return _state(request)["background"]
 
 
+async def _one_stream(request: Request, caller: CallerDep) -> AsyncIterator[None]:
+    comes_back = not COMES_BACK.isdisjoint(request.headers)
+    with _state(request)["places"].take(caller.name, comes_back=comes_back):
+        yield
+
+
+async def _one_stream_again(request: Request, caller: CallerDep) -> AsyncIterator[None]:
+    with _state(request)["places"].take(caller.name, comes_back=True):
+        yield
+
+
 def _digits(value: object) -> object:
     if isinstance(value, str) and not re.fullmatch("[0-9]+", value):
         raise ValueError("must be a number of the digits 0 to 9")
@@ -46,5 +63,10 @@ def _digits(value: object) -> object:
 SettingsDep = Annotated[Settings, Depends(_settings)]
 ShutdownDep = Annotated[Shutdown, Depends(_shutdown)]
 BackgroundDep = Annotated[Background, Depends(_background)]
+OneStream = Depends(_one_stream)
+"""For a route that answers with a stream: `@router.get(…, dependencies=[OneStream])`. It holds a place from before the
+route is called until the response has been sent. FastAPI runs what is not `async` here in a thread for each request."""
+OneStreamAgain = Depends(_one_stream_again)
+"""The same, for a route whose clients come back without a header that says so."""
 Digits = BeforeValidator(_digits)
 """For a number in a header or a query. Else `1_0`, `+1`, `1.0` and other scripts' digits are numbers too."""

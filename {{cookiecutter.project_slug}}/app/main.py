@@ -21,6 +21,7 @@ from app.jobs.room import jobs
 from app.middleware import KnownHost, OneLength, RequestId
 from app.settings import EnvSettings, Settings, misspelt
 from app.shutdown import Shutdown
+from app.streams.places import Places
 from app.streams.response import StreamLimits
 
 log = logging.getLogger(__name__)
@@ -52,11 +53,15 @@ def create_app(
         if not callers.required:
             log.warning("%s is not set: whoever reaches this server may use it", KnownCallers.SETTING)
         app.shutdown = Shutdown(settings.drain_seconds)
+        app.places = Places(app.most_streams, settings.max_streams_per_caller)
         with app.shutdown.on_signals():
             yield State(
                 settings=settings,
                 shutdown=app.shutdown,
-                stream_limits=StreamLimits(settings.heartbeat_seconds, settings.send_timeout_seconds),
+                stream_limits=StreamLimits(
+                    settings.heartbeat_seconds, settings.send_timeout_seconds, settings.max_stream_seconds
+                ),
+                places=app.places,
                 background=Background(app.shutdown),
             )
 

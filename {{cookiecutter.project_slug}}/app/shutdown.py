@@ -38,20 +38,21 @@ class Shutdown:
         self._endings: dict[object, Callable[[], object]] = {}
 
     @contextmanager
-    def at_limit(self, end: Callable[[], object]) -> Iterator[None]:
-        """Calls `end` if the block still runs when the drain time is over.
+    def at_limit(self, end: Callable[[], object], longest: float | None = None) -> Iterator[None]:
+        """Calls `end` if the block still runs when the drain time is over, and after `longest` seconds.
 
         A block that begins after the drain time has GRACE_SECONDS.
         """
         entry = object()
         self._endings[entry] = end
-        late = asyncio.get_running_loop().call_later(GRACE_SECONDS, end) if self.expired else None
+        seconds = GRACE_SECONDS if self.expired else longest
+        timer = None if seconds is None else asyncio.get_running_loop().call_later(seconds, end)
         try:
             yield
         finally:
             del self._endings[entry]
-            if late:
-                late.cancel()
+            if timer:
+                timer.cancel()
 
     async def limit(self, work: Coroutine[Any, Any, None], name: str) -> bool:
         """Waits for `work`, and raises what it raises. At the limit, cancels it, logs that, and returns False. What has

@@ -14,8 +14,8 @@ from app.streams.response import StreamLimits
 WAIT_SECONDS = 5.0  # only a broken test waits that long
 
 
-def state(heartbeat: float = 10, send_timeout: float = 30, drain: float = 1) -> dict[str, Any]:
-    return {"stream_limits": StreamLimits(heartbeat, send_timeout), "shutdown": Shutdown(drain)}
+def state(heartbeat: float = 10, send_timeout: float = 30, drain: float = 1, longest: float = 3600) -> dict[str, Any]:
+    return {"stream_limits": StreamLimits(heartbeat, send_timeout, longest), "shutdown": Shutdown(drain)}
 
 
 class Exchange:
@@ -23,6 +23,7 @@ class Exchange:
 
     call: "asyncio.Task[None]"
     status: int
+    headers: dict[str, str]
 
     def __init__(self) -> None:
         self.gone = asyncio.Event()
@@ -43,7 +44,7 @@ class Exchange:
     async def send(self, message: Message) -> None:
         await self.taking.wait()
         assert not self.finished, "nothing may follow the end of a body"
-        self.finished = message["type"] == "http.response.body" and not message["more_body"]
+        self.finished = message["type"] == "http.response.body" and not message.get("more_body")
         await self._sent.put(message)
 
     def abort(self) -> None:
@@ -77,9 +78,15 @@ class Exchange:
 
 @asynccontextmanager
 async def exchange(
-    app: ASGIApp, path: str = "/", *, body: Any = None, headers: Mapping[str, str] | None = None, **state: Any
+    app: ASGIApp,
+    path: str = "/",
+    *,
+    method: str = "",
+    body: Any = None,
+    headers: Mapping[str, str] | None = None,
+    **state: Any,
 ) -> AsyncIterator[Exchange]:
-    """Sends a request (POST when there is a `body`) and gives what talks to the application about it."""
+    """Sends a request (by default POST when there is a `body`) and gives what talks to the application about it."""
     talk = Exchange()
     talk._requests = (
         [{"type": "http.request", "body": json.dumps(body).encode(), "more_body": False}] if body is not None else []
@@ -88,7 +95,7 @@ async def exchange(
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.4"},
         "http_version": "1.1",
-        "method": "GET" if body is None else "POST",
+        "method": method or ("GET" if body is None else "POST"),
         "path": path,
         "raw_path": path.encode(),
         "query_string": b"",
@@ -112,6 +119,7 @@ async def exchange(
         start = await talk.message()
         assert start["type"] == "http.response.start"
         talk.status = start["status"]
+        talk.headers = {name.decode(): value.decode() for name, value in start["headers"]}
         yield talk
     finally:
         talk.gone.set()

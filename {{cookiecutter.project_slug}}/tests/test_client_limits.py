@@ -33,12 +33,12 @@ async def test_where_too_many_wait_it_is_the_first_that_is_cut() -> None:
 @pytest.mark.parametrize("parser", ["auto", "h11"])
 def test_requests_are_limited_unless_another_parser_was_chosen(parser: str, caplog: pytest.LogCaptureFixture) -> None:
     lifespan, chosen = Lifespan(http=parser, http_protocol_class=None), Lifespan(http="httptools")
-    limit_clients(lifespan.receive, 30, 30)
+    limit_clients(lifespan.receive, 30, 30, 9)
     assert lifespan.config.http_protocol_class is not None
     assert not caplog.text
-    limit_clients(chosen.receive, 30, 30)
+    limit_clients(chosen.receive, 30, 30, 9)
     assert caplog.text.count("--http httptools: clients have no time limits") == 1
-    limit_clients(unknown, 30, 30)
+    limit_clients(unknown, 30, 30, 9)
 
 
 HEAD = b"GET / HTTP/1.1\r\nHost: localhost\r\n"

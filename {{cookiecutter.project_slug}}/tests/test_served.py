@@ -1,5 +1,6 @@
 """What only a real server shows: what is logged, how it stops."""
 
+import ctypes
 import json
 import signal
 import socket
@@ -23,6 +24,7 @@ DRAIN_SECONDS = 0.1
 TRIES = 3
 CHUNKED = "POST /feedback HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
 ENDLESS_BYTES = 32 * 1024 * 1024  # more than all buffers on the way
+SO_ATTACH_FILTER = 26  # Linux's
 FEEDBACK = json.dumps({"stream_id": "s-1", "rating": -1, "comment": "wrong"})
 SERVERS = [
     pytest.param(("--loop", "asyncio", "--http", "h11"), id="asyncio, h11"),
@@ -140,6 +142,46 @@ def test_a_client_that_resets_behind_a_second_request_is_found_out_by_a_keep_ali
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     client.close()
     server.logged("[trace-14] the model is closed")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has TCP_USER_TIMEOUT, and such filters")
+def test_a_client_that_is_gone_without_a_word_is_found_out(server: Server) -> None:
+    """As one whose machine has lost its power: nothing that comes to its socket from now on is acknowledged."""
+    client = server.deaf("/chat/stream", request_id="trace-15", body=QUESTION)
+    while b"event: token" not in client.recv(4096):
+        pass
+    drop_all = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))  # the program `ret 0`
+    client.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", 1, ctypes.addressof(drop_all)))
+    server.logged("[trace-15] the model is closed")
+
+
+def test_a_client_that_takes_a_byte_at_a_time_is_cut_off_when_its_stream_has_lasted_too_long(serve: Serve) -> None:
+    """It takes all the while, so the send timeout does not end it."""
+    server = serve("tests.apps:app", MAX_STREAM_SECONDS="1")
+    reader = server.deaf("/busy-stream", request_id="trace-16")
+    while "the model is closed" not in server.log and reader.recv(1):
+        time.sleep(0.001)
+    assert "taken nothing" not in server.log
+    server.logged("[trace-16] a stream has lasted 1 s")
+    received = b""
+    with suppress(ConnectionError):
+        while piece := reader.recv(65536):
+            received = piece
+    assert not received.endswith(b"0\r\n\r\n")
+
+
+def test_a_reader_whose_stream_has_lasted_too_long_comes_back_and_misses_nothing(serve: Serve) -> None:
+    server = serve("tests.apps:echo", MAX_STREAM_SECONDS="0.3", ECHO_TOKEN_SECONDS="0.01")
+    response = server.request("POST", "/chat/stream", json.dumps({"question": "word " * 100}))
+    path, received, reasons = response.headers["Location"], list[Received](), list[str]()
+    while not reasons or reasons[-1] == "shutdown":
+        read = list(events(lines(response)))
+        received += [event for event in read if event.id]
+        reasons.append(read[-1].data["reason"])
+        response = server.request("GET", path, headers={"Last-Event-ID": str(received[-1].id)})
+    assert [event.id for event in received] == [str(number) for number in range(1, len(received) + 1)]
+    assert "".join(event.data["text"] for event in received[1:-1]) == "You said: " + "word " * 100
+    assert (len(reasons) > 2, reasons[-1], response.status) == (True, "end", 204)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+from app.admission import Admit, too_many_answers
 from app.chat.answer import Answer
 from app.chat.answer_settings import AnswerSettings
 from app.chat.known_answer import Asked, KnownAnswer, Name
@@ -40,21 +41,28 @@ class AnswerStore:
             )
         yield cls(settings)
 
-    async def find_or_reserve(self, asked: Asked, joins: Joins | None = None) -> KnownAnswer | None:
+    async def find_or_reserve(
+        self, asked: Asked, joins: Joins | None = None, admit: Admit | None = None
+    ) -> KnownAnswer | None:
         """Gives the answer of that name, if there is one and `joins` says that it will do. Else gives None. Then there
         is room for the new one: `add` it before anything is awaited.
 
-        Raises Unavailable if there is no room.
+        Raises Unavailable if there is no room, and TooMany if `admit` does, or too many of the caller's run.
         """
-        while asked.name and (known := self._named.get(asked.name)):
-            if joins and await joins(known):
-                return known
-            if self._named.get(asked.name) is known:  # else somebody was faster
-                break
-        self._forget_the_oldest()
-        if self._is_full():
-            raise Unavailable("too many answers at once")
-        return None
+        passed = None  # the one that will not do
+        while True:
+            while asked.name and (known := self._named.get(asked.name)) and known is not passed:
+                if joins and await joins(known):
+                    return known
+                passed = known
+            self._forget_the_oldest()
+            if self._is_full():
+                raise Unavailable("too many answers at once")
+            self._refuse_if_too_many(asked.caller)
+            if admit is None:
+                return None
+            await admit(asked.caller)  # last, for it may count. Meanwhile others were served
+            admit = None
 
     def add(self, answer: Answer) -> None:
         self._running[answer.id] = answer
@@ -86,6 +94,11 @@ class AnswerStore:
     async def check(self) -> str:
         """`ok`, or `degraded: ` and why. Never raises."""
         return "degraded: too many answers at once" if self._is_full() else "ok"
+
+    def _refuse_if_too_many(self, caller: str) -> None:
+        most = self._settings.max_answers_per_caller
+        if most and sum(each.running for each in self._running.values() if each.asked.caller == caller) >= most:
+            raise too_many_answers(most)
 
     def _is_full(self) -> bool:
         return len(self._running) >= self._settings.max_answers or self._bytes() >= MAX_BYTES

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
+from app.admission import Admit
 from app.background import Background
 from app.chat.answer import Answer
 from app.chat.answer_settings import AnswerSettings
@@ -22,13 +23,21 @@ log = logging.getLogger(__name__)
 
 class Answers:
     def __init__(
-        self, store: AnswerStore, provider: Provider, settings: Settings, times: AnswerSettings, shutdown: Shutdown
+        self,
+        store: AnswerStore,
+        provider: Provider,
+        settings: Settings,
+        times: AnswerSettings,
+        shutdown: Shutdown,
+        admit: Admit | None = None,
     ) -> None:
+        """Asks `admit` before the model is asked."""
         self._store = store
         self._provider = provider
         self._settings = settings
         self._times = times
         self._shutdown = shutdown
+        self._admit = admit
         self._background = Background(shutdown)
         self._recording: set[asyncio.Task[None]] = set()
 
@@ -36,7 +45,7 @@ class Answers:
         """Two of one caller with the same `key` are one answer as long as it is kept: while it runs, and if it is whole
         or a caller has stopped it. After any other end, the second is asked anew. The last message is the question.
 
-        Raises Conflict if the key came with another question, and Unavailable as `find_or_start` does.
+        Raises Conflict if the key came with another question, and what `find_or_start` does.
         """
         if key is None:
             return await self.start(messages, caller)
@@ -62,23 +71,24 @@ class Answers:
         """Gives the last answer of that name, if it is still known and `joins` says that it will do. Else asks the
         model, and the name is the new answer's. `fingerprint` is that of the question.
 
-        Raises Unavailable as `start` does, and if nobody can say which answer has the name.
+        Raises what `start` does, and Unavailable also if nobody can say which answer has the name.
         """
         self._refuse_if_late()
         generation = self._generation(messages)
         asked = Asked(generation.id, caller, fingerprint, name)
-        known = await self._store.find_or_reserve(asked, joins)
+        known = await self._store.find_or_reserve(asked, joins, self._admit)
         return known or self._run(generation, asked, self._times.answer_grace_seconds)
 
     async def start(self, messages: Sequence[Message], caller: str, *, grace: float | None = None) -> Answer:
         """Asks the model. `grace` is in seconds, by default that of the settings.
 
-        Raises Unavailable if too many answers run, or the drain time is over.
+        Raises Unavailable if too many answers run, or the drain time is over, and TooMany if the caller may begin no
+        more for now.
         """
         self._refuse_if_late()
         generation = self._generation(messages)
         asked = Asked(generation.id, caller, fingerprint_of(messages))
-        await self._store.find_or_reserve(asked)
+        await self._store.find_or_reserve(asked, admit=self._admit)
         return self._run(generation, asked, self._times.answer_grace_seconds if grace is None else grace)
 
     async def get(self, answer_id: str, caller: str) -> KnownAnswer:

@@ -6,6 +6,7 @@ from functools import partial
 
 from fastapi import APIRouter
 
+from app.admission import all_of
 from app.application import App, Room
 from app.chat import front_ends
 from app.chat.answer_settings import AnswerSettings
@@ -26,7 +27,8 @@ def chat(provider: Provider | None = None, times: AnswerSettings | None = None) 
     @asynccontextmanager
     async def lifespan(app: App) -> AsyncIterator[State]:
         async with open_model() as model, AnswerStore.open(times, app.processes) as store:
-            answers = Answers(store, model, app.settings, times, app.shutdown)
+            limits = [app.places.admit, *app.limits] if app.places.limits_callers else app.limits
+            answers = Answers(store, model, app.settings, times, app.shutdown, all_of(limits))
             with app.shutdown.at_limit(answers.drain):
                 try:
                     yield State(provider=model, answers=answers)

@@ -9,7 +9,7 @@ from app.callers.caller import CallerDep
 from app.chat.answer_stream import AnswerStream
 from app.chat.dependencies import AnswersDep
 from app.chat.providers.base import Items, Message
-from app.dependencies import Digits
+from app.dependencies import Digits, OneStream, OneStreamAgain
 from app.streams.docs import stream_docs
 from app.streams.events import Done, Event, Status, Token
 from app.streams.response import EventStream, StreamRoute
@@ -39,7 +39,7 @@ class Ask(BaseModel):
     history: Items[Turn] = []
 
 
-@router.get("/stream", response_class=EventStream, responses=WORDS_DOCS)
+@router.get("/stream", response_class=EventStream, responses=WORDS_DOCS, dependencies=[OneStream])
 async def stream(text: str, last_event_id: Annotated[str | None, Header()] = None) -> Response:
     """The smallest example: the words of `text`, one token each."""
     if last_event_id is not None:
@@ -54,7 +54,7 @@ async def stream(text: str, last_event_id: Annotated[str | None, Header()] = Non
     return EventStream(words(), headers={"X-Stream-ID": stream_id})
 
 
-@router.post("/chat/stream", response_class=EventStream, responses=CHAT_DOCS)
+@router.post("/chat/stream", response_class=EventStream, responses=CHAT_DOCS, dependencies=[OneStream])
 async def chat(
     ask: Ask,
     answers: AnswersDep,
@@ -71,7 +71,7 @@ async def chat(
     return AnswerStream(answer, headers={"Location": f"{request.scope.get('root_path', '')}/chat/stream/{answer.id}"})
 
 
-@router.get("/chat/stream/{stream_id}", response_class=EventStream, responses=CHAT_DOCS)
+@router.get("/chat/stream/{stream_id}", response_class=EventStream, responses=CHAT_DOCS, dependencies=[OneStreamAgain])
 async def read_answer(
     stream_id: str,
     answers: AnswersDep,

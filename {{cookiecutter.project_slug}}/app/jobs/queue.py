@@ -15,8 +15,9 @@ from uuid import uuid4
 
 from pydantic import ValidationError
 
+from app.admission import Admit
 from app.digest import digest
-from app.errors import Conflict, Unavailable
+from app.errors import Conflict, NotFound, Unavailable
 from app.jobs.definition import P, Task
 from app.jobs.events import JobLog, resume
 from app.jobs.job import Job
@@ -29,11 +30,12 @@ DEADLINE_SECONDS = 2.0  # past it a request is refused, and can be tried again
 
 
 class JobQueue:
-    def __init__(self, store: Store, wake: asyncio.Event | None = None) -> None:
+    def __init__(self, store: Store, wake: asyncio.Event | None = None, admit: Admit | None = None) -> None:
         """Sets `wake` when a job may be due, so that this process's relay looks at once. Without it, as in a script,
-        the relay of some web server finds the job within a second."""
+        the relay of some web server finds the job within a second. Asks `admit` before a new job is accepted."""
         self._store = store
         self._wake = wake or asyncio.Event()
+        self._admit = admit
 
     async def enqueue(
         self, task: Task[P, Any], payload: P, *, caller: str, key: str | None = None, due: datetime | None = None
@@ -42,7 +44,8 @@ class JobQueue:
         payload it is a Conflict. `due` is when to run it at the earliest, with its time zone: now, if not given.
 
         Raises ValueError for a `due` without a time zone, or a payload that JSON can't carry: a secret, say, or a NaN.
-        Raises Conflict, and Unavailable when the store does not answer within DEADLINE_SECONDS.
+        Raises Conflict, TooMany if the caller may begin no more for now, and Unavailable when the store does not answer
+        within DEADLINE_SECONDS.
         """
         if due is not None and due.tzinfo is None:
             raise ValueError("due: a datetime with a time zone is needed")
@@ -59,6 +62,8 @@ class JobQueue:
                 created_at=now,
                 due=max(now, due.timestamp()) if due else now,
             )
+            if self._admit and not (key and await self._is_known(job.id)):
+                await self._admit(caller)
             stored = await self._store.create(job, text)
             if stored.fingerprint != job.fingerprint:
                 raise Conflict("this Idempotency-Key was used with another body")
@@ -113,6 +118,13 @@ class JobQueue:
     def log(self, job_id: str, *, caller: str) -> JobLog:
         """The job's events as they happen, and `done` when it has ended."""
         return JobLog(self._store, job_id, caller)
+
+    async def _is_known(self, job_id: str) -> bool:
+        try:
+            await self._store.get(job_id)
+        except NotFound:
+            return False
+        return True
 
 
 @asynccontextmanager

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import APIRouter
 
+from app.admission import all_of
 from app.application import App, Room
 from app.jobs import routes
 from app.jobs.backend import open_backend
@@ -28,7 +29,7 @@ def jobs(settings: JobSettings | None = None) -> Room:
             open_backend(settings, store, app.shutdown, wake) as backend,
         ):
             async with Relay(store, backend, wake, settings.job_lease_seconds).running():
-                yield State(jobs=JobQueue(store, wake), backend=backend)
+                yield State(jobs=JobQueue(store, wake, all_of(app.limits)), backend=backend)
             app.shutdown.begin()  # for a server that ends without a signal: what still runs has the drain time
 
     def join(app: App) -> None:

@@ -5,7 +5,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import BaseModel
 
 from app.callers.caller import CallerDep
-from app.dependencies import Digits
+from app.dependencies import Digits, OneStream
 from app.jobs.dependencies import JobsDep
 from app.jobs.events import JobChanged
 from app.jobs.job import Job
@@ -74,7 +74,7 @@ async def read_job(job_id: str, jobs: JobsDep, caller: CallerDep) -> JobView:
     return await _view(jobs, await jobs.get(job_id, caller=caller.name))
 
 
-@router.get("/jobs/{job_id}/events", response_class=EventStream, responses=FOLLOW_DOCS)
+@router.get("/jobs/{job_id}/events", response_class=EventStream, responses=FOLLOW_DOCS, dependencies=[OneStream])
 async def follow_job(
     job_id: str,
     jobs: JobsDep,

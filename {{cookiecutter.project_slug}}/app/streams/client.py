@@ -9,6 +9,8 @@ from typing import Any
 import anyio
 from starlette.types import Receive, Send
 
+from app.connections import limit_silence
+
 log = logging.getLogger(__name__)
 CUT_SECONDS = 0.4
 SLICE_BYTES = 32 * 1024
@@ -29,6 +31,9 @@ class Client:
         self.left = False
         self._leaving = asyncio.create_task(self._left(receive))
         self._leaving.add_done_callback(lambda _: lost())
+        if transport is not None:
+            # Twice, so that of one who is there and takes nothing it is we who tell the log.
+            limit_silence(transport, 2 * patience)
         self._look()
 
     @property

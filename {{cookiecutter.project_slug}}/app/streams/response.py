@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 import anyio
@@ -27,10 +28,12 @@ FAREWELL_SECONDS = 0.4  # beyond the drain time: for a piece that is on its way,
 
 @dataclass(frozen=True)
 class StreamLimits:
-    """In seconds: the silence after which a keep-alive goes out, and how long a client may take nothing."""
+    """In seconds: the silence after which a keep-alive goes out, how long a client may take nothing, and how long a
+    stream may last, however much its client takes."""
 
     heartbeat: float
     send_timeout: float
+    longest: float
 
 
 class EventStream(Response):
@@ -83,14 +86,19 @@ class EventStream(Response):
 
         def expire() -> None:  # what is on its way may get out
             sending.deadline = loop.time() + (FAREWELL_SECONDS if client.sending else 0)
+            if not shutdown.expired:
+                log.info("a stream has lasted %g s: its client may come back", limits.longest)
+
+        def over() -> bool:  # a cancellation reaches only what waits, and the next batch may be ready
+            return sending.cancel_called or sending.deadline < inf
 
         async with aclosing(client):
             try:
                 batches = with_heartbeat(self.events, limits.heartbeat, self.after, self.time_left)
                 async with aclosing(batches):
-                    with sending, shutdown.at_limit(expire):
-                        await contained(self._send(client, batches, lambda: shutdown.expired or sending.cancel_called))
-                if shutdown.expired:
+                    with sending, shutdown.at_limit(expire, limits.longest):
+                        await contained(self._send(client, batches, over))
+                if sending.deadline < inf:
                     raise come_back()
             except StreamFault as fault:
                 last = fault.error, Done(fault.reason)
@@ -116,7 +124,7 @@ class EventStream(Response):
                     ended = isinstance(event, Done)
             finally:  # what comes before an event that can't be encoded arrives
                 await client.put(bytes(frames), more=not ended)
-            if over():  # a cancellation reaches only what waits, and here the next batch may be ready
+            if over():
                 return
         await client.put(b"", more=False)
 

@@ -6,10 +6,14 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Annotated
 
 import pytest
-from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI
+from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, Response
 from pydantic import BaseModel
+from starlette.types import Receive, Scope, Send
 
+from app.callers.caller import ANONYMOUS
+from app.dependencies import OneStream
 from app.streams.events import Event, Token
+from app.streams.places import Places
 from app.streams.response import EventStream, StreamRoute
 from tests.asgi import exchange, state
 
@@ -65,6 +69,63 @@ async def test_the_source_is_closed_then_tasks_run_then_dependencies_close(endin
             shared["shutdown"].begin()
         await stream.until_ended()
     assert order == ["source closed", "task ran", "dependency closed"]
+
+
+class Own(Response):
+    """Sends what it sends when the route has ended, as many do."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(0)
+        scope["state"]["held"].append(scope["state"]["places"].taken)
+        await super().__call__(scope, receive, send)
+
+
+@pytest.mark.parametrize(
+    "ending",
+    ["its own", "leaves", "takes nothing", "drain", "lasts too long", "server cancels", "raises", "a class of its own"],
+)
+async def test_a_stream_holds_its_place_until_it_has_been_sent(ending: str) -> None:
+    stalls, places, held = ending == "takes nothing", Places(1, 0), list[int]()
+    shared = state(
+        heartbeat=SOON if stalls else 5,
+        send_timeout=SOON if stalls else 5,
+        drain=0,
+        longest=SOON if ending == "lasts too long" else 60,
+    )
+
+    async def source() -> AsyncGenerator[Event, None]:
+        try:
+            yield Token("a")
+            if ending != "its own":
+                await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0.001)
+            held.append(places.taken)
+
+    router, app = APIRouter(route_class=StreamRoute), FastAPI()
+
+    @router.get("/", dependencies=[OneStream])
+    async def endpoint() -> Response:
+        if ending == "raises":
+            held.append(places.taken)
+            raise RuntimeError("on purpose")
+        return Own("a") if ending == "a class of its own" else EventStream(source())
+
+    app.include_router(router)
+    async with exchange(app, places=places, caller=ANONYMOUS, held=held, **shared) as stream:
+        if ending not in ("raises", "a class of its own"):
+            assert "token" in await stream.text()
+            assert ending == "its own" or places.taken == 1
+        if stalls:
+            stream.taking.clear()
+        if ending == "leaves":
+            stream.gone.set()
+        if ending == "drain":
+            shared["shutdown"].begin()
+        if ending == "server cancels":
+            stream.call.cancel()
+        await stream.until_ended()
+    assert (held, places.taken) == ([1], 0)
 
 
 async def test_a_background_task_that_hangs_is_ended_with_the_drain_time(caplog: pytest.LogCaptureFixture) -> None:

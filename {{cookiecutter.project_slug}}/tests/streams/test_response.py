@@ -52,6 +52,11 @@ async def made_of(*events: Event | BaseException) -> AsyncGenerator[Event, None]
         yield event
 
 
+async def never_waits() -> AsyncGenerator[Event, None]:
+    while True:
+        yield Token("a")
+
+
 async def test_each_token_can_be_read_before_the_next_exists() -> None:
     source = Source()
     async with exchange(EventStream(source()), **state()) as stream:
@@ -343,6 +348,69 @@ async def test_when_the_drain_time_is_over_the_client_is_told_without_an_id() ->
     assert (error.data["code"], error.data["retryable"], error.id) == ("server_shutdown", True, None)
     assert done == Received("done", {"reason": "shutdown"}, None)
     assert source.cleaned_up.is_set()
+
+
+async def test_a_stream_that_lasts_too_long_ends_in_the_same_last_words(dialect: Dialect) -> None:
+    """Whether its source waits or not: what never waits can't be cancelled."""
+    for source in (Source()(), never_waits()):
+        async with exchange(EventStream(source, dialect.encode), **state(longest=SOON)) as stream:
+            assert dialect.names(await stream.rest())[-2:] == ["error", "done"]
+            assert not stream.aborted
+        with pytest.raises(StopAsyncIteration):
+            await anext(source)
+
+
+@pytest.mark.parametrize("limit", ["drain", "longest"])
+async def test_a_reader_who_is_behind_all_the_while_is_told_too(limit: str) -> None:
+    """At the limit a piece is on its way to it, and so it would be whenever the connection is cut."""
+    shared = state(**{limit: SOON})
+    async with exchange(EventStream(never_waits()), **shared) as stream:
+        if limit == "drain":
+            shared["shutdown"].begin()
+        while not stream.ended.is_set():
+            stream.taking.clear()
+            await asyncio.sleep(0.005)
+            stream.taking.set()
+            await asyncio.sleep(0)
+        assert [event.name for event in parse(await stream.rest())][-2:] == ["error", "done"]
+        assert not stream.aborted
+
+
+async def test_who_comes_back_to_a_log_after_that_misses_nothing() -> None:
+    log, read = MemoryLog(), list[Received]()
+    for number in range(1, 4):
+        log.append(Token(str(number)))
+        async with exchange(EventStream(log, after=len(read)), **state(longest=SOON)) as stream:
+            *new, error, done = parse(await stream.rest())
+        assert (error.data["code"], done, error.id) == (
+            "server_shutdown",
+            Received("done", {"reason": "shutdown"}),
+            None,
+        )
+        read += new
+    assert [(event.id, event.data["text"]) for event in read] == [(str(number), str(number)) for number in (1, 2, 3)]
+
+
+@pytest.mark.parametrize("stalls", [False, True])
+async def test_at_the_limit_of_its_stream_a_slow_client_gets_its_piece_and_one_that_stalls_is_cut_off(
+    stalls: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    if stalls:
+        monkeypatch.setattr("app.streams.response.FAREWELL_SECONDS", SOON)
+    source = Source()
+    async with exchange(EventStream(source()), **state(longest=SOON)) as stream:
+        stream.taking.clear()
+        source.tokens.put_nowait("slow")
+        while "a stream has lasted 0.02 s" not in caplog.text:
+            await asyncio.sleep(0.001)
+        if stalls:
+            await stream.until_ended()
+        else:
+            stream.taking.set()
+            assert [event.name for event in parse(await stream.rest())] == ["token", "error", "done"]
+        assert stream.aborted is stalls
+        assert source.cleaned_up.is_set()
 
 
 async def test_a_stream_that_ends_within_the_drain_time_ends_as_usual() -> None:

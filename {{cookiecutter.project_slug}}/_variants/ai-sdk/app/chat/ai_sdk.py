@@ -18,6 +18,7 @@ from app.chat.dependencies import AnswersDep
 from app.chat.known_answer import KnownAnswer, Name
 from app.chat.ui_message_stream import DOCS, HEADERS, UIMessageEncoder
 from app.chat.ui_messages import UIChat
+from app.dependencies import OneStreamAgain
 from app.streams.docs import Responses
 from app.streams.response import EventStream, StreamRoute
 
@@ -27,7 +28,7 @@ ENDS_SECONDS = 20.0  # a model has 5 s to close, and one that is out of reach is
 NOTHING_THERE: Responses = {204: {"description": "There is no answer to come back to."}}
 
 
-@router.post("", response_class=EventStream, responses=DOCS)
+@router.post("", response_class=EventStream, responses=DOCS, dependencies=[OneStreamAgain])
 async def ui_chat(chat: UIChat, answers: AnswersDep, caller: CallerDep) -> AnswerStream:
     """Streams the answer to the last message. If one to that message runs already, streams that.
 
@@ -57,7 +58,7 @@ async def _answer(chat: UIChat, answers: Answers, caller: str) -> KnownAnswer:
     return await answers.find_or_start(chat.for_the_model(), caller, _name(caller, chat.id), chat.fingerprint, joins)
 
 
-@router.get(STREAM, response_class=EventStream, responses=DOCS | NOTHING_THERE)
+@router.get(STREAM, response_class=EventStream, responses=DOCS | NOTHING_THERE, dependencies=[OneStreamAgain])
 async def resume_ui_chat(chat_id: str, answers: AnswersDep, caller: CallerDep) -> Response:
     """Streams the chat's last answer again from its start, while it runs and for some time after.
 

@@ -23,7 +23,7 @@ from app.chat.openai_errors import ErrorBody, answer_error
 from app.chat.openai_requests import CompletionRequest
 from app.chat.providers.echo import Echo
 from app.chat.whole_answer import ClientLeft, whole_answer
-from app.dependencies import SettingsDep, ShutdownDep
+from app.dependencies import OneStream, SettingsDep, ShutdownDep
 from app.errors import NotFound
 from app.shutdown import Shutdown
 from app.streams.docs import stream_docs
@@ -71,7 +71,7 @@ def _docs() -> dict[int | str, dict[str, Any]]:
     return docs
 
 
-@router.post("/chat/completions", responses=_docs())
+@router.post("/chat/completions", responses=_docs(), dependencies=[OneStream])
 async def create_completion(
     asked: CompletionRequest, answers: AnswersDep, caller: CallerDep, shutdown: ShutdownDep
 ) -> Response:

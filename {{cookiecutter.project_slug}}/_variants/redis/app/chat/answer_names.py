@@ -5,9 +5,10 @@ import logging
 from collections.abc import Awaitable, Callable
 from weakref import WeakValueDictionary
 
+from app.admission import Admission, Admit, too_many_answers
 from app.chat.answer_mirror import Mirror
 from app.chat.answer_mirrors import Mirrors
-from app.chat.answer_records import FULL, Records
+from app.chat.answer_records import ADMIT, CROWDED, FULL, Records
 from app.chat.answers_here import AnswersHere
 from app.chat.known_answer import KEY, Asked, KnownAnswer, Name
 from app.errors import Unavailable
@@ -21,6 +22,7 @@ CLAIM_SECONDS = (
 )
 WAIT_SECONDS = 0.5  # for all others. Then the answer begins without Redis
 LOOK_SECONDS = 0.1  # from one look to the next, at an answer that another process is about to begin
+OVER_SECONDS = 0.15  # in which another process writes that an answer is over, whose reader may know of it already
 
 
 class Names:
@@ -31,13 +33,16 @@ class Names:
         mirrors: Mirrors,
         reserved: set[str],
         has_room: Callable[[], bool],
+        most: int,
     ) -> None:
-        """Adds to `reserved` the ids of answers that Redis expects from this process."""
+        """Adds to `reserved` the ids of answers that Redis expects from this process. `most` is how many of a caller's
+        may run at once, or 0."""
         self._records = records
         self._here = here
         self._mirrors = mirrors
         self._reserved = reserved
         self._has_room = has_room
+        self._most = most
         self._locks: WeakValueDictionary[Name, asyncio.Lock] = WeakValueDictionary()
 
     async def known(self, answer_id: str, caller: str) -> KnownAnswer | None:
@@ -48,47 +53,75 @@ class Names:
         here = self._here.get(answer_id)
         return here if here and here.asked.caller == caller else await self._mirrors.get(answer_id, caller)
 
-    async def find_or_reserve(self, asked: Asked, joins: Joins | None) -> KnownAnswer | None:
+    async def find_or_reserve(self, asked: Asked, joins: Joins | None, admit: Admit | None) -> KnownAnswer | None:
         """As `AnswerStore.find_or_reserve`."""
+        admission = Admission(admit, asked.caller)
         if asked.name is None:
-            return await self._find_or_begin_here(asked, joins)
+            if self._is_crowded(asked.caller):
+                raise too_many_answers(self._most)  # whatever Redis has
+            return await self._find_or_begin_here(asked, joins, admission)
         # One at a time: a reservation of this process without an answer is taken for dead.
         lock = self._locks.setdefault(asked.name, asyncio.Lock())
         if asked.name[0] == KEY:
             async with answering(CLAIM_SECONDS), lock:
-                return await self._find(asked, joins, CLAIM_SECONDS)
+                return await self._find(asked, joins, admission, CLAIM_SECONDS)
         async with lock:
-            return await self._find_or_begin_here(asked, joins)
+            return await self._find_or_begin_here(asked, joins, admission)
 
-    async def _find_or_begin_here(self, asked: Asked, joins: Joins | None) -> KnownAnswer | None:
+    async def _find_or_begin_here(self, asked: Asked, joins: Joins | None, admission: Admission) -> KnownAnswer | None:
         try:
-            return await self._find(asked, joins, WAIT_SECONDS)
+            return await self._find(asked, joins, admission, WAIT_SECONDS)
         except StoreAway as error:
             if not self._has_room():
                 raise
+            if self._is_crowded(asked.caller):
+                raise too_many_answers(self._most) from None
+            await admission.ask()
             log.warning("answer %s begins without Redis, so it is only here for now: %s", asked.id, words(error))
             return None
 
-    async def _find(self, asked: Asked, joins: Joins | None, seconds: float) -> KnownAnswer | None:
+    async def _find(
+        self, asked: Asked, joins: Joins | None, admission: Admission, seconds: float
+    ) -> KnownAnswer | None:
         instead_of = None
-        while known := await self._owner_of_name(asked, instead_of, seconds):
+        while known := await self._owner_of_name(asked, instead_of, admission, seconds):
             if joins and await joins(known):
                 return known
             instead_of = known.id
         return None
 
-    async def _owner_of_name(self, asked: Asked, instead_of: str | None, seconds: float) -> KnownAnswer | None:
+    async def _owner_of_name(
+        self, asked: Asked, instead_of: str | None, admission: Admission, seconds: float
+    ) -> KnownAnswer | None:
         """The answer that has the name, unless that is `instead_of`. None: the name is that of `asked` now."""
+        waited = False
         async with answering(seconds):
             while True:
                 if (here := self._here.named(asked.name)) and here.id != instead_of:
                     return here
-                owner = await self._records.reserve(asked, instead_of, full=not self._has_room())
+                crowded = self._is_crowded(asked.caller)
+                owner = await self._records.reserve(
+                    asked,
+                    instead_of,
+                    full=not self._has_room(),
+                    crowded=crowded,
+                    over=self._over(asked.caller),
+                    to_admit=admission.to_ask,
+                )
                 if owner is None:
                     self._reserved.add(asked.id)
                     return None
                 if owner == FULL:
                     raise Unavailable("too many answers at once")
+                if owner == CROWDED:
+                    if crowded or waited:
+                        raise too_many_answers(self._most)
+                    waited = True
+                    await asyncio.sleep(OVER_SECONDS)
+                    continue
+                if owner == ADMIT:
+                    await admission.ask()
+                    continue
                 known = await self.known(owner, asked.caller)
                 if not isinstance(known, Mirror) or known.begun:
                     if known:
@@ -97,3 +130,11 @@ class Names:
                     await asyncio.sleep(LOOK_SECONDS)
                     continue
                 instead_of = owner  # it is gone, or was never made: its process has had its time, or is this one
+
+    def _is_crowded(self, caller: str) -> bool:
+        """Whether too many of the caller's run in this process alone."""
+        return bool(self._most) and self._here.running_of(caller) >= self._most
+
+    def _over(self, caller: str) -> list[str]:
+        """Ids of those of the caller that have ended here, which Redis may not know yet."""
+        return [each.id for each in self._here.ended() if each.asked.caller == caller] if self._most else []

@@ -1,4 +1,4 @@
-"""The calls by which answers are kept in Redis. `answer_store.py` says what lies there."""
+"""The calls by which answers are kept in Redis. `answer_keys.py` says what lies there."""
 
 from collections.abc import Sequence
 from typing import Any, cast
@@ -10,16 +10,17 @@ from redis.exceptions import NoScriptError
 
 from app.chat.answer_calls import Look, Reply, Times, Write
 from app.chat.answer_events import dump
-from app.chat.answer_scripts import APPEND, CHECK, LOOK, RESERVE, STOP
+from app.chat.answer_keys import Keys
+from app.chat.answer_reserve import RESERVE
+from app.chat.answer_scripts import APPEND, CHECK, LOOK, STOP
 from app.chat.known_answer import Asked, Name
-from app.digest import digest
 from app.redis_client import answering
 from app.streams.events import Done, Error
 
 BUDGET_BYTES = 256 * 1024 * 1024  # of all answers in Redis, which keeps the jobs as well
 LOOK_BYTES = 1024 * 1024  # of one look at all mirrors, and LOOK_EVENTS: more would hold up the process
 LOOK_EVENTS = 2000
-FULL = "FULL"
+FULL, CROWDED, ADMIT = "FULL", "CROWDED", "ADMIT"
 LOST = Error("producer_lost", "The server that made the answer is gone.", True, "-"), Done("error")
 
 
@@ -27,33 +28,47 @@ class Records:
     """Calls raise StoreAway when Redis does not answer in time. What it refuses, `append` and `look` give as errors,
     one for each; the others raise it."""
 
-    def __init__(self, client: Redis, queue_name: str, retention: float, times: Times, holder: str) -> None:
-        """`retention` is in seconds, from an answer's end. The `holder` is this process."""
+    def __init__(
+        self, client: Redis, queue_name: str, retention: float, times: Times, holder: str, most: int = 0
+    ) -> None:
+        """`retention` is in seconds, from an answer's end. The `holder` is this process. `most` is how many answers of
+        a caller may run at once, or 0."""
         self.holder = holder
         self.times = times
         # In seconds. Readers elsewhere must have time to see the end.
         self.kept_ended = max(retention, times.lease)
         self.kept_unwritten = 10 * times.lease
         self._client = client
-        self._name = queue_name
+        self._keys = Keys(queue_name)
         scripts = (RESERVE, APPEND, LOOK, STOP, CHECK)
         self._reserve, self._append, self._look, self._stop, self._check = map(client.register_script, scripts)
         ended, unwritten = int(1000 * self.kept_ended), int(1000 * self.kept_unwritten)  # milliseconds
         self._writing = {"holder": holder, "lease": int(1000 * times.lease), "expires_in": unwritten}
-        self._writing |= {"retention": ended}
+        self._writing |= {"retention": ended, "most": most or None}
         error, done = map(dump, LOST)
         self._looking = {"suspicion": int(1000 * times.suspicion), "error": error, "done": done}
         # A writer that only stood still, and goes on, must find the end that a reader has written.
         self._looking |= {"retention": max(unwritten, ended)}
 
-    async def reserve(self, asked: Asked, instead_of: str | None, *, full: bool) -> str | None:
+    async def reserve(
+        self,
+        asked: Asked,
+        instead_of: str | None,
+        *,
+        full: bool,
+        crowded: bool = False,
+        over: Sequence[str] = (),
+        to_admit: bool = False,
+    ) -> str | None:
         """Returns None when the answer has its name, and this process may write it. If another answer than `instead_of`
-        has the name, returns that one's id. Returns FULL if there is no room in Redis, or none here: `full`."""
-        ask = {**self._writing, **_of(asked), "instead_of": instead_of, "full": full}
-        ask |= {"budget": BUDGET_BYTES, "prefix": f"{self._name}:answer:"}
-        _, state = self._keys(asked.id)
+        has the name, returns that one's id. Else returns FULL if there is no room in Redis, or none here: `full`; or
+        CROWDED if too many of the caller's run, be it here alone: `crowded`; or ADMIT if the caller is `to_admit`
+        first. `over` are ids of the caller's answers that have ended here."""
+        ask = {**self._writing, **_of(asked), "instead_of": instead_of, "full": full, "crowded": crowded}
+        ask |= {"budget": BUDGET_BYTES, "prefix": self._keys.answers, "over": over, "to_admit": to_admit}
+        _, state = self._keys.of(asked.id)
         async with answering():
-            keys = [state, self._name_key(asked.name), *self._indexes]
+            keys = [state, self._keys.name(asked.name), *self._keys.indexes, self._keys.running(asked.caller)]
             return cast(str | None, await self._reserve(keys, [_json(ask)]))
 
     async def append(self, writes: Sequence[Write]) -> list[Reply | Exception]:
@@ -63,7 +78,8 @@ class Records:
             ask |= {"last": write.last, "stopped": write.stopped, "takes_name": not write.reserved}
             if not write.place:  # it may have to be written anew
                 ask |= _of(write.asked)
-            keys = [*self._keys(write.asked.id), self._name_key(write.asked.name), *self._indexes]
+            keys = [*self._keys.of(write.asked.id), self._keys.name(write.asked.name), *self._keys.indexes]
+            keys.append(self._keys.running(write.asked.caller))
             calls.append((keys, [_json(ask), *write.events]))
         replies = await self._together(self._append, calls)
         return [reply if isinstance(reply, Exception) else Reply(*reply) for reply in replies]
@@ -78,22 +94,22 @@ class Records:
         calls = []
         for answer_id, place, is_read in wanted:
             ask = {**self._looking, **limits, "id": answer_id, "from": place, "stamp": is_read, "caller": caller}
-            calls.append(([*self._keys(answer_id), *self._indexes], [_json(ask)]))
+            calls.append(([*self._keys.of(answer_id), *self._keys.indexes], [_json(ask)]))
         replies = await self._together(self._look, calls)
         return [reply if isinstance(reply, Exception) else Look(*reply) if reply else None for reply in replies]
 
     async def stop(self, answer_id: str) -> None:
         async with answering():
-            await self._stop(self._keys(answer_id)[1:])
+            await self._stop(self._keys.of(answer_id)[1:])
 
     async def named(self, name: Name) -> str | None:
         async with answering():
-            return cast(str | None, await self._client.get(self._name_key(name)))
+            return cast(str | None, await self._client.get(self._keys.name(name)))
 
     async def check(self) -> None:
         """Raises StoreAway if Redis does not take what is written."""
         async with answering():
-            await self._check([f"{self._name}:answers:check"])
+            await self._check([self._keys.check])
 
     async def _together(self, script: AsyncScript, calls: Sequence[tuple[list[str], list[str]]]) -> list[Any]:
         """In one round trip. redis-py's own way with scripts would ask first, each time, whether Redis has them."""
@@ -106,16 +122,6 @@ class Records:
                 if not any(isinstance(reply, NoScriptError) for reply in replies):
                     return replies
                 await self._client.script_load(script.script)  # each call is one that can be repeated
-
-    def _keys(self, answer_id: str) -> list[str]:
-        return [f"{self._name}:answer:{answer_id}:{part}" for part in ("events", "state")]
-
-    def _name_key(self, name: Name | None) -> str:
-        return f"{self._name}:answers:name:{digest(*name) if name else ''}"
-
-    @property
-    def _indexes(self) -> list[str]:
-        return [f"{self._name}:answers:{part}" for part in ("running", "ended", "bytes")]
 
 
 def _of(asked: Asked) -> dict[str, Any]:

@@ -9,56 +9,13 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local ask = cjson.decode(ARGV[1])
 """
 
-# Gives false if the name, and the room, are the answer's now. Else it gives the id that has the name, or FULL.
-RESERVE = (
-    CLOCK
-    + """
-local state, name, running, ended, bytes = unpack(KEYS)
-local has = ask.named and redis.call('GET', name)
-if has == ask.id then return false end
-if has and has ~= ask.instead_of then return has end
-if redis.call('EXISTS', state) == 1 then return false end  -- this is repeated
-if ask.full then return 'FULL' end
--- Whoever has reserved the name, and not begun, may be late: its answer must not be made as well.
-local before = has and ask.prefix .. has
-if before and redis.call('EXISTS', before .. ':state') == 1 and redis.call('EXISTS', before .. ':events') == 0 then
-    redis.call('HSET', before .. ':state', 'holder', '')
-end
-
-local function forget(id)
-    redis.call('DEL', ask.prefix .. id .. ':events', ask.prefix .. id .. ':state')
-    redis.call('ZREM', running, id)
-    redis.call('ZREM', ended, id)
-    -- Not a minus alone: of one that was never begun, Redis 7.0 would be given a -0, which is no integer to it.
-    redis.call('HINCRBY', bytes, 'total', 0 - (redis.call('HGET', bytes, id) or 0))
-    redis.call('HDEL', bytes, id)
-end
-for _, index in ipairs({running, ended}) do
-    for _, id in ipairs(redis.call('ZRANGEBYSCORE', index, '-inf', now, 'LIMIT', 0, 100)) do forget(id) end
-end
-while tonumber(redis.call('HGET', bytes, 'total') or 0) > ask.budget do
-    local oldest = redis.call('ZRANGE', ended, 0, 0)[1]
-    if not oldest then return 'FULL' end
-    forget(oldest)
-end
-
-redis.call('HSET', state, 'holder', ask.holder, 'lease', now + ask.lease, 'caller', ask.caller,
-           'fingerprint', ask.fingerprint)
-redis.call('PEXPIRE', state, ask.expires_in)
-if ask.named then redis.call('SET', name, ask.id, 'PX', ask.expires_in) end
-redis.call('ZADD', running, now + ask.expires_in, ask.id)
-for _, key in ipairs({running, ended, bytes}) do redis.call('PEXPIRE', key, ask.expires_in + ask.retention) end
-return false
-"""
-)
-
 # Adds the events behind the first `from`, and renews the lease. The place makes a repeat harmless. Comparing the holder
 # keeps out a writer whose answer was ended by a reader. A record that is missing was lost with Redis's data: it is
 # written anew, if the writer has sent all that it needs.
 APPEND = (
     CLOCK
     + """
-local events, state, name, running, ended, bytes = unpack(KEYS)
+local events, state, name, running, ended, bytes, own = unpack(KEYS)
 local holder, over, stop, read = unpack(redis.call('HMGET', state, 'holder', 'ended', 'stop', 'read'))
 if not holder then
     if not ask.caller then return {'LOST'} end
@@ -85,6 +42,10 @@ if ask.stopped then redis.call('HSET', state, 'stop', 1) end
 if ask.last then
     redis.call('HSET', state, 'ended', 1)
     redis.call('ZREM', running, ask.id)
+    redis.call('ZREM', own, ask.id)
+elseif ask.most then
+    redis.call('ZADD', own, now + ask.lease, ask.id)
+    redis.call('PEXPIRE', own, ask.expires_in)
 end
 local index, expires_in = running, ask.expires_in
 if ask.last then index, expires_in = ended, ask.retention end

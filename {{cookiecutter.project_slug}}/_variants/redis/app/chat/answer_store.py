@@ -1,20 +1,5 @@
 """Where answers are kept: while they run, in the process that runs their model, and behind that in Redis. So whoever
 comes back may come to any process, and finds the answer also when the one that made it is gone.
-
-In Redis, every key begins with the queue's name:
-
-NAME:answer:ID:events       a list: an event's place in it is its id
-NAME:answer:ID:state        a hash: who writes the answer (`holder`) until when (`lease`), who asked what (`caller`,
-                            `fingerprint`), whether it has `ended`, whether a caller has asked to `stop` it, when it was
-                            last `read`, and since when it is `suspected` to have no writer any more
-NAME:answers:name:DIGEST    the id of the answer that a caller knows by an Idempotency-Key, or by its chat
-NAME:answers:running        a sorted set: the ids of answers that run, and when each is gone if nobody writes it
-NAME:answers:ended          a sorted set: the ids of those that have ended, and when each is gone
-NAME:answers:bytes          a hash: about how many bytes each takes, and the `total`
-NAME:answers:check          written by /ready, to see whether Redis takes it
-
-All of them expire: an answer that runs ten leases after its last write, and one that has ended after its retention.
-Times are Redis's, in milliseconds. What this version does not know is kept: two versions may run side by side.
 """
 
 import asyncio
@@ -24,6 +9,7 @@ from secrets import token_hex
 
 from redis.asyncio import Redis
 
+from app.admission import Admit
 from app.chat.answer import Answer
 from app.chat.answer_calls import Times
 from app.chat.answer_mirror import Mirror
@@ -52,7 +38,8 @@ class AnswerStore:
         self._here = AnswersHere()
         self._writer = Writer(ticks, self._here.forget)
         self._mirrors = Mirrors(requests, ticks)
-        self._names = Names(requests, self._here, self._mirrors, self._writer.reserved, self._has_room)
+        most = settings.max_answers_per_caller
+        self._names = Names(requests, self._here, self._mirrors, self._writer.reserved, self._has_room, most)
         self._draining = False
 
     @classmethod
@@ -64,20 +51,23 @@ class AnswerStore:
         holder, retention, times = token_hex(8), settings.answer_retention_seconds, times or Times()
 
         def records(client: Redis) -> Records:
-            return Records(client, settings.queue_name, retention, times, holder)
+            return Records(client, settings.queue_name, retention, times, holder, settings.max_answers_per_caller)
 
         async with connect(settings) as requests, connect(settings, connections=2) as ticks:  # the writer, and mirrors
             store = cls(settings, records(requests), records(ticks))
             async with store._writer.running(), store._mirrors.running():
                 yield store
 
-    async def find_or_reserve(self, asked: Asked, joins: Joins | None = None) -> KnownAnswer | None:
+    async def find_or_reserve(
+        self, asked: Asked, joins: Joins | None = None, admit: Admit | None = None
+    ) -> KnownAnswer | None:
         """Gives the answer of that name, if there is one and `joins` says that it will do. Else gives None. Then there
         is room for the new one: `add` it before anything is awaited.
 
-        Raises Unavailable if there is no room, or if nobody can say whether an Idempotency-Key is in use.
+        Raises Unavailable if there is no room, or if nobody can say whether an Idempotency-Key is in use, and TooMany
+        if `admit` does, or too many of the caller's run.
         """
-        return await self._names.find_or_reserve(asked, joins)
+        return await self._names.find_or_reserve(asked, joins, admit)
 
     def add(self, answer: Answer) -> None:
         self._here.add(answer)

@@ -28,6 +28,9 @@ class AnswersHere:
     def running(self) -> list[Answer]:
         return [answer for answer in (*self._known.values(), *self._closing) if answer.running]
 
+    def running_of(self, caller: str) -> int:
+        return sum(answer.asked.caller == caller for answer in self.running())
+
     def ended(self) -> list[Answer]:
         """Those that were asked first come first."""
         return [answer for answer in self._known.values() if not answer.running]

@@ -1,0 +1,47 @@
+"""What is asked before an answer or a job begins: may its caller begin one more?
+
+Whoever only asks for one that is there already is not held up: a request that is sent again, by its `Idempotency-Key`.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+
+from app.errors import TooMany
+
+Admit = Callable[[str], Awaitable[None]]
+"""Gets the caller's name. Raises TooMany if a limit of that caller is reached."""
+ENDS_SECONDS = 2  # nobody knows when an answer will end, and to try again soon costs little
+
+
+def all_of(limits: Sequence[Admit]) -> Admit | None:
+    """Asks each, in this order, until one refuses. None without any: then nothing need be asked."""
+    if not limits:
+        return None
+
+    async def admit(caller: str) -> None:
+        for limit in limits:
+            await limit(caller)
+
+    return admit
+
+
+def too_many_answers(most: int) -> TooMany:
+    """For a caller of whose answers so many run."""
+    words = f"so many of your answers run already: {most}"
+    return TooMany(words, limit="answers", quota=most, per='qu="concurrent-requests"', seconds=ENDS_SECONDS)
+
+
+class Admission:
+    """Of one request: whatever else has to be asked again, this is asked for once."""
+
+    def __init__(self, admit: Admit | None, caller: str) -> None:
+        self._admit = admit
+        self._caller = caller
+
+    @property
+    def to_ask(self) -> bool:
+        return self._admit is not None
+
+    async def ask(self) -> None:
+        admit, self._admit = self._admit, None
+        if admit:
+            await admit(self._caller)

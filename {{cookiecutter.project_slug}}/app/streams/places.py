@@ -1,0 +1,61 @@
+"""How many streams are open: all those of this process, and those of each caller."""
+
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from app.errors import TooMany, Unavailable
+
+log = logging.getLogger(__name__)
+RETRY_SECONDS = 2  # nobody knows when a stream will end
+
+
+class Places:
+    """Each open stream has a place."""
+
+    def __init__(self, most: int, per_caller: int) -> None:
+        """With 0 `per_caller`, a caller may have them all."""
+        self._most = most
+        self._per_caller = per_caller
+        self._of: Counter[str] = Counter()
+        self.taken = 0
+
+    @property
+    def limits_callers(self) -> bool:
+        return self._per_caller > 0
+
+    @contextmanager
+    def take(self, caller: str, *, comes_back: bool = False) -> Iterator[None]:
+        """Holds a place. Raises Unavailable if all are taken, and TooMany if the caller has all that it may.
+
+        A client that has lost its connection `comes_back` before we know: the lost one still has its place. It may have
+        twice as many, but no new answer: see `admit`.
+        """
+        if self.taken >= self._most:
+            log.warning("refused: all of %d streams are open", self._most)
+            raise Unavailable("too many streams at once")
+        self._refuse(caller, self._of[caller] >= self._per_caller * (1 + comes_back))
+        self.taken += 1
+        self._of[caller] += 1
+        try:
+            yield
+        finally:
+            self.taken -= 1
+            self._of[caller] -= 1
+            if not self._of[caller]:
+                del self._of[caller]
+
+    async def admit(self, caller: str) -> None:
+        """For before the model is asked. Raises TooMany if the caller has more streams than it may."""
+        self._refuse(caller, self._of[caller] > self._per_caller)
+
+    def _refuse(self, caller: str, has_too_many: bool) -> None:
+        if self.limits_callers and has_too_many:
+            raise TooMany(
+                "too many streams at once: try again when one has ended",
+                limit="streams",
+                quota=self._per_caller,
+                per='qu="concurrent-requests"',
+                seconds=RETRY_SECONDS,
+            )
