@@ -35,6 +35,7 @@ COMMON = {
     "tests/jobs/": "__init__.py backing.py conftest.py fakes.py test_backend.py test_definition.py test_events.py "
     "test_job.py test_queue.py test_relay.py test_result.py test_routes.py test_runner.py test_settings.py "
     "test_store.py test_tasks.py",
+    "tests/limits/": "__init__.py backing.py conftest.py test_rate.py test_room.py",
     "tests/streams/": "__init__.py dialects.py test_events.py test_faults.py test_heartbeat.py test_in_fastapi.py "
     "test_log.py test_readers.py test_response.py test_source.py",
 }
@@ -55,7 +56,8 @@ OF_THE_QUEUE = OF_THE_LIBRARY | {
 }
 ADDED_BY_QUEUES = re.compile(
     r"(app|tests)/jobs/\w+\.py|app/worker\.py|scripts/dev\.py|\.github/workflows/ci\.yml"
-    r"|app/limits/\w+\.py|app/redis_client\.py|app/chat/answers?_\w+\.py|tests/chat/(backing|replicas|test_answer_store)\.py"
+    r"|(app|tests)/limits/\w+\.py|app/redis_client\.py|app/chat/answers?_\w+\.py"
+    r"|tests/chat/(backing|replicas|test_answer_(places|store))\.py"
     r"|tests/test_redis_client\.py"
 )
 MOST_LINES = 150

@@ -31,7 +31,7 @@ class Rate:
             await self._limiter.clear(self._limit, key)
             await self._limiter.hit(self._limit, key)
             return
-        most, again_in = self._limit.amount, floor(seconds) + 1
+        most, again_in = self._limit.amount, min(floor(seconds) + 1, SECONDS)
         words = f"only {most} answers and jobs may begin in a minute: try again in {again_in} s"
         raise TooMany(words, limit="requests", quota=most, per=f"w={SECONDS}", seconds=again_in)
 
