@@ -27,7 +27,7 @@ def all_of(limits: Sequence[Admit]) -> Admit | None:
 
 def too_many_answers(most: int) -> TooMany:
     """For a caller of whose answers so many run."""
-    words = f"so many of your answers run already: {most}"
+    words = f"no more than {most} of your answers may run at once: wait until one has ended, or stop one"
     return TooMany(words, limit=ANSWERS, quota=most, per='qu="concurrent-requests"', seconds=ENDS_SECONDS)
 
 
