@@ -36,11 +36,13 @@ def create_app(settings: Settings | None = None, rooms: Sequence[Room] | None = 
     By default the settings are those of the environment, and all rooms join. Raises SystemExit when a setting is wrong.
     """
     settings = settings or Settings.read()
-    logs.set_up(settings.log_level)
+    logs.set_up(settings.log_level, settings.log_format)
     key = settings.api_key.get_secret_value()
 
     @asynccontextmanager
     async def lifespan(app: App) -> AsyncIterator[State]:
+        # Again, for a server that sets up its logging after this module was imported, as `fastapi run` does.
+        logs.set_up(settings.log_level, settings.log_format)
         if not key:
             log.warning("API_KEY is empty: whoever reaches this server may use it")
         app.shutdown = Shutdown(settings.drain_seconds)

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
 from app.callers.caller import ANONYMOUS, Caller
-from app.logs import request_id
+from app.logs import caller, request_id
 
 SAFE_REQUEST_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
 # The page's own files are open too, because the tag that loads one can't send a key. No part of their path begins with
@@ -37,6 +37,7 @@ class RequestId:
         given = Headers(scope=scope).get("x-request-id", "")
         this = given if SAFE_REQUEST_ID.fullmatch(given) else uuid4().hex
         request_id.set(this)
+        caller.set("-")  # a request that came while another was answered begins with the context of that one
 
         def send_with_id(message: Message) -> Awaitable[None]:  # no coroutine of its own: each token passes it
             if message["type"] == "http.response.start":
@@ -83,6 +84,7 @@ class BearerKey:
                     await (WebSocketClose() if scope["type"] == "websocket" else refusal)(scope, receive, send)
                     return
                 scope["state"]["caller"] = Caller(hashlib.sha256(self.key).hexdigest()[:16])
+                caller.set(scope["state"]["caller"].name)
         await self.app(scope, receive, send)
 
 
@@ -106,6 +108,7 @@ class KnownHost:
                 refusal = JSONResponse({"detail": "ALLOWED_HOSTS must have the host's name, or API_KEY be set"}, 400)
                 await (WebSocketClose() if scope["type"] == "websocket" else refusal)(scope, receive, send)
                 return
+            caller.set(ANONYMOUS.name)
         await self.app(scope, receive, send)
 
     def _knows(self, host: str) -> bool:
