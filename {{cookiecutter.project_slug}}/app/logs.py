@@ -88,7 +88,7 @@ def set_up(level: str, form: str) -> None:
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:
     """Only of the application's own records: a library's may hold anything."""
-    own = record.name == "app" or record.name.startswith("app.")
+    own = f"{record.name}.".startswith("app.")
     return {name: value for name, value in vars(record).items() if name not in OF_EVERY_RECORD} if own else {}
 
 
@@ -106,7 +106,7 @@ def _message(record: logging.LogRecord) -> str:
     except Exception as error:
         return f"{text_of(record.msg)} (and arguments that do not fit: {type(error).__name__})"
     # Without a path's query: a caller may write there what is for a model.
-    return QUERY.sub("", message) if record.name.startswith(SERVER) else message
+    return QUERY.sub("", message) if f"{record.name}.".startswith(f"{SERVER}.") else message
 
 
 def _behind(formatter: logging.Formatter, record: logging.LogRecord) -> dict[str, str]:

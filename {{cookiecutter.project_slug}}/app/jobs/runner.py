@@ -51,8 +51,8 @@ async def run(store: Store, job_id: str, settings: JobSettings) -> None:
         await Attempt(lease, payload, settings).run()
     except NotYours:
         log.warning(
-            "job lost: this attempt counts for nothing, for the job was cancelled, or its lease ran out, as it does when "
-            "the event loop is blocked",
+            "job lost: this attempt counts for nothing. The job was cancelled, or its lease ran out: a blocked event "
+            "loop does that",
             extra=lease.told("lost"),
         )
 
@@ -83,6 +83,8 @@ class Attempt:
             retry_in = None if last else BACKOFF_SECONDS[min(job.attempts, len(BACKOFF_SECONDS)) - 1]
             if last:
                 log.exception("job failed", extra=self._lease.told("failed"))
+                # For the library that logs or shows it again, under a name of its own for the job.
+                error.add_note(f"job {job.id}, attempt {job.attempts}, request {job.request_id}")
             else:
                 log.exception("job failed: it is tried again in %g s", retry_in, extra=self._lease.told("retrying"))
             await self._lease.fail(self._context.latest, _shown(error, job.request_id), retry_in)
@@ -122,8 +124,8 @@ class Attempt:
             raise Refused(f"There is no task {self._job.task!r} in this version of the service.")
         try:
             payload = task.payload.model_validate_json(self._payload)
-        except ValidationError as error:
-            raise Refused(f"The payload is not a {task.payload.__name__} of this version of the service.") from error
+        except ValidationError:  # it quotes the payload, and a queue library logs causes too
+            raise Refused(f"The payload is not a {task.payload.__name__} of this version of the service.") from None
         return to_text(await task(self._context, payload), self._settings.job_max_result_bytes)
 
 
