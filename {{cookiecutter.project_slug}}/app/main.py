@@ -45,13 +45,15 @@ def create_app(
     By default the environment's settings say all that, and all rooms join. Raises SystemExit when a setting is wrong.
     """
     settings = settings or Settings.read()
-    logs.set_up(settings.log_level)
+    logs.set_up(settings.log_level, settings.log_format)
     callers = callers or KnownCallers(CallerSettings.read())
     if settings.environment == "production" and not callers.required:
         raise SystemExit(f"{KnownCallers.SETTING}: must be set when ENVIRONMENT is production")
 
     @asynccontextmanager
     async def lifespan(app: App) -> AsyncIterator[State]:
+        # Again, for a server that sets up its logging after this module was imported, as `fastapi run` does.
+        logs.set_up(settings.log_level, settings.log_format)
         if not callers.required:
             log.warning("%s is not set: whoever reaches this server may use it", KnownCallers.SETTING)
         app.shutdown = Shutdown(settings.drain_seconds)

@@ -12,7 +12,7 @@ from starlette.websockets import WebSocketClose
 
 from app.callers.caller import ANONYMOUS
 from app.callers.guard import is_open
-from app.logs import request_id
+from app.logs import caller, request_id
 
 SAFE_REQUEST_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
 LENGTHS = {b"content-length", b"transfer-encoding"}
@@ -32,6 +32,7 @@ class RequestId:
         given = Headers(scope=scope).get("x-request-id", "")
         this = given if SAFE_REQUEST_ID.fullmatch(given) else uuid4().hex
         request_id.set(this)
+        caller.set("-")  # a request that came while another was answered begins with the context of that one
 
         def send_with_id(message: Message) -> Awaitable[None]:  # no coroutine of its own: each token passes it
             if message["type"] == "http.response.start":
@@ -79,6 +80,7 @@ class KnownHost:
                 refusal = JSONResponse({"detail": self.refusal}, 400)
                 await (WebSocketClose() if scope["type"] == "websocket" else refusal)(scope, receive, send)
                 return
+            caller.set(ANONYMOUS.name)
         await self.app(scope, receive, send)
 
     def _knows(self, host: str) -> bool:

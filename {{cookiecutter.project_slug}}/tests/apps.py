@@ -50,6 +50,11 @@ async def websocket(websocket: WebSocket) -> None:
     await websocket.receive()
 
 
+@app.get("/fails")
+async def fails() -> None:
+    raise RuntimeError("a route, on purpose")
+
+
 @app.post("/failing-task")
 def failing_task(tasks: BackgroundTasks, background: BackgroundDep) -> None:
     tasks.add_task(background.run, broken)

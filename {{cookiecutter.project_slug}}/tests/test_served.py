@@ -2,6 +2,7 @@
 
 import ctypes
 import json
+import re
 import signal
 import socket
 import struct
@@ -68,6 +69,61 @@ def test_the_audit_line_reaches_stderr_with_the_request_id(server: Server) -> No
     response = server.request("POST", "/feedback", FEEDBACK, {"X-Request-ID": "trace-7"})
     assert response.status == 202
     assert "app.audit" in server.logged("[trace-7] feedback")
+
+
+def test_the_line_about_a_request_has_its_id_and_not_its_query(server: Server) -> None:
+    server.request("GET", "/stream?text=marked&more", headers={"X-Request-ID": "trace-6"})
+    line = server.logged("[trace-6] 127.0.0.1:")
+    assert line.endswith('"GET /stream HTTP/1.1" 200 caller=anonymous\n')
+    assert " INFO uvicorn.access [" in line
+
+
+def test_a_request_that_comes_amid_another_has_a_caller_of_its_own(serve: Serve) -> None:
+    server = serve("tests.apps:app", API_KEY="k-1")
+    start = "GET /stream?text=x HTTP/1.1\r\nHost: localhost\r\n"
+    server.connect(f"{start}X-Request-ID: one\r\nAuthorization: Bearer k-1\r\n\r\n{start}X-Request-ID: two\r\n\r\n")
+    assert re.search(r'" 200 caller=\w+$', server.logged("[one] 127.0.0.1:"))
+    assert server.logged("[two] 127.0.0.1:").endswith('" 401\n')
+
+
+def test_a_server_that_shows_no_requests_shows_none(serve: Serve) -> None:
+    server = serve("tests.apps:app", "--no-access-log")
+    server.request("GET", "/health", headers={"X-Request-ID": "trace-1"}).read()
+    server.stop()
+    assert "GET /health" not in server.log
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--http", "h11"),
+        ("--loop", "asyncio", "--http", "httptools"),
+        ("--workers", "2", "--log-config", "app/json_logs.json"),
+    ],
+    ids=["h11", "httptools", "two workers"],
+)
+def test_each_line_of_a_server_is_json(serve: Serve, options: tuple[str, ...]) -> None:
+    server = serve("tests.apps:app", *options, LOG_FORMAT="json", API_KEY="k-1", DRAIN_SECONDS="0.1")
+    known = {"Authorization": "Bearer k-1", "X-Request-ID": "trace-2"}
+    server.request("POST", "/feedback", FEEDBACK, known).read()
+    server.request("POST", "/failing-task", headers=known).read()
+    server.request("GET", "/fails", headers={**known, "X-Request-ID": "trace-3"}).read()
+    server.logged("the task after it ran")
+    server.stop()
+    objects = [json.loads(line) for line in server.log.splitlines()]
+    told = {found["message"]: found for found in objects if found["request_id"] == "trace-2"}
+    assert len({found["caller"] for found in told.values()} - {"-"}) == 1
+    assert told["feedback"]["rating"] == -1
+    assert told["background task broken failed"]["traceback"].endswith("RuntimeError: a task, on purpose")
+    requests = [found for found in objects if found["logger"] == "uvicorn.access" and found["path"] != "/health"]
+    assert [(found["request_id"], found["path"], found["status"]) for found in requests] == [
+        ("trace-2", "/feedback", 202),
+        ("trace-2", "/failing-task", 200),
+        ("trace-3", "/fails", 500),
+    ]
+    twice = [found["logger"] for found in objects if found["request_id"] == "trace-3" and "traceback" in found]
+    assert twice == ["app.error_handlers", "uvicorn.error"]
+    assert any("Uvicorn running on" in found["message"] for found in objects)
 
 
 def test_a_failing_background_task_reaches_stderr_with_the_request_id_and_the_next_one_runs(server: Server) -> None:

@@ -9,6 +9,7 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
+from app import logs
 from app.callers.caller import ANONYMOUS, Caller
 from app.errors import AppError
 
@@ -63,6 +64,7 @@ class Guard:
                     await (WebSocketClose() if scope["type"] == "websocket" else refusal)(scope, receive, send)
                     return
                 scope["state"]["caller"] = caller
+                logs.caller.set(caller.name)
         await self.app(scope, receive, send)
 
 

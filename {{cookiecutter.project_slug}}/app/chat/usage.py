@@ -21,5 +21,5 @@ async def record_usage(answer: Answer) -> None:
     if answer.error_code:
         fields["error"] = answer.error_code
     if (first := answer.seconds_to_first_piece) is not None:
-        fields["first_piece_seconds"] = f"{first:.3f}"
+        fields["first_piece_seconds"] = round(first, 3)
     log.info("usage", extra={**fields, **generation.usage})

@@ -31,6 +31,14 @@ class Lease:
         self._store = store
         self._holder = holder
         self._seconds = seconds
+        self._taken = monotonic()
+        self._attempt = job.attempts
+
+    def told(self, outcome: str) -> dict[str, object]:
+        """The fields of a line of the log that says how the attempt has ended."""
+        seconds = round(monotonic() - self._taken, 3)
+        job = self.job
+        return {"task": job.task, "job": job.id, "attempt": self._attempt, "seconds": seconds, "outcome": outcome}
 
     async def renew(self, context: JobContext) -> NoReturn:
         """Renews the lease again and again, and writes the job's progress when there is a new one."""

@@ -15,7 +15,7 @@ from app.jobs.settings import JobSettings
 from app.jobs.status import JobError, NotYours
 from app.jobs.store import Store
 from app.jobs.unfit import Refused, give_back
-from app.logs import request_id
+from app.logs import caller, request_id
 
 log = logging.getLogger(__name__)
 CLEANUP_SECONDS = 5.0
@@ -42,17 +42,18 @@ async def run(store: Store, job_id: str, settings: JobSettings) -> None:
         return
     job = lease.job
     request_id.set(job.request_id)
+    caller.set(job.caller)
     if job.ended:
-        log.error("job %s failed: none of its %d attempts came to an end", job_id, job.attempts)
+        log.error("job failed: none of its %d attempts came to an end", job.attempts, extra=lease.told("failed"))
         return
+    log.debug("job begun", extra={"task": job.task, "job": job.id, "attempt": job.attempts})
     try:
         await Attempt(lease, payload, settings).run()
     except NotYours:
         log.warning(
-            "job %s: attempt %d counts for nothing: the job was cancelled, or its lease ran out, as it does when the "
-            "event loop is blocked",
-            job_id,
-            job.attempts,
+            "job lost: this attempt counts for nothing. The job was cancelled, or its lease ran out: a blocked event "
+            "loop does that",
+            extra=lease.told("lost"),
         )
 
 
@@ -78,14 +79,20 @@ class Attempt:
         except Refused as error:
             await give_back(self._lease, error, self._settings)
         except Exception as error:
-            log.exception("job %s failed, attempt %d of %d", job.id, job.attempts, max_attempts)
             last = isinstance(error, BadResult) or job.attempts >= max_attempts
             retry_in = None if last else BACKOFF_SECONDS[min(job.attempts, len(BACKOFF_SECONDS)) - 1]
+            if last:
+                log.exception("job failed", extra=self._lease.told("failed"))
+                # For the library that logs or shows it again, under a name of its own for the job.
+                error.add_note(f"job {job.id}, attempt {job.attempts}, request {job.request_id}")
+            else:
+                log.exception("job failed: it is tried again in %g s", retry_in, extra=self._lease.told("retrying"))
             await self._lease.fail(self._context.latest, _shown(error, job.request_id), retry_in)
             if last:
                 raise
         else:
             await self._lease.succeed(self._context.latest, result)
+            log.info("job succeeded", extra=self._lease.told("succeeded"))
 
     async def _outcome(self) -> str:
         """What the body returns, as JSON. It is stopped when the lease is lost or its time is over."""
@@ -117,8 +124,8 @@ class Attempt:
             raise Refused(f"There is no task {self._job.task!r} in this version of the service.")
         try:
             payload = task.payload.model_validate_json(self._payload)
-        except ValidationError as error:
-            raise Refused(f"The payload is not a {task.payload.__name__} of this version of the service.") from error
+        except ValidationError:  # it quotes the payload, and a queue library logs causes too
+            raise Refused(f"The payload is not a {task.payload.__name__} of this version of the service.") from None
         return to_text(await task(self._context, payload), self._settings.job_max_result_bytes)
 
 

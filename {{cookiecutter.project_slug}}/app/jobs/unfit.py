@@ -24,9 +24,14 @@ async def give_back(lease: Lease, error: Refused, settings: JobSettings) -> None
     waits = await lease.give_back(told, settings.job_unknown_task_seconds)
     job = lease.job
     if job.ended:
-        log.error("job %s is refused: %s", job.id, error)
+        log.error("job refused: %s", error, extra=lease.told("failed"))
         raise error
     # `_told` limits the lines of a process that runs many jobs, and `waits` those where each job has a process.
     if time.monotonic() - _told.get(job.task, -TELL_SECONDS) >= TELL_SECONDS and not 0 < waits < TELL_SECONDS:
         _told[job.task] = time.monotonic()
-        log.warning("job %s is given back, as others of its task may be, for %.0f s so far: %s", job.id, waits, error)
+        log.warning(
+            "job given back, as others of its task may be, for %.0f s so far: %s",
+            waits,
+            error,
+            extra=lease.told("given_back"),
+        )

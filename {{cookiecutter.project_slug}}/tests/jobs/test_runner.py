@@ -3,6 +3,8 @@ import logging
 import os
 import sys
 import time
+import traceback
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -19,12 +21,16 @@ from app.jobs.runner import run
 from app.jobs.settings import JobSettings
 from app.jobs.store import Store
 from app.jobs.unfit import Refused
-from app.logs import request_id
+from app.logs import context, request_id
 from tests.jobs.fakes import dispatched_job as a_job
 
 
 class Order(BaseModel):
     what: str
+
+
+class Numbered(BaseModel):
+    what: int
 
 
 class Receipt(BaseModel):
@@ -419,13 +425,13 @@ async def test_of_jobs_that_are_given_back_the_log_has_one_line_a_minute(
     told.clear()  # as in a process that is there for one job only
     await store.update("j0", lambda job: job.model_copy(update={"dispatches": 1, "unfit_since": time.time() - 30}))
     await run(store, "j0", job_settings)
-    assert [line for line in caplog.messages if "is given back" in line] == [
-        "job j0 is given back, as others of its task may be, for 0 s so far: "
-        "There is no task 'later' in this version of the service."
-    ]
+    (line,) = (record for record in caplog.records if "given back" in record.message)
+    why = "There is no task 'later' in this version of the service."
+    assert line.message == f"job given back, as others of its task may be, for 0 s so far: {why}"
+    assert told_of(line) == ("later", "j0", 1, "given_back")
     await store.update("j0", lambda job: job.model_copy(update={"dispatches": 1, "unfit_since": time.time() - 90}))
     await run(store, "j0", job_settings)
-    assert "job j0 is given back, as others of its task may be, for 90 s so far" in caplog.text
+    assert "job given back, as others of its task may be, for 90 s so far" in caplog.text
 
 
 @pytest.mark.parametrize("result", [None, 1.5, ["a"], {"a": Receipt(what="tea", attempt=1)}])
@@ -492,4 +498,89 @@ async def test_a_job_none_of_whose_attempts_came_to_an_end_fails(
     job = await store.get("j")
     assert job.error is not None
     assert (job.status, job.error.code) == ("failed", "attempts_lost")
-    assert "none of its 3 attempts came to an end" in caplog.text
+    (line,) = caplog.records
+    assert line.message == "job failed: none of its 3 attempts came to an end"
+    assert told_of(line) == ("order", "j", 3, "failed")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "max_attempts", "level", "told"),
+    [
+        (None, 2, "INFO", "succeeded"),
+        (RuntimeError("on purpose"), 2, "ERROR", "retrying"),
+        (RuntimeError("on purpose"), 1, "ERROR", "failed"),
+        (5.0, 1, "ERROR", "failed"),
+    ],
+    ids=["success", "failure", "last failure", "time over"],
+)
+async def test_an_attempt_says_once_how_it_has_ended_and_whose_it_was(
+    store: Store,
+    job_settings: JobSettings,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    outcome: BaseException | float | None,
+    max_attempts: int,
+    level: str,
+    told: str,
+) -> None:
+    caplog.set_level("INFO", "app.jobs")
+    whose: list[dict[str, str]] = []
+    caplog.handler.addFilter(lambda _: whose.append(context()) or True)
+    await accepted(store, Scripted(outcome), monkeypatch, max_attempts, timeout=0.05)
+    await store.update("j", lambda job: job.model_copy(update={"caller": "alice"}))
+    with suppress(RuntimeError, runner.OutOfTime):
+        await run(store, "j", job_settings)
+    (line,) = caplog.records
+    assert (line.levelname, line.message.startswith(f"job {'succeeded' if told == 'succeeded' else 'failed'}")) == (
+        level,
+        True,
+    )
+    assert told_of(line) == ("order", "j", 1, told)
+    assert bool(line.exc_info) == (level == "ERROR")
+    assert whose == [{"request_id": "r-7", "caller": "alice"}]
+
+
+async def test_an_attempt_that_was_lost_says_so(
+    store: Store,
+    job_settings: JobSettings,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    quick: None,
+) -> None:
+    script = Scripted(asyncio.Event())
+    await accepted(store, script, monkeypatch)
+    running = asyncio.create_task(run(store, "j", job_settings))
+    await script.begun.wait()
+    await store.update("j", partial(Job.cancel, now=time.time()))
+    await running
+    (line,) = caplog.records
+    assert (line.levelname, line.message.startswith("job lost: ")) == ("WARNING", True)
+    assert told_of(line) == ("order", "j", 1, "lost")
+
+
+async def test_a_payload_that_does_not_fit_is_quoted_nowhere(
+    store: Store, job_settings: JobSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is raised is logged by a queue's library, with its causes."""
+    await accepted(store, Scripted(), monkeypatch)
+    monkeypatch.setitem(TASKS, "order", Task("order", Scripted(), Numbered))
+    with pytest.raises(Refused) as raised:
+        await run(store, "j", job_settings.model_copy(update={"job_unknown_task_seconds": 0}))
+    shown = "".join(traceback.format_exception(raised.value))
+    assert "is not a Numbered" in shown
+    assert "tea" not in shown
+
+
+async def test_the_last_failure_names_its_job_to_who_shows_it_again(
+    store: Store, job_settings: JobSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await accepted(store, Scripted(RuntimeError("on purpose")), monkeypatch, max_attempts=1)
+    with pytest.raises(RuntimeError) as raised:
+        await run(store, "j", job_settings)
+    assert raised.value.__notes__ == ["job j, attempt 1, request r-7"]
+
+
+def told_of(line: logging.LogRecord) -> tuple[object, ...]:
+    fields = vars(line)
+    assert 0 <= fields["seconds"] < 60
+    return fields["task"], fields["job"], fields["attempt"], fields["outcome"]

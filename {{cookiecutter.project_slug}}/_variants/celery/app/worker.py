@@ -11,6 +11,7 @@ if __name__ == "__main__" and sys.argv[1:] == ["health"]:  # before all that onl
 
     sys.exit(health())
 
+import logging
 import os
 from typing import Any
 
@@ -24,6 +25,7 @@ from app.jobs.presence import Presence
 from app.jobs.settings import JobSettings
 from app.settings import Settings
 
+log = logging.getLogger("app.worker")  # as a command, this module has another name
 ONE_QUEUE = (
     "app.worker: a worker listens to exactly one queue, the one that QUEUE_NAME names, for that is where the web "
     "server's relay hands jobs over and counts what waits. Start a worker for each queue instead."
@@ -31,7 +33,8 @@ ONE_QUEUE = (
 # Workers don't talk to each other: nobody here listens to that, and it makes each start a second longer.
 QUIET = ("--without-gossip", "--without-mingle")
 
-logs.set_up(Settings.read().log_level)
+of_all = Settings.read()
+logs.set_up(of_all.log_level, of_all.log_format)
 settings = JobSettings.read()
 celery = celery_app(settings)
 attempts = Attempts(settings)
@@ -70,8 +73,10 @@ def main(arguments: list[str]) -> str | None:
         return ONE_QUEUE
     # Celery names a worker after its host, and two of the same name take each other's remote control away.
     name = f"--hostname={os.getpid()}@%h"
-    # With `-b`, Celery does not take the address from BROKER_URL in the environment, which may be somebody else's.
-    itself = ["-A", f"{__name__}:celery", "-b", celery.conf.broker_url]
+    # With `-b`, Celery does not take the address from BROKER_URL in the environment, which may be somebody else's. With
+    # `--quiet`, it prints no banner among the lines of the log.
+    itself = ["-A", f"{__name__}:celery", "-b", celery.conf.broker_url, "--quiet"]
+    log.info("Celery's worker listens to the queue %s", settings.queue_name)
     celery_command.main([*itself, "worker", name, *QUIET, *arguments], prog_name="app.worker")
     return None
 

@@ -47,6 +47,10 @@ class Enduring(BaseWorker):
         """It listens to no commands, such as to shut down or to kill a job: anybody who can write to Redis could send
         them. It is stopped by a signal, and a job by its route."""
 
+    def register_birth(self) -> None:
+        super().register_birth()  # type: ignore[no-untyped-call]
+        log.info("RQ's worker listens to the queue %s", self.queues[0].name)
+
     def handle_warm_shutdown_request(self) -> None:
         Enduring.stops = True
         super().handle_warm_shutdown_request()  # type: ignore[no-untyped-call]
@@ -124,7 +128,8 @@ def work(settings: JobSettings, worker_class: type[Enduring]) -> None:
             if refused:
                 log.info("Redis takes what is written again")
             refused = ""
-            rq_worker(settings, worker_class).work()
+            # What it says of each job is not what became of it: one that is tried again is "OK", too.
+            rq_worker(settings, worker_class).work(logging_level="WARNING")
         except StopRequested:  # raised by RQ's handler of signals
             return
         except redis.RedisError as error:

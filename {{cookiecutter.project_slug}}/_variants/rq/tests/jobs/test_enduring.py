@@ -82,7 +82,7 @@ def start() -> Iterator[Callable[[JobSettings], Worker]]:
 
         def start(settings: JobSettings) -> Worker:
             workers.callback((worker := Worker(settings)).kill)
-            worker.says("*** Listening on")
+            worker.says("RQ's worker listens")
             return worker
 
         yield start
@@ -107,7 +107,7 @@ def test_a_worker_waits_while_redis_refuses_and_says_so_once(
         waiting = "no permissions to run the 'set' command"
         worker.says(waiting)
         client.execute_command("ACL", "SETUSER", user, "+@all")
-        worker.says("*** Listening on", times=2)
+        worker.says("RQ's worker listens", times=2)
         asyncio.run(done(settings))
     worker.stop()
     assert "".join(worker.lines).count(waiting) == 1
@@ -142,7 +142,7 @@ def test_a_worker_goes_on_behind_an_id_that_is_no_text(
     worker.says("an id in RQ's queue is dropped: it is no text", times=100)
     asyncio.run(done(settings))
     worker.stop()
-    assert "".join(worker.lines).count("*** Listening on") == 1  # it was not begun again each time
+    assert "".join(worker.lines).count("RQ's worker listens") == 1  # it was not begun again each time
 
 
 def test_a_registry_of_another_kind_keeps_a_worker_from_nothing(
