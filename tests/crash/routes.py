@@ -2,7 +2,7 @@
 # mypy: disable-error-code="import-not-found", disallow-untyped-decorators=False, disallow-any-unimported=False
 from typing import Annotated, Any
 
-from app.dependencies import CallerDep
+from app.callers.caller import CallerDep
 from app.jobs.definition import TASKS
 from app.jobs.dependencies import JobsDep
 from app.jobs.routes import router
@@ -18,14 +18,14 @@ async def add_probe(
     caller: CallerDep,
     idempotency_key: Annotated[str | None, Header()] = None,
 ) -> dict[str, Any]:
-    job = await jobs.enqueue(TASKS[name], probe, caller=caller, key=idempotency_key)
+    job = await jobs.enqueue(TASKS[name], probe, caller=caller.name, key=idempotency_key)
     return {"id": job.id, "status": job.status}
 
 
 @router.post("/tasks/{name}/several", status_code=202)
 async def add_probes(name: str, probes: dict[str, Probe], jobs: JobsDep, caller: CallerDep) -> list[str]:
     """One for each key."""
-    return [(await jobs.enqueue(TASKS[name], probe, caller=caller, key=key)).id for key, probe in probes.items()]
+    return [(await jobs.enqueue(TASKS[name], probe, caller=caller.name, key=key)).id for key, probe in probes.items()]
 
 
 @router.post("/statuses")
