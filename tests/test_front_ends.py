@@ -30,6 +30,7 @@ from front_ends import (
     serving_folder,
     whole,
 )
+from playwright.sync_api import Browser, Page
 from rendering import Project, exclusive
 from running import Server, posix_only, request
 
@@ -341,6 +342,19 @@ def test_what_open_webui_sends_is_answered_as_it_reads_it(api_server: Server) ->
 # A browser
 
 
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A window that knows nothing of those before it."""
+    with browser.new_page() as page:
+        yield page
+
+
 @pytest.fixture
 def page_port(packages: Path) -> Iterator[int]:
     """Where a page is served that has all clients in one script."""
@@ -356,7 +370,7 @@ def page_port(packages: Path) -> Iterator[int]:
 @pytest.mark.needs("chromium")
 @pytest.mark.parametrize("name", list(CHATS))
 def test_the_page_of_the_readme_comes_back_to_its_answer_and_stops_it(
-    name: str, packages: Path, chat_project: Project
+    name: str, packages: Path, chat_project: Project, page: Page
 ) -> None:
     """With React and each version's `useChat`, in a browser."""
     folder = packages / f"readme-{name}"
@@ -365,10 +379,8 @@ def test_the_page_of_the_readme_comes_back_to_its_answer_and_stops_it(
     with (
         serving_folder(folder) as page_port,
         serving(chat_project, CORS_ORIGINS=f"http://127.0.0.1:{page_port}") as server,
-        chromium() as browser,
     ):
         readme_page(chat_project, packages, folder, name, server.port)
-        page = browser.new_page()
         page.goto(f"http://127.0.0.1:{page_port}")
         page.get_by_role("textbox").fill(question)
         page.get_by_role("textbox").press("Enter")
@@ -397,17 +409,12 @@ def test_the_page_of_the_readme_comes_back_to_its_answer_and_stops_it(
 @pytest.mark.needs("chromium")
 @pytest.mark.parametrize("key", ["", KEY])
 def test_a_page_of_another_origin_may_ask_where_it_is_listed(
-    key: str, page_port: int, chat_project: Project, api_project: Project
+    key: str, page_port: int, chat_project: Project, api_project: Project, page: Page
 ) -> None:
     """In a browser, with a key and without: from the listed origin, every client; from another, none."""
     listed, other = f"http://127.0.0.1:{page_port}", f"http://localhost:{page_port}"
     settings = {"API_KEY": key, "CORS_ORIGINS": listed}
-    with (
-        serving(chat_project, **settings) as chat_server,
-        serving(api_project, **settings) as api_server,
-        chromium() as browser,
-    ):
-        page = browser.new_page()
+    with serving(chat_project, **settings) as chat_server, serving(api_project, **settings) as api_server:
         ask = "([name, order]) => ask(name, order)"
         chat = {"url": f"http://127.0.0.1:{chat_server.port}", "key": key, "questions": ["to be"]}
         api = {"url": f"http://127.0.0.1:{api_server.port}", "key": key, "question": "to be", "stream": True}
