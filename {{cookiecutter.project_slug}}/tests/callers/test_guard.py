@@ -225,10 +225,14 @@ class Yours:
         return {"users": "degraded: on purpose"}
 
 
-def test_callers_may_be_known_by_what_is_yours(settings: Settings, build: Callable[..., FastAPI]) -> None:
+def test_callers_may_be_known_by_what_is_yours(
+    settings: Settings, build: Callable[..., FastAPI], caplog: pytest.LogCaptureFixture
+) -> None:
     async def find(token: str) -> Caller | None:
         if token == "away":
             raise Unavailable("the table of users is away")
+        if token == "broken":
+            raise RuntimeError("a table, on purpose")
         return Caller("carol") if token == "word" else None
 
     app = build(settings.model_copy(update=PRODUCTION), ScriptedProvider(), Yours(find))
@@ -244,6 +248,10 @@ def test_callers_may_be_known_by_what_is_yours(settings: Settings, build: Callab
         away = client.get("/me", headers={"Authorization": "Bearer away"})
         assert (away.status_code, away.json()) == (503, {"detail": "the table of users is away"})
         assert away.headers["retry-after"] == "2"
+        broken = client.get("/me", headers={"Authorization": "Bearer broken"})
+        assert (broken.status_code, broken.json()) == (500, {"detail": "internal error"})
+        assert broken.headers["x-request-id"]
+        assert "RuntimeError: a table, on purpose" in caplog.text
         assert client.get("/health").status_code == 200
         assert client.get("/ready").json()["checks"]["users"] == "degraded: on purpose"
 
