@@ -11,6 +11,7 @@ import yaml  # type: ignore[import-untyped]
 from rendering import Answers, Project, bake
 from running import settings_of
 from test_docker import instructions, seconds_to_stop
+from variants import part
 
 VERSIONS = ("1.29.0", kubernetes_validate.latest_version())
 ENDPOINTS_SECONDS = 10  # until a balancer has heard that a pod goes, as README.md says
@@ -125,17 +126,19 @@ def test_it_is_asked_for_its_health_as_compose_does(project: Project, pods: dict
 def test_what_is_secret_comes_from_the_secret_that_it_says_to_make(
     project: Project, pods: dict[str, dict[str, Any]]
 ) -> None:
-    """Each is a setting: the key, the model's key, and the address of each service."""
+    """Each is a setting: the model's key, the address of each service, and for the web server, how callers are known."""
     settings = settings_of(project)
-    secret = {name for name in settings if name.endswith("_KEY") or name in ("REDIS_URL", "BROKER_URL")}
+    secret = {name for name in settings if re.search("._API_KEY$|^REDIS_URL$|^BROKER_URL$", name)}
+    callers = {name.strip() for name in part(project.answers["auth"], "kubernetes/callers").read_text().split(",")}
     head = re.findall(r"^#.*", project.read("deploy/kubernetes.yaml"), re.MULTILINE)
-    assert secret <= set(re.findall(r"\w+", " ".join(head)))
+    assert secret | callers <= set(re.findall(r"\w+", " ".join(head)))
     assert "/*.env" in project.read(".gitignore").splitlines()  # the Secret is made of such a file
-    for pod in pods.values():
+    for component, pod in pods.items():
+        expected = secret | callers if component == "web" else secret
         env = {each["name"]: each for each in pod["container"]["env"]}
         assert set(env) <= set(settings)
-        assert {name for name, each in env.items() if "valueFrom" in each} == secret
-        for name in secret:
+        assert {name for name, each in env.items() if "valueFrom" in each} == expected
+        for name in expected:
             assert env[name]["valueFrom"] == {"secretKeyRef": {"name": project.path.name, "key": name}}
         assert env["ENVIRONMENT"]["value"] == "production"
 

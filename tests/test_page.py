@@ -611,14 +611,17 @@ def test_a_key_is_asked_for_where_one_is_needed(tab: Callable[..., Chat], serve:
         panel = chat.page.locator("#access")
         chat.question.fill("Open?")
         chat.question.press("Enter")
-        for hint, key in [("The server asks for an API key.", "wrong"), ("does not accept this API key.", "s3cret")]:
+        for hint, key in [
+            ("The server asks for an access key.", "wrong"),
+            ("does not accept this access key.", "s3cret"),
+        ]:
             expect(panel).to_contain_text(hint)
-            expect(chat.page.get_by_label("API key", exact=True)).to_be_focused()
+            expect(chat.page.get_by_label("Access key", exact=True)).to_be_focused()
             chat.page.keyboard.type(key)
             press("Enter")
             expect(chat.retry).to_be_focused()
             press("Enter")
-            chat.page.get_by_label("API key", exact=True).evaluate("(input) => (input.value = '')")
+            chat.page.get_by_label("Access key", exact=True).evaluate("(input) => (input.value = '')")
         expect(chat.log.get_by_text("Thinking…")).to_be_visible()
         expect(panel).not_to_have_attribute("open", "")
         chat.page.reload()
@@ -628,7 +631,7 @@ def test_a_key_is_asked_for_where_one_is_needed(tab: Callable[..., Chat], serve:
 
 
 def test_a_refusal_that_is_long_past_asks_for_no_key(chat: Chat) -> None:
-    problem = {"message": "The server asks for an API key.", "status": 401, "retryable": True}
+    problem = {"message": "The server asks for an access key.", "status": 401, "retryable": True}
     chat.keep([{"question": "Open?", "answer": "", "problem": problem}])
     expect(chat.retry).to_be_visible()
     expect(chat.page.locator("#access")).not_to_have_attribute("open", "")
@@ -825,8 +828,8 @@ def test_a_tab_that_can_keep_nothing_chats_all_the_same(tab: Callable[..., Chat]
     chat = tab(server, lacking)
     chat.exchange("One", "1")
     expect(chat.page.get_by_text("a reload would lose what is new")).to_be_visible()
-    chat.page.locator("summary", has_text="API key").click()
-    chat.page.get_by_label("API key", exact=True).fill("k-1")
+    chat.page.locator("summary", has_text="Access key").click()
+    chat.page.get_by_label("Access key", exact=True).fill("k-1")
     chat.page.keyboard.press("Enter")
     with chat.page.expect_request("**/chat/stream") as asked:
         chat.exchange("Two", "2")
@@ -909,7 +912,7 @@ def test_everything_can_be_reached_and_done_by_the_keyboard(chat: Chat) -> None:
     assert names == [
         "New chat",
         "Documents",
-        "API key",
+        "Access key",
         "Conversation",
         "Good answer",
         "Bad answer",
@@ -979,7 +982,7 @@ def everything(chat: Chat) -> Iterator[str]:
     expect(chat.page.get_by_text("Most frequent")).to_be_visible()
     yield "a result"
     chat.page.get_by_text("Documents", exact=True).click()
-    chat.page.locator("summary", has_text="API key").click()
+    chat.page.locator("summary", has_text="Access key").click()
     yield "the form for the key"
 
 
@@ -1016,7 +1019,7 @@ def test_a_screen_reader_finds_names_and_roles(chat: Chat) -> None:
               - text: or a text file
               - button "or a text file"
               - button "Add document"
-          - group: API key
+          - group: Access key
         - main:
           - log "Conversation":
             - article:

@@ -21,7 +21,7 @@ export async function call(path, json, { signal, keepalive, method = json ? "POS
   const { status, statusText } = response;
   const detail = (await response.json().catch(() => null))?.detail ?? statusText;
   const words = detail.map?.(({ loc, msg }) => [...loc.slice(1), msg].join(": ")).join("; ") ?? detail; // a list at 422
-  const refused = key ? "The server does not accept this API key." : "The server asks for an API key.";
+  const refused = key ? "The server does not accept this access key." : "The server asks for an access key.";
   const error = new Error(status === 401 ? refused : `The server says: ${words} (${status})`);
   const passes = status >= 500 || [408, 429].includes(status);
   const [retryable, request_id] = [passes || status === 401, response.headers.get("X-Request-ID")];

@@ -1,4 +1,4 @@
-/** What every part of the page uses: its elements, how a problem is shown, and the API key. */
+/** What every part of the page uses: its elements, how a problem is shown, and the access key. */
 import { keep } from "./api.js";
 export const page = Object.fromEntries([...document.querySelectorAll("[id]")].map((element) => [element.id, element]));
 /** Everything that is shown goes through here: as text, never as HTML. */

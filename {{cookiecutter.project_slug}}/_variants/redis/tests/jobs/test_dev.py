@@ -15,6 +15,8 @@ from typing import NamedTuple
 import httpx2
 import pytest
 
+from app.callers.known import KnownCallers
+from app.callers.settings import CallerSettings
 from tests.server import ROOT, free_port
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the embedded Valkey is for Linux and macOS")
@@ -27,8 +29,8 @@ SETTINGS = {
     "REDIS_URL": "",
     "DRAIN_SECONDS": "",
     "ANSWER_DRAIN_SECONDS": "",
-    "API_KEY": "",
     "ENVIRONMENT": "development",
+    **dict.fromkeys(CallerSettings.names(), ""),
 }
 
 
@@ -130,4 +132,4 @@ def test_a_wrong_setting_stops_the_start_with_its_name() -> None:
     command = [sys.executable, "scripts/dev.py"]
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=START_SECONDS)
     assert done.returncode == 1
-    assert "API_KEY: must be set" in done.stderr
+    assert f"{KnownCallers.SETTING}: must be set" in done.stderr

@@ -1,0 +1,30 @@
+"""Makes a key for a caller: `uv run python -m app.keys alice`."""
+
+import re
+import secrets
+import sys
+
+from app.callers.settings import NAME, CallerSettings, digest
+
+TOLD = """\
+The key of {name}, which is shown this once:
+
+{key}
+
+The line for the settings, with the keys that they have here. It holds their SHA-256, and no key:
+
+API_KEYS={line}
+"""
+
+
+def main(arguments: list[str]) -> None:
+    if len(arguments) != 1 or not re.fullmatch(NAME, arguments[0]):
+        raise SystemExit(f"usage: python -m app.keys NAME, where the name matches {NAME}")
+    key = secrets.token_urlsafe(32)
+    known = [(each.name, each.digest) for each in CallerSettings.read().api_keys]
+    line = ", ".join(f"{name}:sha256:{value.hex()}" for name, value in [*known, (arguments[0], digest(key))])
+    print(TOLD.format(name=arguments[0], key=key, line=line), end="")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
