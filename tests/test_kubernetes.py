@@ -126,10 +126,12 @@ def test_it_is_asked_for_its_health_as_compose_does(project: Project, pods: dict
 def test_what_is_secret_comes_from_the_secret_that_it_says_to_make(
     project: Project, pods: dict[str, dict[str, Any]]
 ) -> None:
-    """Each is a setting: the model's key, the address of each service, and for the web server, how callers are known."""
+    """Each is a setting: the model's key, the address of each service, and, for web alone, how callers are known."""
     settings = settings_of(project)
     secret = {name for name in settings if re.search("._API_KEY$|^REDIS_URL$|^BROKER_URL$", name)}
-    callers = {name.strip() for name in part(project.answers["auth"], "kubernetes/callers").read_text().split(",")}
+    callers = {
+        name.strip() for name in part(project.answers["auth"], "kubernetes/callers").read_text("utf-8").split(",")
+    }
     head = re.findall(r"^#.*", project.read("deploy/kubernetes.yaml"), re.MULTILINE)
     assert secret | callers <= set(re.findall(r"\w+", " ".join(head)))
     assert "/*.env" in project.read(".gitignore").splitlines()  # the Secret is made of such a file

@@ -1,18 +1,31 @@
 """README.md and ARCHITECTURE.md of each render: what they say is there, is there; what they say to do, works."""
 
+import hashlib
 import json
 import re
 import shlex
 import shutil
+import sqlite3
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 from rendering import MADE_BY_TOOLS, Answers, Project, run, varied
-from running import Process, Server, finds_nothing, posix_only, python_of, recipe, running, services, settings_of
+from running import (
+    Process,
+    Server,
+    finds_nothing,
+    posix_only,
+    python_of,
+    recipe,
+    request,
+    running,
+    services,
+    settings_of,
+)
 from subjects import Subject, subjects
 
 NOT_SETTINGS = {"ENV_FILE", "TEST_BROKER_URL", "TEST_REDIS_URL"}  # the tests'
@@ -179,6 +192,35 @@ def test_jobs_can_be_taken_out_as_the_readme_says(project: Project, shared: Path
     page = [name for name in reduced.files() if name.startswith("app/web/")]
     assert [name for name in page if re.search("documents|jobs", name + reduced.read(name), re.IGNORECASE)] == []
     assert [name for name in reduced.files() if re.match("(app|tests)/jobs/|.*bak$", name)] == []
+
+
+@posix_only
+def test_callers_come_from_a_table_of_users_as_the_readme_says(project: Project, shared: Path, tmp_path: Path) -> None:
+    """Word for word. The READMEs say the same, so the first one is enough."""
+    if project.answers != varied()[0]:
+        return
+    (block,) = re.findall(
+        r"^```python\n(# app/users\.py\n.*?)^```", project.read("README.md"), re.MULTILINE | re.DOTALL
+    )
+    (made,) = (span for span in spans(project.read("README.md")) if span.startswith("app = create_app("))
+    made_by_tools = shutil.ignore_patterns(*MADE_BY_TOOLS)
+    copy = Project(shutil.copytree(project.path, tmp_path / "my-chat", ignore=made_by_tools), project.answers)
+    (copy.path / "app" / "users.py").write_text(block, "utf-8")
+    last = "from app.streams.response import StreamLimits\n"
+    main = copy.read("app/main.py").replace(last, f"{last}from app.users import Users\n")
+    main = main.replace("app = create_app()", made)
+    (copy.path / "app" / "main.py").write_text(main, "utf-8")
+    for command in recipe(copy, "check"):
+        finds_nothing(sys.executable, "-m", *command[2:], cwd=copy.path, cache=shared / "mypy")
+    with closing(sqlite3.connect(copy.path / "users.db")) as users, users:
+        users.execute("CREATE TABLE users (name TEXT, token_sha256 TEXT)")
+        users.execute("INSERT INTO users VALUES ('carol', ?)", [hashlib.sha256(b"t-1").hexdigest()])
+    env = {"MODEL_PROVIDER": "echo", "ENVIRONMENT": "production"}
+    with running(python_of(project), "-m", "uvicorn", "app.main:app", "--port", "0", cwd=copy.path, env=env) as process:
+        server = Server(process)
+        tokens = [None, "t-2", "t-1"]
+        headers = [{"Authorization": f"Bearer {token}"} if token else {} for token in tokens]
+        assert [request(server.port, "GET", "/jobs", headers=each).status for each in headers] == [401, 401, 200]
 
 
 def periodic(project: Project) -> re.Match[str] | None:

@@ -1,5 +1,6 @@
 """Lets in who says who they are. An endpoint that needs no saying has the mark `@open_to_all`, where its route is."""
 
+import logging
 from typing import Protocol, TypeVar
 
 from fastapi.routing import iter_route_contexts
@@ -13,6 +14,7 @@ from app import logs
 from app.callers.caller import ANONYMOUS, Caller
 from app.errors import AppError
 
+log = logging.getLogger(__name__)
 Endpoint = TypeVar("Endpoint")
 MARK = "open_to_all"
 
@@ -60,6 +62,9 @@ class Guard:
                     caller = await self.callers.find(token) if (token := _token(scope)) else None
                 except AppError as error:
                     caller, refusal = None, JSONResponse({"detail": str(error)}, error.status, error.headers)
+                except Exception:
+                    log.exception("it can't be found out who calls")
+                    caller, refusal = None, JSONResponse({"detail": "internal error"}, 500)
                 if caller is None:
                     await (WebSocketClose() if scope["type"] == "websocket" else refusal)(scope, receive, send)
                     return

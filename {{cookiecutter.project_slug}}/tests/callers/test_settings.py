@@ -33,6 +33,7 @@ def no_dotenv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (f'alice:"{SECRET}"', f"the key of number 1 {NO_KEY}"),
         (f"alice:{SECRET}...", "the key of number 1 is an example still: put your key there"),
         (f"alice:sha256:{SECRET}", "the key of number 1 must have 64 hexadecimal digits behind sha256:"),
+        (f"alice:k,bob:sha256:{'5e' * 31}", "the key of number 2 must have 64 hexadecimal digits behind sha256:"),
         (f"alice:{SECRET},bob:k,carol:{SECRET}", "number 3 has the key of another before it"),
         (f"alice:{SECRET},alice:{SECRET}", "number 2 has the key of another before it"),
     ],

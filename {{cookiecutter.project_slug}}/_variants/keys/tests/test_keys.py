@@ -1,3 +1,4 @@
+import asyncio
 import os
 import re
 import subprocess
@@ -13,7 +14,7 @@ from app.keys import main
 ROOT = Path(__file__).parent.parent
 
 
-async def test_the_line_has_the_new_key_and_those_before_it_and_none_as_it_is(tmp_path: Path) -> None:
+def test_the_line_has_the_new_key_and_those_before_it_and_none_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "env").write_text("API_KEYS=alice:k-1, bob:k-2\n", "utf-8")
     env = {**os.environ, "ENV_FILE": str(tmp_path / "env")}
     command = [sys.executable, "-m", "app.keys", "alice"]
@@ -23,8 +24,8 @@ async def test_the_line_has_the_new_key_and_those_before_it_and_none_as_it_is(tm
     (line,) = re.findall(r"^API_KEYS=(.*)$", done.stdout, re.MULTILINE)
     assert [secret for secret in ("k-1", "k-2", key) if secret in line] == []
     callers = KnownCallers(CallerSettings(_env_file=None, api_keys=line))
-    found = [await callers.find(token) for token in ("k-1", "k-2", key)]
-    assert [caller.name if caller else None for caller in found] == ["alice", "bob", "alice"]
+    found = [asyncio.run(callers.find(token)) for token in ("k-1", "k-2", key)]
+    assert [caller and caller.name for caller in found] == ["alice", "bob", "alice"]
 
 
 @pytest.mark.parametrize("arguments", [[], ["alice", "bob"], ["Alice"], ["a:b"], ["--help"], [""]])

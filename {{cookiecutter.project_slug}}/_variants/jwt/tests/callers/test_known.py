@@ -131,8 +131,10 @@ def part(value: Any) -> str:
     return base64.urlsafe_b64encode(text).rstrip(b"=").decode()
 
 
-async def test_who_knows_only_public_keys_can_make_no_token(provider: Provider, known: KnownCallers) -> None:
-    """Neither without a signature, nor with a public key for a secret that both know."""
+async def test_who_knows_only_public_keys_can_make_no_token(
+    provider: Provider, known: KnownCallers, clock: Clock
+) -> None:
+    """Neither without a signature, nor with a public key for a secret that both know. No key is looked for."""
     claims = payload(provider, {})
     pem = RSA.private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     hs256 = jwt.get_algorithm_by_name("HS256")
@@ -142,7 +144,10 @@ async def test_who_knows_only_public_keys_can_make_no_token(provider: Provider, 
         secrets = (pem, pem.strip(), json.dumps(RSA.shown).encode(), part(RSA.shown).encode(), RSA.shown["n"].encode())
         tokens += [f"{head}.", head, *(f"{head}.{part(hs256.sign(head.encode(), secret))}" for secret in secrets)]
     assert await name(known, provider.token()) == "alice"
+    asked = len(provider.asked)
+    clock.now += UNKNOWN_SECONDS
     assert [await known.find(token) for token in tokens] == [None] * len(tokens)
+    assert len(provider.asked) == asked
 
 
 async def test_a_key_signs_by_its_own_algorithm_alone(provider: Provider, known: KnownCallers) -> None:
@@ -217,6 +222,12 @@ async def test_the_settings_may_say_where_the_keys_are(provider: Provider, clock
     assert provider.asked[1:] == [f"/tenant{DISCOVERY}", KEYS]
 
 
+async def test_an_issuer_may_end_in_a_slash(provider: Provider, clock: Clock) -> None:
+    provider.issuer += "/"
+    assert await name(knowing(provider, clock), provider.token()) == "alice"
+    assert provider.asked == [f"/tenant{DISCOVERY}", KEYS]
+
+
 async def test_an_unknown_key_is_looked_for_at_most_once_a_minute(
     provider: Provider, known: KnownCallers, clock: Clock
 ) -> None:
@@ -244,8 +255,11 @@ async def test_keys_change_and_one_that_was_withdrawn_is_refused(
     old, new = provider.token(RSA), Key("new", "RS256")
     assert await name(known, old) == "alice"
     provider.keys = [new]
-    clock.now += UNKNOWN_SECONDS
+    clock.now += REFRESH_SECONDS - 1
     assert await name(known, old) == "alice"
+    for _ in range(2):  # by then a fetch that had begun before would have come
+        assert await knowing(provider, clock).find(old) is None
+    assert provider.asked.count(KEYS) == 3
     assert await name(known, provider.token(new)) == "alice"
     assert await known.find(old) is None
     provider.keys = [EC]
@@ -256,14 +270,23 @@ async def test_keys_change_and_one_that_was_withdrawn_is_refused(
     assert await name(known, provider.token(EC)) == "alice"
 
 
-async def test_those_who_come_at_once_share_one_fetch(provider: Provider, known: KnownCallers) -> None:
-    """Also if the one for whom it began has left."""
+async def test_the_check_brings_the_keys_before_the_first_caller_comes(provider: Provider, known: KnownCallers) -> None:
+    assert await known.check() == {"identity_provider": "ok"}
+    provider.close()
+    assert await name(known, provider.token()) == "alice"
+
+
+async def test_those_who_come_at_once_share_one_fetch(provider: Provider, known: KnownCallers, clock: Clock) -> None:
+    """Also if the one for whom it began has left, and if it takes long."""
     provider.go.clear()
     first, *others = [asyncio.create_task(name(known, provider.token())) for _ in range(20)]
     await stalled(provider)
     first.cancel()
+    clock.now += UNKNOWN_SECONDS
+    others += [asyncio.create_task(name(known, provider.token())) for _ in range(20)]
+    await asyncio.sleep(0)
     provider.go.set()
-    assert await asyncio.gather(*others) == ["alice"] * 19
+    assert await asyncio.gather(*others) == ["alice"] * 39
     assert provider.asked == [f"/tenant{DISCOVERY}", KEYS]
 
 
@@ -294,6 +317,15 @@ async def test_a_provider_that_is_away_refuses_nobody_whose_key_is_known(
     """For however long. Of others, nobody can say whether they are callers."""
     token, unknown = provider.token(), provider.token(Key("unknown", "ES256"))
     assert await name(known, token) == "alice"
+    provider.answers[KEYS] = lambda request: reply(request, b"", 503)
+    clock.now += REFRESH_SECONDS
+    for _ in range(2):
+        for _ in range(5):
+            with pytest.raises(Unavailable):
+                await known.find(unknown)
+            clock.now += RETRY_SECONDS
+        clock.now += UNKNOWN_SECONDS
+    assert provider.asked.count(KEYS) == 3
     provider.close()
     for _ in range(3):
         clock.now += 24 * 3600
@@ -351,6 +383,11 @@ def of_tenant(**changes: object) -> Answer:
     return answer
 
 
+def elsewhere(request: BaseHTTPRequestHandler) -> None:
+    """It would have the keys, but by no address that is this machine's for sure."""
+    of_tenant(jwks_uri=f"http://{request.headers['Host'].replace('127.0.0.1', '0.0.0.0')}{KEYS}")(request)
+
+
 GOOD = json.dumps({"keys": [RSA.shown]}).encode()
 BAD_KEYS: dict[str, Answer] = {
     "no JSON": sends(b"<html>"),
@@ -374,7 +411,7 @@ BAD_DISCOVERY: dict[str, Answer] = {
     "no issuer": of_tenant(issuer=None),
     "no address": of_tenant(jwks_uri=None),
     "an empty address": of_tenant(jwks_uri=""),
-    "no TLS": of_tenant(jwks_uri="http://192.0.2.1/keys"),
+    "no TLS": elsewhere,
     "a file": of_tenant(jwks_uri="file:///etc/passwd"),
     "a redirect": sends(b"", 301, Location=f"/tenant{DISCOVERY}/"),
     "no JSON": sends(b"<html>"),
