@@ -87,6 +87,19 @@ async def test_a_caller_s_index_lasts_longer_than_its_jobs_wait(store: Store) ->
     assert (await lifetimes(store))[index_of(store, "queued")] > UNWRITTEN
 
 
+async def test_a_script_finds_the_jobs_of_everybody(store: Store) -> None:
+    """As the README says: it has no caller, and acts for each job's."""
+    for caller in ("me", "you"):
+        await store.create(a_job(f"of {caller}").model_copy(update={"caller": caller}), "{}")
+        await store.update(f"of {caller}", lambda job: job.model_copy(update={"status": "failed", "due": None}))
+    for job in await store.latest("failed", 100):
+        await JobQueue(store).retry(job.id, caller=job.caller)
+    assert [(job.id, job.status) for job in await store.latest(None, 100)] == [
+        ("of me", "queued"),
+        ("of you", "queued"),
+    ]
+
+
 async def as_before_the_index(store: Store) -> None:
     """A version without indexes of callers leaves everything else."""
     for key in await all_keys(store):
