@@ -195,8 +195,10 @@ from app.jobs.store import Store
 
 async def look() -> None:
     async with Store.open(JobSettings.read()) as store:
-        while not all(job.ended for job in (jobs := await store.latest(None, 10))):
+        jobs = await store.latest(None, 10)
+        while not all(job.ended for job in jobs):
             await asyncio.sleep(0.1)
+            jobs = await store.latest(None, 10)
     print(*(f"{job.status} {job.attempts}" for job in jobs))
 
 
