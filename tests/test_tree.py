@@ -26,9 +26,10 @@ COMMON = {
     "app/limits/": "__init__.py counting.py rate.py room.py settings.py",
     "app/streams/": "__init__.py client.py docs.py events.py heartbeat.py log.py response.py source.py",
     "app/web/": "api.js chat.js documents.js icon.svg index.html page.css page.js",
-    "tests/": "__init__.py apps.py asgi.py conftest.py providers.py server.py sse.py test_background.py "
+    "tests/": "__init__.py apps.py asgi.py conftest.py providers.py server.py sse.py two_callers.py "
+    "test_background.py "
     "test_client_limits.py test_connections.py test_errors.py test_feedback.py test_health.py test_logs.py "
-    "test_main.py test_middleware.py test_page.py test_served.py test_settings.py test_shutdown.py two_callers.py",
+    "test_main.py test_middleware.py test_page.py test_served.py test_settings.py test_shutdown.py",
     "tests/callers/": "__init__.py knowing.py test_guard.py test_known.py test_settings.py",
     "tests/chat/": "__init__.py asking.py backing.py conftest.py test_answer_store.py test_answers.py "
     "test_coming_back.py test_generation.py test_routes.py",

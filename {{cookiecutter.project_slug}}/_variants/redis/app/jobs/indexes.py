@@ -3,7 +3,6 @@ status, of all and of each caller."""
 
 import logging
 from contextlib import suppress
-from heapq import nlargest
 from typing import cast, get_args
 
 from redis.asyncio import Redis
@@ -37,7 +36,9 @@ class Indexes:
                 for each in [status] if status else get_args(JobStatus):
                     pipe.zrange(self._records.index(each, caller), 0, limit - 1, desc=True, withscores=True)
                 found = [pair for pairs in await pipe.execute() for pair in pairs]
-            ids = [job_id for job_id, _ in nlargest(limit, found, key=lambda pair: pair[1])]
+            found.sort(key=lambda pair: pair[1], reverse=True)
+            # A version without the indexes of callers may leave a job in two of them.
+            ids = list(dict.fromkeys(job_id for job_id, _ in found))[:limit]
             records = await self._client.mget([self._records.key(job_id, "record") for job_id in ids]) if ids else []
         jobs = []
         for raw in cast(list[str | None], records):

@@ -38,15 +38,17 @@ for _, key in ipairs({payload, result, events}) do
 end
 if change.expires_in then
     for _, index in ipairs({is, of_is}) do
-        redis.call('ZREMRANGEBYSCORE', index, '-inf', now - change.expires_in)
+        -- Those whose time is over, but not all of 100,000 at once, for which everybody would wait.
+        local over = math.min(redis.call('ZCOUNT', index, '-inf', now - change.expires_in), 1000)
+        if over > 0 then redis.call('ZREMRANGEBYRANK', index, 0, over - 1) end
         redis.call('EXPIRE', index, change.expires_in)
     end
     redis.call('SET', record, change.after, 'EX', change.expires_in)
 else
     -- A version without this index may end a job that stands in it. So it is kept for 30 days behind the time at which
-    -- its last job is due, and not for ever. When a job is due, it is written.
-    local kept = math.min(math.max(0, math.ceil((change.due or now) - now)), 1e10) + 30 * 86400
-    if redis.call('TTL', of_is) < kept then redis.call('EXPIRE', of_is, kept) end
+    -- its last job is due, and not for ever. A job is written when it is due. The day more saves most writes an EXPIRE.
+    local needed = math.min(math.max(0, math.ceil((change.due or now) - now)), 1e10) + 30 * 86400
+    if redis.call('TTL', of_is) < needed then redis.call('EXPIRE', of_is, needed + 86400) end
     redis.call('SET', record, change.after)
 end
 return {1, change.gives_payload and redis.call('TYPE', payload).ok == 'string' and redis.call('GET', payload)}
