@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,7 +20,7 @@ from uuid import uuid4
 import pytest
 from needs import NEEDS
 from rendering import Project, environment, exclusive, run
-from running import Process, Server, python_of, running, services, wait_until
+from running import Process, Server, python_of, request, running, services, wait_until
 
 CLIENTS = Path(__file__).parent / "clients"
 SYSTEM_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")  # Debian's
@@ -146,6 +146,16 @@ def serving(project: Project, **settings: str) -> Iterator[Server]:
     """The same, with what it needs, and a key."""
     with services(project) as env, scripted(project, env, 0, **{"API_KEY": KEY, **settings}) as process:
         yield Server(process)
+
+
+@contextmanager
+def busy(project: Project) -> Iterator[tuple[Server, Callable[[], None]]]:
+    """A server where its one caller has as many answers as it may have. The function stops one."""
+    with serving(project, MAX_ANSWERS_PER_CALLER="1") as server:
+        headers = {"Authorization": f"Bearer {KEY}"}
+        with closing(request(server.port, "POST", "/chat/stream", '{"question": "wait"}', headers)) as running:
+            path = running.headers["Location"]
+            yield server, lambda: request(server.port, "DELETE", path, headers=headers).close()
 
 
 def one_or_slow(names: Sequence[str]) -> list[Any]:

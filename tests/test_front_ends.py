@@ -6,6 +6,7 @@ How they are run, and what becomes of the pages of one chat, is in `front_ends.p
 import json
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -20,6 +21,7 @@ from front_ends import (
     SCENES,
     Client,
     bundle,
+    busy,
     node_tests,
     one_or_slow,
     play,
@@ -103,6 +105,18 @@ def test_a_reader_who_stops_stops_the_model(chat: Client) -> None:
 def test_a_chat_without_the_key_is_told(chat: Client) -> None:
     (answer,) = chat.ask(questions=["to be"], key="wrong")["answers"]
     assert (answer["status"], "a valid API key is needed" in answer["error"]) == ("error", True)
+
+
+def test_a_chat_is_told_that_its_caller_has_too_many_answers(chat: Client, chat_project: Project) -> None:
+    """In words, and its next question is answered when that is over."""
+    with busy(chat_project) as (server, stop_one):
+        here = Client(chat.process, server)
+        (answer,) = here.ask(questions=["to be"])["answers"]
+        assert (answer["status"], "no more than 1 of your answers" in answer["error"]) == ("error", True)
+        stop_one()
+        here.printed("usage stream=.* reason=cancelled")
+        (answer,) = here.ask(questions=["to be"])["answers"]
+        assert (answer["status"], answer["text"]) == ("ready", "You said: to be")
 
 
 @pytest.mark.parametrize("name", one_or_slow(("ai6", "ai7")))
@@ -223,6 +237,22 @@ def test_an_sdk_raises_the_error_that_it_is(
 ) -> None:
     error = sdk.ask(**order)["error"]
     assert [error[field] for field in ("kind", "status", "code", "param")] == [kind, status, code, param]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_an_sdk_waits_as_long_as_a_limit_says_and_is_answered(sdk: Client, api_project: Project, stream: bool) -> None:
+    """By itself it would ask again after half a second."""
+    with busy(api_project) as (server, stop_one):
+        here = Client(sdk.process, server)
+        error = here.ask(question="to be", stream=stream)["error"]
+        assert [error[field] for field in ("kind", "status", "code")] == ["RateLimitError", 429, "rate_limit_exceeded"]
+        assert "no more than 1 of your answers" in error["message"]
+        here.send(question="to be", stream=stream, retries=2)
+        here.printed(r"(?s)(refused caller=\S+ limit=answers.*){2}")
+        began = time.monotonic()
+        stop_one()
+        assert here.answer()["text"] == "You said: to be"
+        assert time.monotonic() - began > 1.5
 
 
 def test_an_sdk_that_stops_reading_stops_the_model(sdk: Client) -> None:

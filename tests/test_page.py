@@ -7,7 +7,7 @@ import json
 import re
 import signal
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -723,6 +723,23 @@ def test_a_file_that_is_gone_when_it_is_sent_is_told(chat: Chat, tmp_path: Path)
     (tmp_path / "gone.txt").unlink()
     chat.page.get_by_role("button", name="Add document").click()
     expect(chat.page.get_by_role("article").filter(has_text="gone.txt")).to_contain_text("could not be found")
+
+
+def test_whose_answers_are_too_many_is_told_and_may_try_again(tab: Callable[..., Chat], serve: Serve) -> None:
+    question = json.dumps({"question": "?"})
+    with (
+        serve(MAX_ANSWERS_PER_CALLER="1") as server,
+        closing(server.request("POST", "/chat/stream", question)) as running,
+    ):
+        chat = tab(server)
+        chat.question.fill("May I?")
+        chat.question.press("Enter")
+        expect(chat.alert).to_contain_text("no more than 1 of your answers may run at once")
+        chat.tell({"end": "end"})
+        running.read()
+        chat.retry.click()
+        chat.tell("You may.", {"end": "end"})
+        expect(chat.log).to_contain_text("You may.")
 
 
 @with_a_worker_too

@@ -15,14 +15,15 @@ COMMON = {
     ".github/workflows/": "ci.yml",
     "deploy/": "kubernetes.yaml",
     "app/": "__init__.py admission.py application.py background.py client_limits.py connections.py contain.py "
-    "dependencies.py digest.py error_handlers.py errors.py feedback.py health.py logs.py main.py middleware.py page.py settings.py "
-    "shutdown.py",
+    "dependencies.py digest.py error_handlers.py errors.py feedback.py health.py logs.py main.py middleware.py page.py "
+    "settings.py shutdown.py",
     "app/callers/": "__init__.py caller.py",
     "app/chat/": "__init__.py answer.py answer_settings.py answer_store.py answer_stream.py answers.py dependencies.py "
     "front_ends.py generation.py known_answer.py room.py routes.py usage.py",
     "app/chat/providers/": "__init__.py base.py echo.py settings.py",
     "app/jobs/": "__init__.py backend.py definition.py dependencies.py events.py job.py lease.py queue.py records.py "
     "relay.py result.py room.py routes.py runner.py settings.py status.py store.py tasks.py unfit.py watchers.py",
+    "app/limits/": "__init__.py counting.py rate.py room.py settings.py",
     "app/streams/": "__init__.py client.py docs.py events.py heartbeat.py log.py response.py source.py",
     "app/web/": "api.js chat.js documents.js icon.svg index.html page.css page.js",
     "tests/": "__init__.py apps.py asgi.py conftest.py providers.py server.py sse.py test_background.py "
@@ -34,6 +35,7 @@ COMMON = {
     "tests/jobs/": "__init__.py backing.py conftest.py fakes.py test_backend.py test_definition.py test_events.py "
     "test_job.py test_queue.py test_relay.py test_result.py test_routes.py test_runner.py test_settings.py "
     "test_store.py test_tasks.py",
+    "tests/limits/": "__init__.py backing.py conftest.py test_rate.py test_room.py",
     "tests/streams/": "__init__.py dialects.py test_events.py test_faults.py test_heartbeat.py test_in_fastapi.py "
     "test_log.py test_readers.py test_response.py test_source.py",
 }
@@ -42,11 +44,20 @@ COMMON = {
 OF_THE_LIBRARY = {"app/jobs/backend.py", "app/jobs/settings.py", "tests/jobs/backing.py", "tests/jobs/test_backend.py"}
 # The same of app/ in all queues: none keeps jobs and answers in its memory.
 OF_THE_QUEUE = OF_THE_LIBRARY | {
-    f"app/{name}.py" for name in ("jobs/records", "jobs/store", "chat/answer_settings", "chat/answer_store")
+    f"app/{name}.py"
+    for name in (
+        "jobs/records",
+        "jobs/store",
+        "chat/answer_settings",
+        "chat/answer_store",
+        "limits/counting",
+        "limits/settings",
+    )
 }
 ADDED_BY_QUEUES = re.compile(
     r"(app|tests)/jobs/\w+\.py|app/worker\.py|scripts/dev\.py|\.github/workflows/ci\.yml"
-    r"|app/redis_client\.py|app/chat/answers?_\w+\.py|tests/chat/(backing|replicas|test_answer_store)\.py"
+    r"|(app|tests)/limits/\w+\.py|app/redis_client\.py|app/chat/answers?_\w+\.py"
+    r"|tests/chat/(backing|replicas|test_answer_(places|store))\.py"
     r"|tests/test_redis_client\.py"
 )
 MOST_LINES = 150

@@ -59,8 +59,8 @@ export async function askChat(ai, { url, key, questions, stop }, began = () => {
 }
 
 // With OpenAI's SDK: a stream, or a completion in one piece; the models with `list`.
-export async function askOpenai(OpenAI, { url, key, question, stop, stream, list, extra, timeout = 30_000 }, began = () => {}) {
-  const options = { baseURL: `${url}/v1`, apiKey: key || "none", timeout, maxRetries: 0, dangerouslyAllowBrowser: true };
+export async function askOpenai(OpenAI, { url, key, question, stop, stream, list, extra, timeout = 30_000, retries = 0 }, began = () => {}) {
+  const options = { baseURL: `${url}/v1`, apiKey: key || "none", timeout, maxRetries: retries, dangerouslyAllowBrowser: true };
   const client = new OpenAI(options);
   const seen = { text: "" };
   try {

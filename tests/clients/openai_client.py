@@ -8,7 +8,7 @@ import openai  # type: ignore[import-not-found]
 
 
 def ask(order: dict[str, Any]) -> dict[str, Any]:
-    options: dict[str, Any] = {"timeout": order.get("timeout", 30_000) / 1000, "max_retries": 0}
+    options: dict[str, Any] = {"timeout": order.get("timeout", 30_000) / 1000, "max_retries": order.get("retries", 0)}
     options["http_client"] = openai.DefaultHttpxClient(
         verify=False
     )  # nobody here speaks TLS, and its list takes a while

@@ -9,6 +9,7 @@ from app.errors import TooMany
 
 Admit = Callable[[str], Awaitable[None]]
 """Gets the caller's name. Raises TooMany if a limit of that caller is reached."""
+ANSWERS = "answers"  # the limit of those that run at once
 ENDS_SECONDS = 2  # nobody knows when an answer will end, and to try again soon costs little
 
 
@@ -26,8 +27,8 @@ def all_of(limits: Sequence[Admit]) -> Admit | None:
 
 def too_many_answers(most: int) -> TooMany:
     """For a caller of whose answers so many run."""
-    words = f"so many of your answers run already: {most}"
-    return TooMany(words, limit="answers", quota=most, per='qu="concurrent-requests"', seconds=ENDS_SECONDS)
+    words = f"no more than {most} of your answers may run at once: wait until one has ended, or stop one"
+    return TooMany(words, limit=ANSWERS, quota=most, per='qu="concurrent-requests"', seconds=ENDS_SECONDS)
 
 
 class Admission:
@@ -42,6 +43,6 @@ class Admission:
         return self._admit is not None
 
     async def ask(self) -> None:
-        admit, self._admit = self._admit, None
-        if admit:
-            await admit(self._caller)
+        if self._admit:
+            await self._admit(self._caller)
+            self._admit = None

@@ -14,6 +14,7 @@ from app.background import Background
 from app.chat.room import chat
 from app.dependencies import State
 from app.jobs.room import jobs
+from app.limits.room import limits
 from app.middleware import BearerKey, KnownHost, OneLength, RequestId
 from app.settings import EnvSettings, Settings, misspelt
 from app.shutdown import Shutdown
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 def all_rooms() -> list[Room]:
     """The parts of this service. Each reads its own settings from the environment."""
     return [
+        limits(),
         chat(),
         jobs(),
     ]

@@ -3,6 +3,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
+from app.admission import Admit
 from app.chat.answer_settings import AnswerSettings
 from app.chat.answer_store import AnswerStore
 from app.chat.answers import Answers
@@ -22,13 +23,15 @@ def shutdown() -> Shutdown:
 async def open_answers(
     settings: Settings, shutdown: Shutdown, answer_settings: Callable[..., AnswerSettings]
 ) -> AsyncIterator[Open]:
-    """`open_answers(provider, **times)`."""
+    """`open_answers(provider, admit=None, **times)`."""
     async with AsyncExitStack() as stack:
 
-        async def open_answers(provider: Provider, asked_of: Settings = settings, **times: float) -> Answers:
+        async def open_answers(
+            provider: Provider, asked_of: Settings = settings, admit: Admit | None = None, **times: float
+        ) -> Answers:
             limits = answer_settings(**times)
             store = await stack.enter_async_context(AnswerStore.open(limits))
-            answers = Answers(store, provider, asked_of, limits, shutdown)
+            answers = Answers(store, provider, asked_of, limits, shutdown, admit)
             stack.push_async_callback(answers.close)
             stack.callback(answers.lose_all)
             return answers
@@ -38,5 +41,5 @@ async def open_answers(
 
 @pytest.fixture
 def answers_of(open_answers: Open) -> Open:
-    """`answers_of(*script, **times)`."""
+    """`answers_of(*script, admit=None, **times)`."""
     return lambda *script, **times: open_answers(ScriptedProvider(*script), **times)

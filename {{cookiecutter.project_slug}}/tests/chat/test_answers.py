@@ -8,7 +8,7 @@ import pytest
 
 from app.chat.answer_stream import AnswerStream
 from app.chat.providers.base import Finish, Message
-from app.errors import Conflict, NotFound, Unavailable
+from app.errors import Conflict, NotFound, TooMany, Unavailable
 from app.logs import request_id
 from app.settings import Settings
 from app.shutdown import Shutdown
@@ -170,6 +170,88 @@ async def test_so_many_run_at_once(answers_of: Open) -> None:
     await ended(first)
     await asyncio.sleep(0)
     await answers.ask(QUESTION, "me")
+
+
+async def test_so_many_of_one_caller_run_at_once(answers_of: Open) -> None:
+    answers = await answers_of(60.0, max_answers_per_caller=2)
+    first = await ask(answers, QUESTION, "me", key="k")
+    await answers.ask(QUESTION, "me")
+    for key in (None, "l"):
+        with pytest.raises(TooMany) as refused:
+            await answers.ask(QUESTION, "me", key=key)
+        assert refused.value.headers["RateLimit-Policy"] == '"answers";q=2;qu="concurrent-requests"'
+    assert (await answers.ask(QUESTION, "me", key="k")).id == first.id
+    await answers.ask(QUESTION, "you")
+    await first.stop()
+    await ended(first)
+    await asyncio.sleep(0)
+    another = await ask(answers, QUESTION, "me", key="l")  # nothing was kept under this key
+    with pytest.raises(TooMany):
+        await answers.ask(QUESTION, "me")
+    assert (await answers.ask(OTHER, "you", key="l")).id != another.id
+
+
+async def test_whose_answer_has_just_ended_may_begin_the_next(answers_of: Open) -> None:
+    answers = await answers_of("a", max_answers_per_caller=1)
+    for _ in range(5):
+        answer = await ask(answers, QUESTION, "me")
+        while answer.running:
+            await answer.log.after(len(answer.log), WAIT_SECONDS)
+
+
+async def test_who_may_begin_is_asked_once_for_each_that_is_new(answers_of: Open) -> None:
+    admitted = []
+
+    async def admit(caller: str) -> None:
+        admitted.append(caller)
+
+    answers = await answers_of("a", admit=admit)
+    for key in ("k", "k", "l", None):
+        await ask(answers, QUESTION, "me", key=key)
+    assert admitted == ["me"] * 3
+
+
+async def test_who_may_not_is_refused_before_the_model_is_asked_and_nothing_is_kept(open_answers: Open) -> None:
+    refuses = True
+
+    async def admit(caller: str) -> None:
+        await asyncio.sleep(0)
+        if refuses:
+            raise TooMany("too many", limit="some", quota=1, per="w=60", seconds=9)
+
+    provider = ScriptedProvider("a")
+    answers = await open_answers(provider, admit=admit)
+    for key in (None, "k"):
+        with pytest.raises(TooMany):
+            await answers.ask(QUESTION, "me", key=key)
+    assert provider.asked == []
+    refuses = False
+    await ask(answers, OTHER, "me", key="k")  # else another question would be a conflict
+
+
+async def test_a_key_that_comes_twice_while_that_is_found_out_is_one_answer(answers_of: Open) -> None:
+    async def admit(caller: str) -> None:
+        await asyncio.sleep(SOON)
+
+    answers = await answers_of("a", admit=admit)
+    asked = await asyncio.gather(*(answers.ask(QUESTION, "me", key="k") for _ in range(3)))
+    assert len({answer.id for answer in asked}) == 1
+
+
+async def test_no_more_is_counted_for_those_that_find_no_room(answers_of: Open) -> None:
+    admitted = []
+
+    async def admit(caller: str) -> None:
+        admitted.append(caller)
+
+    answers = await answers_of(60.0, admit=admit, max_answers=2, max_answers_per_caller=1)
+    await answers.ask(QUESTION, "me")
+    with pytest.raises(TooMany):
+        await answers.ask(QUESTION, "me")
+    await answers.ask(QUESTION, "you")
+    with pytest.raises(Unavailable):
+        await answers.ask(QUESTION, "they")
+    assert admitted == ["me", "you"]
 
 
 async def test_none_runs_longer_than_so(answers_of: Open) -> None:

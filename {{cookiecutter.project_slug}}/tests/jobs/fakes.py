@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from app.admission import Admit
 from app.jobs.backend import open_backend
 from app.jobs.definition import JobContext, Task
 from app.jobs.job import Job
@@ -73,6 +74,7 @@ class Jobs(JobQueue):
         clock: Callable[[], float] | None = None,
         lease_seconds: float = LEASE_SECONDS,
         wake: asyncio.Event | None = None,
+        admit: Admit | None = None,
     ) -> None:
         wake = wake or asyncio.Event()
 
@@ -82,7 +84,7 @@ class Jobs(JobQueue):
                 return clock()
 
             vars(store)["now"] = told
-        super().__init__(store, wake)
+        super().__init__(store, wake, admit)
         self.store = store
         self.backend = backend
         self.relay = Relay(store, backend, wake, lease_seconds)

@@ -5,11 +5,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from pydantic import BaseModel, Field, SecretStr, computed_field
 
-from app.errors import Conflict, Unavailable
+from app.errors import Conflict, TooMany, Unavailable
 from app.jobs import queue
 from app.jobs.definition import JobContext, Task
 from app.jobs.job import Job
 from app.jobs.routes import read_job
+from app.jobs.store import Store
 from tests.jobs.fakes import Broker, Jobs, Order, T, U
 
 
@@ -46,6 +47,28 @@ async def test_another_task_caller_or_key_gives_another_job(
 ) -> None:
     first = await jobs.enqueue(T, Order(what="tea"), caller="c", key="k")
     assert (await jobs.enqueue(task, Order(what="tea"), caller=caller, key=key)).id != first.id
+
+
+async def test_who_may_begin_is_asked_before_a_new_job_is_accepted_and_nothing_is_kept_of_one_that_may_not(
+    store: Store, broker: Broker
+) -> None:
+    admitted: list[str] = []
+
+    async def admit(caller: str) -> None:
+        if len(admitted) == 2:
+            raise TooMany("too many", limit="some", quota=2, per="w=60", seconds=9)
+        admitted.append(caller)
+
+    jobs = Jobs(store, broker, admit=admit)
+    first = await jobs.enqueue(T, Order(what="tea"), caller="c", key="k")
+    await jobs.enqueue(T, Order(what="tea"), caller="c")
+    for key in (None, "l"):
+        with pytest.raises(TooMany):
+            await jobs.enqueue(T, Order(what="tea"), caller="c", key=key)
+    assert await jobs.enqueue(T, Order(what="tea"), caller="c", key="k") == first
+    await fail(jobs, first)
+    assert (await jobs.enqueue(T, Order(what="tea"), caller="c", key="k")).status == "queued"
+    assert (admitted, len(await jobs.latest(None, 9))) == (["c", "c"], 2)
 
 
 async def test_the_same_key_with_another_payload_is_a_conflict(jobs: Jobs) -> None:

@@ -20,9 +20,10 @@ class ErrorBody(BaseModel):
     error: ErrorDetail
 
 
+WAIT = ("rate_limit_error", "rate_limit_exceeded")
 # By these two, clients know what to do: wait, or shorten the conversation. All else is the server's.
 OPENAIS = {
-    "model_busy": ("rate_limit_error", "rate_limit_exceeded"),
+    "model_busy": WAIT,
     "context_too_long": ("invalid_request_error", "context_length_exceeded"),
 }
 
@@ -83,7 +84,8 @@ def _shaped(start: Message, body: bytes) -> bytes:
 def _error(status: int, detail: Any) -> ErrorDetail:
     kind = "server_error" if status >= 500 else "invalid_request_error"
     if not isinstance(detail, list):
-        return ErrorDetail(message=str(detail), type=kind, code="invalid_api_key" if status == 401 else None)
+        kind, code = {401: (kind, "invalid_api_key"), 429: WAIT}.get(status, (kind, None))
+        return ErrorDetail(message=str(detail), type=kind, code=code)
     first = detail[0]  # of the fields that are wrong
     # Without the "body" before it. If the body is no JSON, this is a place in its text, and not a name.
     param = None if first["type"] == "json_invalid" else _name(first["loc"][1:]) or None

@@ -5,13 +5,13 @@ import logging
 from collections.abc import Awaitable, Callable
 from weakref import WeakValueDictionary
 
-from app.admission import Admission, Admit, too_many_answers
+from app.admission import ANSWERS, Admission, Admit, too_many_answers
 from app.chat.answer_mirror import Mirror
 from app.chat.answer_mirrors import Mirrors
 from app.chat.answer_records import ADMIT, CROWDED, FULL, Records
 from app.chat.answers_here import AnswersHere
 from app.chat.known_answer import KEY, Asked, KnownAnswer, Name
-from app.errors import Unavailable
+from app.errors import TooMany, Unavailable
 from app.redis_client import StoreAway, answering, words
 
 log = logging.getLogger(__name__)
@@ -52,6 +52,18 @@ class Names:
     async def find_or_reserve(self, asked: Asked, joins: Joins | None, admit: Admit | None) -> KnownAnswer | None:
         """As `AnswerStore.find_or_reserve`."""
         admission = Admission(admit, asked.caller)
+        try:
+            return await self._find_or_reserve(asked, joins, admission)
+        except TooMany as error:
+            if error.limit != ANSWERS or self._is_crowded(asked.caller):
+                raise
+            await asyncio.sleep(OVER_SECONDS)
+            try:
+                return await self._find_or_reserve(asked, joins, admission)
+            except StoreAway:
+                raise error from None
+
+    async def _find_or_reserve(self, asked: Asked, joins: Joins | None, admission: Admission) -> KnownAnswer | None:
         if asked.name is None:
             if self._is_crowded(asked.caller):
                 raise too_many_answers(self._most)  # whatever Redis has
@@ -90,17 +102,15 @@ class Names:
         self, asked: Asked, instead_of: str | None, admission: Admission, seconds: float
     ) -> KnownAnswer | None:
         """The answer that has the name, unless that is `instead_of`. None: the name is that of `asked` now."""
-        waited = False
         async with answering(seconds):
             while True:
                 if (here := self._here.named(asked.name)) and here.id != instead_of:
                     return here
-                crowded = self._is_crowded(asked.caller)
                 owner = await self._records.reserve(
                     asked,
                     instead_of,
                     full=not self._has_room(),
-                    crowded=crowded,
+                    crowded=self._is_crowded(asked.caller),
                     over=self._over(asked.caller),
                     to_admit=admission.to_ask,
                 )
@@ -110,11 +120,7 @@ class Names:
                 if owner == FULL:
                     raise Unavailable("too many answers at once")
                 if owner == CROWDED:
-                    if crowded or waited:
-                        raise too_many_answers(self._most)
-                    waited = True
-                    await asyncio.sleep(OVER_SECONDS)
-                    continue
+                    raise too_many_answers(self._most)
                 if owner == ADMIT:
                     await admission.ask()
                     continue

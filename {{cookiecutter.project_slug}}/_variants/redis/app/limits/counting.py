@@ -1,0 +1,69 @@
+"""Where it is counted what callers begin: in Redis, for all processes. While that is away, each counts alone.
+
+Every key begins with NAME:limits, the queue's name before it, and has a digest of the caller's name. It expires two
+minutes after its last use. The script that counts takes its times from Redis alone.
+"""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from time import monotonic
+from typing import Any
+
+from limits.aio.storage import MemoryStorage, RedisStorage
+
+from app.admission import Admit
+from app.errors import TooMany
+from app.limits.rate import Rate
+from app.limits.settings import LimitSettings
+from app.redis_client import StoreAway, answering, connect, words
+
+log = logging.getLogger(__name__)
+ANSWER_SECONDS = 0.3  # a question waits for this, and one that is counted here alone does no harm
+AWAY_SECONDS = 5.0  # after which a Redis that was away is asked again, for one question
+
+
+class SharedRate:
+    def __init__(self, shared: Rate, alone: Rate) -> None:
+        self._shared = shared
+        self._alone = alone
+        self._refused = ""  # the words of Redis, while it is away
+        self._asked_again_at = 0.0
+
+    async def admit(self, caller: str) -> None:
+        if self._refused and monotonic() < self._asked_again_at:
+            await self._alone.admit(caller)
+            return
+        self._asked_again_at = monotonic() + AWAY_SECONDS
+        try:
+            async with answering(ANSWER_SECONDS):
+                await self._shared.admit(caller)
+        except TooMany:
+            self._is_there()
+            raise
+        except StoreAway as error:
+            self._is_away(words(error))
+            await self._alone.admit(caller)
+        else:
+            self._is_there()
+
+    def _is_away(self, refused: str) -> None:
+        if not self._refused:
+            log.warning("each process counts alone what callers begin, for Redis does not for now: %s", refused)
+        self._refused = refused
+
+    def _is_there(self) -> None:
+        if self._refused:
+            log.info("what callers begin is counted in Redis again")
+        self._refused = ""
+
+
+@asynccontextmanager
+async def open_rate(settings: LimitSettings, processes: int = 1) -> AsyncIterator[Admit]:
+    """However many `processes` there are, they share it."""
+    async with connect(settings, connections=2) as client:
+        options: dict[str, Any] = {"connection_pool": client.connection_pool}  # the library says it takes only texts
+        prefix = f"{settings.queue_name}:limits"
+        storage = RedisStorage("redis://", implementation="redispy", key_prefix=prefix, **options)
+        per_minute = settings.requests_per_minute
+        yield SharedRate(Rate(storage, per_minute), Rate(MemoryStorage(), per_minute)).admit

@@ -1,0 +1,196 @@
+"""How many answers of one caller run at once, whichever processes make them."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from app.admission import Admit
+from app.chat.answer_settings import AnswerSettings
+from app.chat.answers import Answers
+from app.chat.known_answer import KnownAnswer
+from app.errors import TooMany
+from app.settings import Settings
+from app.shutdown import Shutdown
+from tests.chat.replicas import BRISK, PATIENT, QUESTION, Replica, Service, read, service
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.chat.known_answer.FIRST_READER_SECONDS", 60)
+    monkeypatch.setattr("app.chat.answer_names.OVER_SECONDS", 0.3)  # a busy machine writes late, too
+
+
+@pytest.fixture
+async def shared(answer_settings: Callable[..., AnswerSettings]) -> AsyncIterator[Service]:
+    async with service(answer_settings(max_answers_per_caller=3)) as opened:
+        yield opened
+
+
+async def all_of(asking: list[asyncio.Task[KnownAnswer]]) -> list[KnownAnswer]:
+    """The answers. Whoever gets none was told why."""
+    outcomes = await asyncio.gather(*asking, return_exceptions=True)
+    assert {type(each) for each in outcomes if isinstance(each, BaseException)} <= {TooMany}
+    return [each for each in outcomes if isinstance(each, KnownAnswer)]
+
+
+async def until_let_in(replica: Replica) -> KnownAnswer:
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                return await replica.ask()
+            except TooMany:
+                await asyncio.sleep(0.02)
+
+
+async def places(shared: Service) -> list[str]:
+    (key,) = [key for key in await shared.keys() if ":running:" in key]
+    return sorted(map(str, await shared.redis.zrange(key, 0, -1)))
+
+
+@pytest.mark.parametrize("key", [None, "k"])
+async def test_processes_that_are_asked_at_once_never_begin_more(shared: Service, key: str | None) -> None:
+    replicas = [await shared.replica(60.0, times=BRISK) for _ in range(2)]
+    asking = [
+        asyncio.create_task(replica.ask(key and f"{key}{number}")) for number in range(10) for replica in replicas
+    ]
+    begun = [*{answer.id: answer for answer in await all_of(asking)}.values()]
+    assert (len(begun), sum(len(replica.provider.asked) for replica in replicas)) == (3, 3)
+    assert await places(shared) == sorted(answer.id for answer in begun)
+    for replica in replicas:
+        with pytest.raises(TooMany):
+            await replica.ask()
+        await replica.answers.ask(QUESTION, "you")
+    await begun[0].stop()
+    await until_let_in(replicas[0])
+    with pytest.raises(TooMany):
+        await replicas[1].ask()
+
+
+async def test_who_repeats_a_request_is_not_refused_and_one_that_is_leaves_nothing(shared: Service) -> None:
+    one, other = await shared.replica(60.0, times=BRISK), await shared.replica(times=BRISK)
+    begun = [await one.ask(f"k{number}") for number in range(3)]
+    for answer in begun:
+        await read(answer, until="status")
+    before = await shared.keys()
+    with pytest.raises(TooMany):
+        await other.ask("l")
+    assert [key for key in await shared.keys() if key not in before and not key.endswith(":events")] == []
+    assert [(await other.ask(f"k{number}")).id for number in range(3)] == [answer.id for answer in begun]
+
+
+async def test_the_places_of_a_process_that_has_died_are_free_when_its_leases_are_over(shared: Service) -> None:
+    dies, lives = await shared.replica(60.0, times=BRISK), await shared.replica(60.0, times=BRISK)
+    for _ in range(3):
+        await dies.ask()
+    await asyncio.sleep(2 * BRISK.lease)  # they are held as long as the process lives
+    with pytest.raises(TooMany):
+        await lives.ask()
+    dies.stand_still()
+    await until_let_in(lives)
+
+
+async def test_whose_answer_has_just_ended_may_begin_the_next_anywhere(
+    answer_settings: Callable[..., AnswerSettings],
+) -> None:
+    async with service(answer_settings(max_answers_per_caller=1)) as shared:
+        replicas = [await shared.replica("a", times=BRISK) for _ in range(2)]
+        for _ in range(3):
+            for replica in replicas:
+                await read(await replica.ask())
+
+
+async def test_one_that_has_ended_here_takes_no_place_though_redis_does_not_know_yet(
+    answer_settings: Callable[..., AnswerSettings],
+) -> None:
+    async with service(answer_settings(max_answers_per_caller=1)) as shared:
+        replica = await shared.replica("a")
+        replica.stand_still()
+        for _ in range(3):
+            await read(await replica.ask())
+
+
+async def test_a_redis_that_has_lost_its_data_counts_those_that_run(shared: Service) -> None:
+    replica, other = await shared.replica("a", 60.0, times=BRISK), await shared.replica(60.0, times=BRISK)
+    for _ in range(3):
+        await read(await replica.ask(), until="a")
+    for key in await shared.keys():
+        await shared.redis.delete(key)
+    async with asyncio.timeout(10):
+        while not any(":running:" in key for key in await shared.keys()) or len(await places(shared)) < 3:
+            await asyncio.sleep(0.01)
+    with pytest.raises(TooMany):
+        await other.ask()
+
+
+async def test_a_clock_that_was_set_back_holds_no_place(shared: Service) -> None:
+    """Only those that are renewed since are held."""
+    dies, lives = await shared.replica(60.0, times=BRISK), await shared.replica(60.0, times=BRISK)
+    dies.stand_still()
+    for _ in range(3):
+        await dies.ask()
+    (key,) = [key for key in await shared.keys() if ":running:" in key]
+    for place in await places(shared):
+        await shared.redis.zincrby(key, 3_600_000, place)
+    await lives.ask()
+
+
+async def test_without_redis_each_process_counts_its_own(shared: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.chat.answer_names.WAIT_SECONDS", 0.2)
+    replica, other = await shared.replica(60.0, times=BRISK), await shared.replica(60.0, times=BRISK)
+    await replica.ask()
+    await shared.redis.config_set("maxmemory", 1)
+    try:
+        await replica.ask()
+        await replica.ask()
+        with pytest.raises(TooMany):
+            await replica.ask()
+        await other.ask()
+    finally:
+        await shared.redis.config_set("maxmemory", 0)
+    async with asyncio.timeout(10):
+        while len(await places(shared)) < 4:
+            await asyncio.sleep(0.01)
+    with pytest.raises(TooMany):
+        await other.ask()
+
+
+async def test_every_key_expires_and_none_has_a_callers_name(shared: Service) -> None:
+    replica = await shared.replica("a", 60.0)
+    answer = await replica.answers.ask(QUESTION, "somebody", key="k")
+    for known in (False, True):
+        if known:
+            await read(answer, until="a")
+        ttls = {key: await shared.redis.pttl(key) for key in await shared.keys()}
+        assert [key for key, ttl in ttls.items() if ttl < 0 or "somebody" in key] == []
+        assert any(":running:" in key for key in ttls)
+
+
+async def trips(shared: Service, most: int, admit: Admit | None, key: str | None) -> int:
+    """How often Redis is asked before an answer begins."""
+    settings = shared.settings.model_copy(update={"max_answers_per_caller": most})
+    async with service(settings) as other:
+        replica = await other.replica("a", times=PATIENT)
+        replica.stand_still()  # what is written of it does not count
+        answers = Answers(replica.store, replica.provider, Settings(_env_file=None), settings, Shutdown(1), admit)
+
+        async def asked() -> int:
+            stats = await shared.redis.info("commandstats")
+            return int(stats["cmdstat_evalsha"]["calls"])
+
+        await answers.ask(QUESTION, "me", key=key and f"{key}0")  # it is connected, and Redis has the scripts
+        before = await asked()
+        await answers.ask(QUESTION, "me", key=key and f"{key}1")
+        return await asked() - before
+
+
+async def admit_all(caller: str) -> None:
+    """What counts in Redis asks it once."""
+
+
+@pytest.mark.parametrize("key", [None, "k"])
+async def test_what_it_costs_to_ask(shared: Service, key: str | None) -> None:
+    """Places cost nothing: they are counted as the answer is reserved. Where it is to be admitted, one look before."""
+    assert await trips(shared, 0, None, key) == 1
+    assert await trips(shared, 5, None, key and "l") == 1
+    assert await trips(shared, 5, admit_all, key and "m") == 2
