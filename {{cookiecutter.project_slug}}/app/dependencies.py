@@ -44,13 +44,16 @@ def _background(request: Request) -> Background:
 
 
 async def _one_stream(request: Request, caller: CallerDep) -> AsyncIterator[None]:
-    comes_back = not COMES_BACK.isdisjoint(request.headers)
-    with _state(request)["places"].take(caller.name, comes_back=comes_back):
+    place = _state(request)["places"].take(caller.name, comes_back=not COMES_BACK.isdisjoint(request.headers))
+    del request  # it has the body, which would be kept as long as the stream lasts
+    with place:
         yield
 
 
 async def _one_stream_again(request: Request, caller: CallerDep) -> AsyncIterator[None]:
-    with _state(request)["places"].take(caller.name, comes_back=True):
+    place = _state(request)["places"].take(caller.name, comes_back=True)
+    del request
+    with place:
         yield
 
 
