@@ -17,7 +17,7 @@ ANONYMOUS = Caller("anonymous")
 """Whoever calls a server that asks nobody who they are."""
 
 
-async def _caller(request: Request) -> Caller:  # else FastAPI runs it in a thread, for each request
+async def _caller(request: Request) -> Caller:
     return cast(Caller, request.state.caller)
 
 
