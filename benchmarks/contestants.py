@@ -169,6 +169,7 @@ def ours() -> ASGIApp:
     app = application()
     from app.chat.generation import Generation  # type: ignore[import-not-found]
     from app.chat.providers.base import Message  # type: ignore[import-not-found]
+    from app.dependencies import OneStream  # type: ignore[import-not-found]
     from app.streams.events import Event, Token  # type: ignore[import-not-found]
     from app.streams.response import EventStream  # type: ignore[import-not-found]
 
@@ -184,7 +185,8 @@ def ours() -> ASGIApp:
     def make(_: int) -> Event:
         return Token(WORD)
 
-    @app.get("/events/{kind}/{count}", response_class=EventStream)  # type: ignore[untyped-decorator]
+    # With a place, as each stream of a project has. The crowd that is measured last may leave after the next has come.
+    @app.get("/events/{kind}/{count}", response_class=EventStream, dependencies=[OneStream])  # type: ignore[untyped-decorator]
     async def events(kind: str, count: int) -> EventStream:
         if kind != "answer":
             return EventStream(source(kind, count, make))
@@ -203,6 +205,7 @@ def application() -> Any:
 
     sys.dont_write_bytecode = True  # the template's own folder is rendered with whatever lies in it
     sys.path.insert(0, str(PROJECT))
+    os.environ.setdefault("MAX_STREAMS", "10000")
     from app.main import create_app  # type: ignore[import-not-found]
 
     return create_app()

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
 
+from app.dependencies import OneStream  # type: ignore[import-not-found]
 from app.main import create_app  # type: ignore[import-not-found]
 from app.streams.events import Done, Error, Status, Token, encode  # type: ignore[import-not-found]
 from app.streams.response import EventStream  # type: ignore[import-not-found]
@@ -64,7 +65,7 @@ class Rounds:
 rounds = Rounds()
 
 
-@app.get("/rounds")
+@app.get("/rounds", dependencies=[OneStream])
 async def follow(count: int, buffering: str | None = None) -> Response:
     """A token in each of the next `count` rounds. `buffering` is what a proxy is told, instead of the default."""
     now = rounds.number

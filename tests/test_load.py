@@ -17,6 +17,8 @@ from running import START_SECONDS, Server, serving_base
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 STREAMS = 5_000
+MAX_STREAMS = 2_000  # the setting's default
+REFUSED = 200
 ROUNDS = (5, 2, 2)  # of the first wave and of those that show whether it has left something behind
 AT_ONCE = 500  # new connections, which a server's backlog holds
 STALLED = 50
@@ -43,7 +45,8 @@ def descriptors() -> Iterator[None]:
 @pytest.fixture
 def server(descriptors: None) -> Iterator[Server]:
     """One worker. Nobody here waits for a keep-alive."""
-    with serving_base("streaming_app:app", HEARTBEAT_SECONDS="600", SEND_TIMEOUT_SECONDS="1") as server:
+    limits = {"HEARTBEAT_SECONDS": "600", "SEND_TIMEOUT_SECONDS": "1", "MAX_STREAMS": str(STREAMS)}
+    with serving_base("streaming_app:app", **limits) as server:
         yield server
 
 
@@ -165,7 +168,8 @@ def test_thousands_of_silent_readers_are_all_told_when_the_server_stops(descript
     """Each of them has had a keep-alive. The server is gone within the drain time and 5 s, or on a busy machine as long
     as it took them to come."""
     drain = 0.5
-    with serving_base("streaming_app:app", HEARTBEAT_SECONDS="1", DRAIN_SECONDS=str(drain)) as server:
+    limits = {"HEARTBEAT_SECONDS": "1", "DRAIN_SECONDS": str(drain), "MAX_STREAMS": str(STREAMS)}
+    with serving_base("streaming_app:app", **limits) as server:
 
         async def stopped() -> tuple[Crowd, float, float]:
             crowd, began = Crowd(server.port, "/rounds?count=1"), time.monotonic()
@@ -187,6 +191,39 @@ def test_thousands_of_silent_readers_are_all_told_when_the_server_stops(descript
             assert (error[2]["code"], done[1:]) == ("server_shutdown", ("done", {"reason": "shutdown"}))
         print(f"{STREAMS} came within {opening:.1f} s, and were told within {took:.1f} s")
         assert took < drain + max(5.0, opening)
+
+
+@pytest.mark.slow
+def test_beyond_max_streams_a_server_says_so_and_its_descriptors_last(descriptors: None) -> None:
+    """With the limits as they come, where a process may have but 1,024 descriptors until it asks for more."""
+    import resource
+
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, allowed[1]))
+    with serving_base("streaming_app:app", HEARTBEAT_SECONDS="600") as server:
+        resource.setrlimit(resource.RLIMIT_NOFILE, allowed)
+
+        async def full() -> None:
+            crowd = Crowd(server.port, "/rounds?count=1")
+            while (count := len(crowd.readers)) < MAX_STREAMS:
+                await crowd.join(min(AT_ONCE, MAX_STREAMS - count))
+                await crowd.until(lambda: crowd.frames == len(crowd.readers))
+            more = Crowd(server.port, "/rounds?count=1")
+            await more.join(REFUSED)
+            await more.until(lambda: more.ended == REFUSED)
+            assert {bytes(reader.received).partition(b"\r\n")[0] for reader in more.readers} == {
+                b"HTTP/1.1 503 Service Unavailable"
+            }
+            assert await asyncio.to_thread(ask, server, "/health") == {"status": "ok"}
+            assert (await asyncio.to_thread(ask, server, "/usage"))["descriptors"] > MAX_STREAMS
+            await asyncio.to_thread(server.request, "POST", "/rounds")
+            await crowd.until(lambda: crowd.ended == MAX_STREAMS)
+            for reader in crowd.readers:
+                assert events(reader.body())[-1][1:] == ("done", {"reason": "end"})
+
+        asyncio.run(full())
+        settles(lambda: server.request("GET", "/rounds?count=0").status, 200)
+        assert "Too many open files" not in server.process.text
 
 
 def stalled(server: Server, name: str) -> socket.socket:

@@ -1,4 +1,8 @@
-"""What the application's lifespan opens for every room, by the names that routes use. A room names its own things."""
+"""What the application's lifespan opens for every room, by the names that routes use. A room names its own things.
+
+All of these are `async`, though few wait: FastAPI runs a plain function in a thread, for each request. Of the threads
+there are 40. One caller's many requests would have others wait for them.
+"""
 
 import re
 from collections.abc import AsyncIterator
@@ -31,26 +35,29 @@ def _state(request: Request) -> State:
     return cast(State, request.state)  # FastAPI doesn't take a `Request[State]`, though Starlette's is generic
 
 
-def _settings(request: Request) -> Settings:
+async def _settings(request: Request) -> Settings:
     return _state(request)["settings"]
 
 
-def _shutdown(request: Request) -> Shutdown:
+async def _shutdown(request: Request) -> Shutdown:
     return _state(request)["shutdown"]
 
 
-def _background(request: Request) -> Background:
+async def _background(request: Request) -> Background:
     return _state(request)["background"]
 
 
 async def _one_stream(request: Request, caller: CallerDep) -> AsyncIterator[None]:
-    comes_back = not COMES_BACK.isdisjoint(request.headers)
-    with _state(request)["places"].take(caller.name, comes_back=comes_back):
+    place = _state(request)["places"].take(caller.name, comes_back=not COMES_BACK.isdisjoint(request.headers))
+    del request  # it has the body, which would be kept as long as the stream lasts
+    with place:
         yield
 
 
 async def _one_stream_again(request: Request, caller: CallerDep) -> AsyncIterator[None]:
-    with _state(request)["places"].take(caller.name, comes_back=True):
+    place = _state(request)["places"].take(caller.name, comes_back=True)
+    del request
+    with place:
         yield
 
 
@@ -65,7 +72,7 @@ ShutdownDep = Annotated[Shutdown, Depends(_shutdown)]
 BackgroundDep = Annotated[Background, Depends(_background)]
 OneStream = Depends(_one_stream)
 """For a route that answers with a stream: `@router.get(…, dependencies=[OneStream])`. It holds a place from before the
-route is called until the response has been sent. FastAPI runs what is not `async` here in a thread for each request."""
+route is called until the response has been sent."""
 OneStreamAgain = Depends(_one_stream_again)
 """The same, for a route whose clients come back without a header that says so."""
 Digits = BeforeValidator(_digits)

@@ -1,13 +1,17 @@
 import gc
 from collections.abc import Callable, Iterator
+from inspect import isasyncgenfunction, iscoroutinefunction
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi import FastAPI
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import iter_route_contexts
 from fastapi.testclient import TestClient
 
 from app.chat.providers.base import Provider
+from app.main import app
 from app.settings import EnvSettings, Settings
 from tests.providers import ScriptedProvider
 from tests.sse import names
@@ -103,7 +107,20 @@ def test_the_answer_to_a_body_full_of_faults_is_small(client: TestClient) -> Non
         assert len(response.content) < 2000, path
 
 
-def test_garbage_is_not_looked_for_in_what_is_there_from_the_start() -> None:
-    from app.main import app
+def test_no_dependency_takes_a_thread() -> None:
+    """FastAPI runs a plain function in one of 40, and callers would wait for each other."""
 
+    def calls(dependant: Dependant) -> Iterator[Callable[..., Any]]:
+        for each in dependant.dependencies:
+            yield from (call for call in [each.call] if call)
+            yield from calls(each)
+
+    found = {
+        call for route in iter_route_contexts(app.routes) for call in calls(getattr(route, "dependant", Dependant()))
+    }
+    assert len(found) > 3
+    assert [call for call in found if not (iscoroutinefunction(call) or isasyncgenfunction(call))] == []
+
+
+def test_garbage_is_not_looked_for_in_what_is_there_from_the_start() -> None:
     assert gc.get_freeze_count() > len(app.routes)

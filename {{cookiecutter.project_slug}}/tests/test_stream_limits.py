@@ -69,7 +69,7 @@ def test_each_route_that_answers_with_a_stream_holds_a_place_for_it(settings: Se
     found = set()
     for route in iter_route_contexts(app.routes):
         kind = getattr(route.endpoint, "__annotations__", {}).get("return")
-        key = (route.path, *(route.methods or ()))
+        key = (route.path_format, *(route.methods or ()))
         if key in documented or (isinstance(kind, type) and issubclass(kind, EventStream)):
             assert takes & {each.call for each in route.dependant.dependencies}, f"{key} needs OneStream"
             found.add(key)

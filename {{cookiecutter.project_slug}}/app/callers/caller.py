@@ -17,7 +17,7 @@ ANONYMOUS = Caller("anonymous")
 """Whoever calls a server that asks nobody who they are."""
 
 
-def _caller(request: Request) -> Caller:
+async def _caller(request: Request) -> Caller:
     return cast(Caller, request.state.caller)
 
 

@@ -15,17 +15,17 @@ class State(TypedDict):
     answers: Answers
 
 
-def _provider(request: Request) -> Provider:
+async def _provider(request: Request) -> Provider:
     return cast(State, request.state)["provider"]
 
 
-def _answers(request: Request) -> Answers:
+async def _answers(request: Request) -> Answers:
     return cast(State, request.state)["answers"]
 
 
 async def checks(request: Request) -> dict[str, str]:
     """Whether the place where answers are kept is `ok`, or why it is not. Never raises."""
-    return {"answers": await _answers(request).check()}
+    return {"answers": await cast(State, request.state)["answers"].check()}
 
 
 ProviderDep = Annotated[Provider, Depends(_provider)]

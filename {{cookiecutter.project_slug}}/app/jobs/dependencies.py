@@ -13,7 +13,7 @@ class State(TypedDict):
     backend: Backend
 
 
-def _jobs(request: Request) -> JobQueue:
+async def _jobs(request: Request) -> JobQueue:
     return cast(State, request.state)["jobs"]
 
 

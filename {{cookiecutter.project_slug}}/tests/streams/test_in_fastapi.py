@@ -3,7 +3,7 @@
 import asyncio
 import gc
 from collections.abc import AsyncGenerator, AsyncIterator
-from typing import Annotated
+from typing import Annotated, Any
 
 import pytest
 from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, Response
@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
 from app.callers.caller import ANONYMOUS
-from app.dependencies import OneStream
+from app.dependencies import OneStream, OneStreamAgain
 from app.streams.events import Event, Token
 from app.streams.places import Places
 from app.streams.response import EventStream, StreamRoute
@@ -147,7 +147,8 @@ async def test_a_background_task_that_hangs_is_ended_with_the_drain_time(caplog:
     assert "background tasks of a stream cancelled" in caplog.text
 
 
-async def test_a_streams_request_does_not_keep_its_body() -> None:
+@pytest.mark.parametrize("dependency", [OneStream, OneStreamAgain])
+async def test_a_streams_request_does_not_keep_its_body(dependency: Any) -> None:
     class Body(BaseModel):
         text: str
 
@@ -157,12 +158,13 @@ async def test_a_streams_request_does_not_keep_its_body() -> None:
 
     router, app = APIRouter(route_class=StreamRoute), FastAPI()
 
-    @router.post("/")
+    @router.post("/", dependencies=[dependency])
     async def endpoint(body: Body) -> EventStream:
         return EventStream(source())
 
     app.include_router(router)
-    async with exchange(app, body={"text": "a", "ignored": ("of this test",)}, **state()) as stream:
+    shared = state() | {"places": Places(1, 0), "caller": ANONYMOUS}
+    async with exchange(app, body={"text": "a", "ignored": ("of this test",)}, **shared) as stream:
         await stream.text()
         gc.collect()
         lists = [each for each in gc.get_objects() if type(each) is list and len(each) == 1]
