@@ -39,7 +39,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def render_unexpected(request: Request, error: Exception) -> Response:
-        """Starlette raises the exception again after this response. So the server logs it too, without our id."""
+        """Starlette raises the exception again after this response. So the server logs it too, with the same id."""
         log.error("%s %r failed", request.method, request.scope["path"], exc_info=error)
         return JSONResponse({"detail": "internal error"}, 500)
 

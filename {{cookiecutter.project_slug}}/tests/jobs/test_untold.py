@@ -1,0 +1,68 @@
+"""What callers write, what a model answers, and keys are not in the log, whatever becomes of a request."""
+
+import json
+import re
+import time
+
+from tests.server import Serve, Server
+from tests.sse import events
+
+MARKED = "m4rk3d"
+KEY = f"key-{MARKED}"
+KNOWN = {"Authorization": f"Bearer {KEY}"}
+QUESTION = json.dumps({"question": f"{MARKED} word " * 3, "history": [{"role": "user", "content": MARKED}]})
+DOCUMENT = json.dumps({"title": MARKED, "text": f"{MARKED} and more"})
+
+
+def statuses(server: Server) -> list[int]:
+    """Of requests of all kinds, right and wrong, each with marked text."""
+    asked = [
+        ("POST", "/chat/stream", QUESTION, KNOWN),
+        ("POST", "/chat/stream", QUESTION, KNOWN | {"Idempotency-Key": "k"}),
+        ("POST", "/chat/stream", QUESTION.replace("word", "another"), KNOWN | {"Idempotency-Key": "k"}),
+        ("POST", "/chat/stream", QUESTION, {"Authorization": f"Bearer {MARKED}"}),
+        ("POST", "/chat/stream", f'{{"question": ["{MARKED}"], "{MARKED}": 1}}', KNOWN),
+        ("POST", "/chat/stream", f'{{"question": "{MARKED}\\ud800"}}', KNOWN),
+        ("POST", "/chat/stream", f'{{"question": "{MARKED}', KNOWN),
+        ("POST", "/chat/stream", QUESTION + " " * 2_000, KNOWN),
+        ("POST", "/documents", DOCUMENT, KNOWN),
+        ("POST", "/documents", json.dumps({"title": 1, "text": MARKED}), KNOWN),
+        ("GET", f"/stream?text={MARKED}", None, KNOWN),
+        ("GET", f"/stream?text={MARKED}&text=%FF", None, {}),
+    ]
+    responses = [server.request(method, path, body, headers) for method, path, body, headers in asked]
+    for response in responses:
+        response.read()
+    return [response.status for response in responses]
+
+
+def test_what_is_asked_and_answered_is_not_in_the_log(serve: Serve) -> None:
+    settings = {"LOG_LEVEL": "DEBUG", "ECHO_TOKEN_SECONDS": "0", "MAX_BODY_BYTES": "1000", "DRAIN_SECONDS": "0.1"}
+    server = serve("app.main:app", API_KEY=KEY, **settings)
+    assert statuses(server) == [200, 200, 409, 401, 422, 422, 422, 413, 202, 422, 200, 401]
+    server.connect(f"POST /chat/stream HTTP/1.1\r\nContent-Length: 99\r\n\r\n{MARKED}")
+    server.connect(f"{MARKED} is no HTTP\r\n\r\n")
+    server.logged("Invalid HTTP request received.")
+    server.stop()
+    assert len(re.findall(" usage ", server.log)) >= 2
+    assert MARKED not in server.log
+
+
+def test_an_answer_that_is_left_stopped_or_cut_is_not_in_the_log(serve: Serve) -> None:
+    settings = {"LOG_LEVEL": "DEBUG", "ECHO_TOKEN_SECONDS": "0.01", "ANSWER_GRACE_SECONDS": "0"}
+    server = serve("app.main:app", API_KEY=KEY, DRAIN_SECONDS="0.1", ANSWER_DRAIN_SECONDS="0", **settings)
+    long = json.dumps({"question": f"{MARKED} " * 4_000})
+    left, stopped, cut = (server.request("POST", "/chat/stream", long, KNOWN) for _ in range(3))
+    for response in (left, stopped, cut):
+        stream = events(line.decode().rstrip("\n") for line in iter(response.readline, b""))
+        while next(stream).name != "token":
+            pass
+    left.close()
+    server.request("DELETE", stopped.headers["Location"], headers=KNOWN).read()
+    deadline = time.monotonic() + 30
+    while server.log.count(" usage ") < 2:
+        assert time.monotonic() < deadline, server.log
+        time.sleep(0.01)
+    server.stop()
+    assert server.log.count(" reason=cancelled ") >= 2
+    assert MARKED not in server.log
