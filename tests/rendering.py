@@ -27,6 +27,7 @@ QUESTIONS: dict[str, Any] = json.loads((ROOT / "cookiecutter.json").read_text("u
 # The template's own date, so that a render locks to the same versions every day.
 EXCLUDE_NEWER = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["uv"]["exclude-newer"]
 UTF8 = {"PYTHONUTF8": "1"}  # a pipe has no encoding of its own
+CHECKED_HASH = 0b11  # the flags of bytecode that holds for a source of one hash, by PEP 552
 MADE_BY_TOOLS = {".git", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".venv", "__pycache__", "uv.lock"}
 
 Answers = Mapping[str, str]
@@ -171,34 +172,62 @@ class Project:
 
     def _compile(self, pool: Path) -> None:
         """Compile what it has installed, but for what another project has brought to the pool: the first process of
-        each project would else take several times as long to start, or several processes at once."""
+        each project would else take several times as long to start, or several processes at once.
+
+        pytest has bytecode of its own, of tests and of its plugins. The first project brings most of it."""
         with exclusive(pool.with_suffix(".lock")):
             (installed,) = (self.path / ".venv").glob("[Ll]ib/**/site-packages")
-            for compiled in pool.rglob("*.pyc"):
-                target = installed / compiled.relative_to(pool)
-                source = target.parents[1] / f"{target.name.partition('.')[0]}.py"
-                if source.is_file() and _is_of(compiled, source):
-                    target.parent.mkdir(exist_ok=True)
-                    os.link(compiled, target)
-            self.run(self.python, "-m", "compileall", "-q", "-x", r"[\\/]mypyc?[\\/]", str(installed), check=False)
-            for compiled in installed.rglob("*.pyc"):
-                kept = pool / compiled.relative_to(installed)
-                if compiled.stat().st_nlink == 1 and not kept.exists():
-                    kept.parent.mkdir(parents=True, exist_ok=True)
-                    os.link(compiled, kept)
+            places = [(pool / "installed", installed), (pool / "tests", self.path / "tests")]
+            known, first = pool / "known", not pool.exists()
+            known.mkdir(parents=True, exist_ok=True)
+            for kept, folder in places:
+                _take(kept, folder)
+            new = {path.name for path in installed.glob("*.dist-info")} - {*os.listdir(known)}
+            if new:
+                left_out = r"[\\/]mypyc?[\\/]"
+                self.run(self.python, "-m", "compileall", "-q", "-x", left_out, str(installed), check=False)
+            if first:
+                collects = ("pytest", "--collect-only", "-q", "-p", "no:cacheprovider")
+                self.run(self.python, "-m", *collects, check=False)
+            for kept, folder in places:
+                _keep(kept, folder)
+            for name in new:
+                (known / name).touch()
 
 
-def _is_of(compiled: Path, source: Path) -> bool:
-    """Whether it is this source's bytecode, as Python itself would see it: by the time and the size that it notes."""
-    with compiled.open("rb", buffering=0) as file:
-        magic, flags, seconds, size = struct.unpack("<4sIII", file.read(16))
-    found = source.stat()
-    return (magic, flags, seconds, size) == (
-        importlib.util.MAGIC_NUMBER,
-        0,
-        int(found.st_mtime) & 0xFFFFFFFF,
-        found.st_size & 0xFFFFFFFF,
-    )
+def _take(pool: Path, folder: Path) -> None:
+    """Link what the pool has of the sources in the folder."""
+    for path, _, names in os.walk(pool):
+        target = folder / Path(path).relative_to(pool)
+        if target.name == "__pycache__" and target.parent.is_dir():
+            target.mkdir(exist_ok=True)
+            for name in names:
+                if _is_of(f"{path}/{name}", f"{target.parent}/{name.partition('.')[0]}.py"):
+                    os.link(f"{path}/{name}", f"{target}/{name}")
+
+
+def _keep(pool: Path, folder: Path) -> None:
+    """Link what the pool does not have yet."""
+    for path, _, names in os.walk(folder):
+        kept = pool / Path(path).relative_to(folder)
+        if kept.name == "__pycache__":
+            kept.mkdir(parents=True, exist_ok=True)
+            for name in {*names} - {*os.listdir(kept)}:
+                os.link(f"{path}/{name}", f"{kept}/{name}")
+
+
+def _is_of(compiled: str, source: str) -> bool:
+    """Whether it is this source's bytecode, as Python itself would see it: by the time and the size that it notes; or
+    by a hash, as pytest does."""
+    with open(compiled, "rb", buffering=0) as file:
+        header = file.read(16)
+    magic, flags, seconds, size = struct.unpack("<4sIII", header)
+    if magic != importlib.util.MAGIC_NUMBER or not os.path.exists(source):
+        return False
+    if flags == CHECKED_HASH:
+        return importlib.util.source_hash(Path(source).read_bytes()) == header[8:]
+    found = os.stat(source)
+    return (flags, seconds, size) == (0, int(found.st_mtime) & 0xFFFFFFFF, found.st_size & 0xFFFFFFFF)
 
 
 def run(

@@ -56,12 +56,24 @@ def imported(project: Project, name: str) -> set[str]:
     return {*project.files()} & _read((project.path / name).read_bytes()).named
 
 
+def with_imports(project: Project) -> frozenset[Subject]:
+    """Of each of its Python files, name and bytes of it and of each file that it imports or names."""
+    return _with_imports(project.path, frozenset(project.files()))
+
+
 @cache
 def _brought(question: str) -> set[str]:
     return {name for chain in OVERLAYS[question].values() for folder in chain for name in brought(folder)}
 
 
 @cache  # what was rendered is changed by no test
+def _with_imports(root: Path, files: frozenset[str]) -> frozenset[Subject]:
+    content = {name: (root / name).read_bytes() for name in files}
+    own = (({name} | files & _read(text).named) for name, text in content.items() if name.endswith(".py"))
+    return frozenset(frozenset((name, content[name]) for name in names) for names in own)
+
+
+@cache
 def _subjects(root: Path, files: frozenset[str]) -> dict[str, set[Subject]]:
     content = {name: (root / name).read_bytes() for name in files}
     read = {name: _read(text) for name, text in content.items() if name.endswith(".py")}

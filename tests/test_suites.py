@@ -75,7 +75,7 @@ def test_a_renders_own_tests_pass_and_none_is_left_out(
     if "BROKER_URL" in settings_of(project):
         env["TEST_BROKER_URL"] = shared_url()
     if number % 2 == 0:  # in a copy, for other tests serve the project from its folder
-        made_by_tools = shutil.ignore_patterns(*(MADE_BY_TOOLS - {"uv.lock"}))
+        made_by_tools = shutil.ignore_patterns(*(MADE_BY_TOOLS - {"uv.lock", "__pycache__"}))
         env["UV_PROJECT_ENVIRONMENT"] = str(project.path / ".venv")
         project = Project(shutil.copytree(project.path, tmp_path / "my-chat", ignore=made_by_tools), project.answers)
         (project.path / ".env").write_text(DOT_ENV, "utf-8")
