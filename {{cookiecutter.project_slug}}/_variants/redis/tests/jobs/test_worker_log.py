@@ -41,7 +41,7 @@ async def ended(settings: JobSettings) -> dict[str, str]:
         for kind, task, payload in payloads:
             logs.request_id.set(f"trace-{kind}")
             ids[kind] = (await jobs.enqueue(task, payload, caller=f"{kind}-caller")).id
-        while not all([(await jobs.get(job_id)).ended for job_id in ids.values()]):
+        while not all([(await jobs.get(job_id, caller=f"{kind}-caller")).ended for kind, job_id in ids.items()]):
             await asyncio.sleep(0.05)
     return ids
 
