@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar, get_type_hints
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from app.jobs.settings import MAX_ATTEMPTS, MAX_TIMEOUT_SECONDS, JobSettings
 from app.jobs.status import Progress
@@ -52,6 +52,17 @@ class Task(Generic[P, R]):
 
     def __call__(self, context: JobContext, payload: P) -> Awaitable[R]:
         return self.function(context, payload)
+
+    def to_text(self, payload: P) -> str:
+        """As JSON. Raises ValueError if a worker would not read the same from it: then no attempt could be right."""
+        text = payload.model_dump_json(by_alias=True, round_trip=True)
+        try:
+            same = self.payload.model_validate_json(text) == payload
+        except ValidationError:
+            same = False
+        if not same:
+            raise ValueError(f"the payload of {self.name} is not the same any more once it has been JSON")
+        return text
 
 
 TASKS: dict[str, Task[Any, Any]] = {}

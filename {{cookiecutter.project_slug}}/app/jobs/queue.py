@@ -13,8 +13,6 @@ from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
-from pydantic import ValidationError
-
 from app.admission import Admit
 from app.digest import digest
 from app.errors import Conflict, NotFound, Unavailable
@@ -49,7 +47,7 @@ class JobQueue:
         """
         if due is not None and due.tzinfo is None:
             raise ValueError("due: a datetime with a time zone is needed")
-        text = _text(task, payload)
+        text = task.to_text(payload)
         async with _deadline():
             now = await self._store.now()
             job = Job(
@@ -62,7 +60,7 @@ class JobQueue:
                 created_at=now,
                 due=max(now, due.timestamp()) if due else now,
             )
-            if self._admit and not (key and await self._is_known(job.id)):
+            if self._admit and not (key and await self._will_do(job.id)):
                 await self._admit(caller)
             stored = await self._store.create(job, text)
             if stored.fingerprint != job.fingerprint:
@@ -100,10 +98,14 @@ class JobQueue:
     async def retry(self, job_id: str, *, caller: str) -> Job:
         """Starts a failed job over, with all its attempts.
 
-        Raises NotFound, Conflict when the job has not failed, and Unavailable when the store does not answer in time.
+        Raises NotFound, Conflict when the job has not failed, TooMany if the caller may begin no more for now, and
+        Unavailable when the store does not answer in time.
         """
         async with _deadline():
             now = await self._store.now()
+            if self._admit:
+                (await self.get(job_id, caller=caller)).again(now)  # one that can't be run again does not count
+                await self._admit(caller)
             job = await self._store.update(job_id, lambda job: job.of(caller).again(now))
         self._wake.set()
         return job
@@ -119,12 +121,12 @@ class JobQueue:
         """The job's events as they happen, and `done` when it has ended."""
         return JobLog(self._store, job_id, caller)
 
-    async def _is_known(self, job_id: str) -> bool:
+    async def _will_do(self, job_id: str) -> bool:
+        """Whether there is such a job that is not to be run again."""
         try:
-            await self._store.get(job_id)
+            return (await self._store.get(job_id)).status != "failed"
         except NotFound:
             return False
-        return True
 
 
 @asynccontextmanager
@@ -135,15 +137,3 @@ async def _deadline() -> AsyncIterator[None]:
             yield
     except TimeoutError as error:
         raise Unavailable("the job store does not answer") from error
-
-
-def _text(task: Task[P, Any], payload: P) -> str:
-    """What the worker will read is what was meant: else no attempt at the job could be right."""
-    text = payload.model_dump_json(by_alias=True, round_trip=True)
-    try:
-        same = task.payload.model_validate_json(text) == payload
-    except ValidationError:
-        same = False
-    if not same:
-        raise ValueError(f"the payload of {task.name} is not the same any more once it has been JSON")
-    return text
