@@ -10,11 +10,16 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import iter_route_contexts
 from fastapi.testclient import TestClient
 
+from app.callers.guard import is_open
 from app.chat.providers.base import Provider
-from app.main import app
+from app.main import app, create_app
 from app.settings import EnvSettings, Settings
+from tests.callers.knowing import KNOWN
 from tests.providers import ScriptedProvider
 from tests.sse import names
+
+OPEN = {("GET", "/"), ("mounted", "/web"), ("GET", "/health"), ("GET", "/ready")}
+DOCS = {("GET", path) for path in ("/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json")}
 
 
 @pytest.mark.parametrize(
@@ -44,6 +49,27 @@ def test_a_misspelt_setting_is_warned_of(
     monkeypatch.setitem(EnvSettings.model_config, "env_file", tmp_path / "env")
     build(settings, provider)
     assert "/env has DRAIN_SECOND, which is no setting; DRAIN_SECONDS is" in caplog.text
+
+
+def opened(app: FastAPI) -> set[tuple[str, str]]:
+    """Method and path of each route that needs no token. HEAD is GET without a body."""
+    found = set()
+    for route in iter_route_contexts(app.routes):
+        for method in route.methods or {"mounted"}:
+            path = str(route.path) + ("/file" if method == "mounted" else "")
+            if is_open({"type": "http", "app": app, "path": path, "method": method}):
+                found.add(("GET" if method == "HEAD" else method, str(route.path)))
+    return found
+
+
+@pytest.mark.parametrize("environment", ["development", "staging", "production"])
+def test_these_are_open_to_all_and_nothing_else(
+    environment: str, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where no .env is
+    monkeypatch.setenv("MODEL_PROVIDER", "echo")
+    app = create_app(settings.model_copy(update={"environment": environment}), callers=KNOWN)
+    assert opened(app) == OPEN | (set() if environment == "production" else DOCS)
 
 
 def test_an_open_server_warns(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:

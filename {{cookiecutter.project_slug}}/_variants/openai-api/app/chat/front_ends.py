@@ -10,5 +10,5 @@ from app.chat.openai_errors import ErrorShape
 def install(app: App) -> None:
     app.include_router(routes.router)
     app.include_router(openai_api.router)
-    # Outside of the innermost, BearerKey: its refusals need the shape too.
+    # Outside of the innermost, which asks who calls: its refusals need the shape too.
     app.outside.insert(len(app.outside) - 1, Middleware(ErrorShape))
