@@ -34,7 +34,7 @@ async def give_feedback(
 ) -> Accepted:
     """Feedback with the same `Idempotency-Key` is recorded once, as long as this process remembers the key."""
     event_id = idempotency_key or uuid4().hex
-    once = f"feedback {caller.name!r} {event_id!r}" if idempotency_key else None  # quoted: a name may be any text
+    once = f"feedback:{caller.name!r}:{event_id!r}" if idempotency_key else None  # quoted: a name may be any text
     tasks.add_task(background.run, record, feedback, event_id, caller.name, once=once)
     return Accepted(event_id=event_id)
 

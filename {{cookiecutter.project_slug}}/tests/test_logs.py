@@ -144,7 +144,7 @@ def test_what_a_caller_sends_forges_no_line(
             client.post("/feedback", json={"stream_id": FORGED[:-1], "rating": 1, "comment": FORGED[:-1]}, headers=key)
     said = "\n".join(lines())
     assert all(
-        words in said for words in ("GET '/fails/x\\n", "the model failed", "comment=", "task skipped: 'feedback:")
+        words in said for words in ("GET '/fails/x\\n", "the model failed", "comment=", "task skipped: \"feedback:'")
     )
     assert all(line.isprintable() for line in lines())
     assert not [line for line in lines() if line.startswith("INFO app [")]
