@@ -27,8 +27,9 @@ COMMON = {
     "app/streams/": "__init__.py client.py docs.py events.py heartbeat.py log.py places.py response.py source.py",
     "app/web/": "api.js chat.js documents.js icon.svg index.html page.css page.js",
     "tests/": "__init__.py apps.py asgi.py conftest.py providers.py server.py sse.py test_background.py "
-    "test_client_limits.py test_connections.py test_descriptors.py test_errors.py test_feedback.py test_health.py test_logs.py "
-    "test_main.py test_middleware.py test_page.py test_served.py test_settings.py test_shutdown.py",
+    "test_client_limits.py test_connections.py test_descriptors.py test_errors.py test_feedback.py test_health.py "
+    "test_logs.py test_main.py test_middleware.py test_page.py test_served.py test_settings.py test_shutdown.py "
+    "test_stream_limits.py",
     "tests/chat/": "__init__.py asking.py backing.py conftest.py test_answer_store.py test_answers.py "
     "test_coming_back.py test_generation.py test_routes.py",
     "tests/chat/providers/": "__init__.py test_echo.py",
@@ -37,7 +38,7 @@ COMMON = {
     "test_store.py test_tasks.py",
     "tests/limits/": "__init__.py backing.py conftest.py test_rate.py test_room.py",
     "tests/streams/": "__init__.py dialects.py test_events.py test_faults.py test_heartbeat.py test_in_fastapi.py "
-    "test_log.py test_readers.py test_response.py test_source.py",
+    "test_log.py test_places.py test_readers.py test_response.py test_source.py",
 }
 # Of the common files, those that one durable queue may have different from another. What any of them adds lies in
 # app/jobs/, tests/jobs/, where a worker and its tests are, and where answers are kept.
