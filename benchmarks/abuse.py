@@ -37,7 +37,7 @@ PROJECT = HERE.parent / "{{cookiecutter.project_slug}}"
 KEYS = {"alice": "a-key-of-alice", "bob": "a-key-of-bob"}
 LIMITS = {"REQUESTS_PER_MINUTE": "60", "MAX_STREAMS_PER_CALLER": "10"}
 LIBRARIES = ("fastapi", "starlette", "uvicorn", "h11")
-CONNECTIONS = (1, 5, 20, 100)
+CONNECTIONS = (20, 100, 300)
 ANSWERS = 10
 APART_SECONDS = 0.2
 START_SECONDS = 60.0
@@ -60,7 +60,7 @@ async def answered(port: int, after: float) -> tuple[float, float]:
     await asyncio.sleep(after)
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     began = time.monotonic()
-    writer.write(flood.request(KEYS["bob"]))
+    writer.write(flood.request(KEYS["bob"], 20))
     head = await reader.readuntil(b"\r\n\r\n")
     if b" 200 " not in head.splitlines()[0]:
         raise TroubleError(f"refused: {head.decode()}")
@@ -86,7 +86,7 @@ def measured(requests: int, connections: int) -> dict[str, float]:
         command = [sys.executable, HERE / "flood.py", port, KEYS["alice"], requests, connections]
         with started(command, environment(PROJECT)) as (process, printed):
             if not line_of(process, START_SECONDS):
-                raise TroubleError(f"the flood has not begun:\n{printed()}")
+                raise TroubleError(f"nothing of the flood was refused:\n{printed()}")
             began = time.monotonic()
             beside = asyncio.run(slowest(port))
             statuses = json.loads(line_of(process, 600.0) or "{}")
@@ -112,7 +112,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=positive, metavar="N", default=3)
     parser.add_argument("--json", action="store_true", help="print the figures as JSON, and nothing else, on stdout")
     options = parser.parse_args()
-    requests, rounds, crowds = (1_000, 1, (5,)) if options.quick else (10_000, options.rounds, CONNECTIONS)
+    requests, rounds, crowds = (1_000, 1, (20,)) if options.quick else (10_000, options.rounds, CONNECTIONS)
     found: dict[int, dict[str, float]] = {}
     try:
         for connections in crowds:

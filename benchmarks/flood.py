@@ -2,7 +2,7 @@
 
     python flood.py PORT KEY REQUESTS CONNECTIONS
 
-Prints a line when the first is answered, and how many had each status at the end.
+Prints a line when the first is refused, and how many had each status at the end.
 """
 
 import asyncio
@@ -10,12 +10,11 @@ import json
 import sys
 from collections import Counter
 
-BODY = json.dumps({"question": "word " * 20}).encode()
 
-
-def request(key: str) -> bytes:
+def request(key: str, words: int) -> bytes:
+    body = json.dumps({"question": "word " * words}).encode()
     head = f"POST /chat/stream HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {key}\r\n"
-    return f"{head}Content-Type: application/json\r\nContent-Length: {len(BODY)}\r\n\r\n".encode() + BODY
+    return f"{head}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
 
 
 async def answer(reader: asyncio.StreamReader) -> str:
@@ -30,18 +29,16 @@ async def answer(reader: asyncio.StreamReader) -> str:
 
 
 async def flood(port: int, key: str, requests: int, connections: int) -> Counter[str]:
-    begun: list[int] = []
     statuses: Counter[str] = Counter()
     left = iter(range(requests))
 
     async def ask() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**20)
         for _ in left:
-            writer.write(request(key))
-            if not begun:
-                begun.append(1)
-                print("begun", flush=True)
-            statuses[await answer(reader)] += 1
+            writer.write(request(key, 1))
+            statuses[status := await answer(reader)] += 1
+            if status == "429" and statuses["429"] == 1:
+                print("refused", flush=True)
         writer.close()
         await writer.wait_closed()
 
