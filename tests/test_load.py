@@ -7,18 +7,21 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPResponse
 from typing import Any
 
 import httpx
 import httpx_sse
 import pytest
-from running import START_SECONDS, Server, serving_base
+from rendering import ROOT, environment
+from running import START_SECONDS, Server, request, running, serving_base
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 STREAMS = 5_000
 MAX_STREAMS = 2_000  # the setting's default
 REFUSED = 200
+FLOOD = 10_000
 ROUNDS = (5, 2, 2)  # of the first wave and of those that show whether it has left something behind
 AT_ONCE = 500  # new connections, which a server's backlog holds
 STALLED = 50
@@ -224,6 +227,34 @@ def test_beyond_max_streams_a_server_says_so_and_its_descriptors_last(descriptor
         asyncio.run(full())
         settles(lambda: server.request("GET", "/rounds?count=0").status, 200)
         assert "Too many open files" not in server.process.text
+
+
+@pytest.mark.slow
+def test_ten_thousand_requests_of_one_caller_keep_no_other_from_its_answers() -> None:
+    """How long those take, `benchmarks/abuse.py` measures."""
+    callers = {"API_KEYS": "alice:key-of-alice,bob:key-of-bob", "ECHO_TOKEN_SECONDS": "0.01"}
+    limits = {"REQUESTS_PER_MINUTE": "60", "MAX_STREAMS_PER_CALLER": "20"}
+    with serving_base("streaming_app:app", **callers, **limits) as server:
+        command = [sys.executable, "flood.py", str(server.port), "key-of-alice", str(FLOOD), "100"]
+        with running(*command, cwd=ROOT / "benchmarks", env=environment()) as flood:
+            flood.printed("refused")
+
+            def asked(_: int) -> str:
+                headers = {"Authorization": "Bearer key-of-bob"}
+                response = request(server.port, "POST", "/chat/stream", '{"question": "word"}', headers)
+                assert response.status == 200
+                return response.read().decode()
+
+            with ThreadPoolExecutor(10) as readers:
+                answers = list(readers.map(asked, range(10)))
+            assert ask(server, "/health") == {"status": "ok"}
+            statuses = json.loads(flood.printed(r"\{.*\}")[0])
+    assert [events(answer.encode())[-1][1:] for answer in answers] == [("done", {"reason": "end"})] * 10
+    assert set(statuses) == {"200", "429"}
+    assert sum(statuses.values()) == FLOOD
+    assert statuses["429"] > FLOOD * 0.9  # it lasts for a minute or some, each of which has 60 more
+    assert "refused caller=alice" in server.process.text
+    assert "key-of" not in server.process.text
 
 
 def stalled(server: Server, name: str) -> socket.socket:

@@ -15,8 +15,8 @@ COMMON = {
     ".github/workflows/": "ci.yml",
     "deploy/": "kubernetes.yaml",
     "app/": "__init__.py admission.py application.py background.py client_limits.py connections.py contain.py "
-    "dependencies.py digest.py error_handlers.py errors.py feedback.py health.py logs.py main.py middleware.py page.py "
-    "settings.py shutdown.py",
+    "dependencies.py descriptors.py digest.py error_handlers.py errors.py feedback.py health.py logs.py main.py "
+    "middleware.py page.py printable.py settings.py shutdown.py",
     "app/callers/": "__init__.py caller.py guard.py known.py settings.py",
     "app/chat/": "__init__.py answer.py answer_settings.py answer_store.py answer_stream.py answers.py dependencies.py "
     "front_ends.py generation.py known_answer.py room.py routes.py usage.py",
@@ -24,12 +24,12 @@ COMMON = {
     "app/jobs/": "__init__.py backend.py definition.py dependencies.py events.py job.py lease.py queue.py records.py "
     "relay.py result.py room.py routes.py runner.py settings.py status.py store.py tasks.py unfit.py watchers.py",
     "app/limits/": "__init__.py counting.py rate.py room.py settings.py",
-    "app/streams/": "__init__.py client.py docs.py events.py heartbeat.py log.py response.py source.py",
+    "app/streams/": "__init__.py client.py docs.py events.py heartbeat.py log.py places.py response.py source.py",
     "app/web/": "api.js chat.js documents.js icon.svg index.html page.css page.js",
-    "tests/": "__init__.py apps.py asgi.py conftest.py providers.py server.py sse.py two_callers.py "
-    "test_background.py "
-    "test_client_limits.py test_connections.py test_errors.py test_feedback.py test_health.py test_logs.py "
-    "test_main.py test_middleware.py test_page.py test_served.py test_settings.py test_shutdown.py",
+    "tests/": "__init__.py apps.py asgi.py conftest.py providers.py server.py sse.py test_background.py "
+    "test_client_limits.py test_connections.py test_descriptors.py test_errors.py test_feedback.py test_health.py "
+    "test_logs.py test_main.py test_middleware.py test_page.py test_served.py test_settings.py test_shutdown.py "
+    "test_stream_limits.py two_callers.py",
     "tests/callers/": "__init__.py knowing.py test_guard.py test_known.py test_settings.py",
     "tests/chat/": "__init__.py asking.py backing.py conftest.py test_answer_store.py test_answers.py "
     "test_coming_back.py test_generation.py test_routes.py",
@@ -39,7 +39,7 @@ COMMON = {
     "test_store.py test_tasks.py",
     "tests/limits/": "__init__.py backing.py conftest.py test_rate.py test_room.py",
     "tests/streams/": "__init__.py dialects.py test_events.py test_faults.py test_heartbeat.py test_in_fastapi.py "
-    "test_log.py test_readers.py test_response.py test_source.py",
+    "test_log.py test_places.py test_readers.py test_response.py test_source.py",
 }
 # Of the common files, those that one durable queue may have different from another. What any of them adds lies in
 # app/jobs/, tests/jobs/, where a worker and its tests are, and where answers are kept.

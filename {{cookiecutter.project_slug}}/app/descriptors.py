@@ -7,7 +7,7 @@ from dataclasses import dataclass
 log = logging.getLogger(__name__)
 BACKLOG = 2048  # uvicorn's own: so many connections may come at once, before the first of them is read
 A_STREAM = 2  # its own, and one for the answer's connection to the model
-OTHERS = 128  # for what is open all the while, as pools of connections, and for short requests
+OTHERS = 256  # for what is open all the while, as pools of connections, for short requests, and for who is refused
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,9 @@
 """How errors look over HTTP: `{"detail": …}`, without anything that the client has sent."""
 
+import asyncio
 import logging
 from collections.abc import Sequence
+from time import monotonic
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -15,15 +17,35 @@ from app.errors import AppError, TooMany
 log = logging.getLogger(__name__)
 TOLD = 10
 SHORT_CHARS = 300
+REFUSED_A_SECOND = 200
+LONGEST_TURN_SECONDS = 1.0
+
+
+class Turns:
+    """In which callers are told that they have asked too much, REFUSED_A_SECOND of them. Who asks again at once would
+    take all of a process's time with its refusals, and others would wait for their answers."""
+
+    def __init__(self) -> None:
+        self._next = 0.0
+
+    async def wait(self) -> None:
+        """But not for long: whoever waits has a connection."""
+        now = monotonic()
+        turn = max(now, self._next)
+        if turn - now < LONGEST_TURN_SECONDS:
+            self._next = turn + 1 / REFUSED_A_SECOND
+            await asyncio.sleep(turn - now)
 
 
 def install(app: FastAPI) -> None:
     """Makes the application answer every error in this form."""
+    turns = Turns()
 
     @app.exception_handler(AppError)
     async def render(request: Request, error: AppError) -> Response:
         if isinstance(error, TooMany):
             log.info("refused", extra={"caller": request.state.caller.name, "limit": error.limit})
+            await turns.wait()
         return JSONResponse({"detail": str(error)}, error.status, error.headers)
 
     @app.exception_handler(RequestValidationError)

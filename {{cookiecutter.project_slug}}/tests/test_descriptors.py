@@ -28,7 +28,7 @@ def shared(soft: int, hard: int, streams: int) -> tuple[list[int], str]:
 
 def test_the_soft_limit_is_raised_as_far_as_is_needed() -> None:
     """Each stream may need a second descriptor, for its answer's connection to the model."""
-    assert shared(256, 0, 10) == ([(20 + 2048 + 128) // 2, 10, 20 + 2048 + 128], "")
+    assert shared(256, 0, 10) == ([(20 + 2048 + 256) // 2, 10, 20 + 2048 + 256], "")
 
 
 def test_a_soft_limit_that_will_do_stays() -> None:
@@ -37,5 +37,5 @@ def test_a_soft_limit_that_will_do_stays() -> None:
 
 def test_where_the_hard_limit_is_too_low_fewer_streams_fit() -> None:
     found, told = shared(256, 1024, 2000)
-    assert found == [512, (1024 - 512 - 128) // 2, 1024]
-    assert "MAX_STREAMS is 192 and not 2000: 1024 descriptors are allowed" in told
+    assert found == [512, (1024 - 512 - 256) // 2, 1024]
+    assert "MAX_STREAMS is 128 and not 2000: 1024 descriptors are allowed" in told
