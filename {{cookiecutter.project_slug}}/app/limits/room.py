@@ -16,7 +16,7 @@ def limits(settings: LimitSettings | None = None) -> Room:
     def join(app: App) -> None:
         if not settings.requests_per_minute:
             return
-        # Imported here, not above: the library takes a tenth of a second, and without a limit nobody needs it.
+        # Imported here, not above: the library takes 13 ms and 1.6 MB, and without a limit nobody needs it.
         from app.limits.counting import open_rate
 
         @asynccontextmanager

@@ -55,7 +55,7 @@ def test_another_run_of_the_same_application_has_the_limit_once(few: TestClient)
 
 
 def test_without_a_limit_the_library_is_not_even_imported() -> None:
-    """That takes a tenth of a second of each start."""
+    """Nobody needs it then."""
     names = "import sys, app.main; print(*sorted({'limits', 'app.limits.room'} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", names], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout.strip()) == (0, "app.limits.room"), done.stderr
