@@ -270,8 +270,8 @@ def test_a_warning_of_python_is_a_record(objects: Objects) -> None:
 def test_what_would_go_to_the_terminal_by_another_way_comes_by_ours(
     objects: Objects, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """That of uvicorn, and of a library that calls `basicConfig`. A handler for a file stays. So does the list, which may
-    be another logger's too: gunicorn's worker gives uvicorn's loggers its own."""
+    """That of uvicorn, and of a library that calls `basicConfig`. A handler for a file stays. So does the list, for it
+    may be another logger's too: gunicorn's worker gives uvicorn's loggers its own."""
     root, server = logging.getLogger(), logging.getLogger("uvicorn")
     stray, to_file = logging.StreamHandler(io.StringIO()), logging.FileHandler(tmp_path / "log")
     monkeypatch.setattr(server, "handlers", [logging.StreamHandler(stray.stream), to_file])
