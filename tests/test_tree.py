@@ -15,8 +15,8 @@ COMMON = {
     ".github/workflows/": "ci.yml",
     "deploy/": "kubernetes.yaml",
     "app/": "__init__.py admission.py application.py background.py client_limits.py connections.py contain.py "
-    "dependencies.py descriptors.py digest.py error_handlers.py errors.py feedback.py health.py logs.py main.py "
-    "middleware.py page.py printable.py settings.py shutdown.py",
+    "dependencies.py descriptors.py digest.py error_handlers.py errors.py feedback.py health.py json_logs.json logs.py "
+    "main.py middleware.py page.py printable.py settings.py shutdown.py",
     "app/callers/": "__init__.py caller.py guard.py known.py settings.py",
     "app/chat/": "__init__.py answer.py answer_settings.py answer_store.py answer_stream.py answers.py dependencies.py "
     "front_ends.py generation.py known_answer.py room.py routes.py usage.py",
@@ -36,7 +36,7 @@ COMMON = {
     "tests/chat/providers/": "__init__.py test_echo.py",
     "tests/jobs/": "__init__.py backing.py conftest.py fakes.py test_backend.py test_definition.py test_events.py "
     "test_job.py test_queue.py test_relay.py test_result.py test_routes.py test_runner.py test_settings.py "
-    "test_store.py test_tasks.py",
+    "test_store.py test_tasks.py test_untold.py",
     "tests/limits/": "__init__.py backing.py conftest.py test_rate.py test_room.py",
     "tests/streams/": "__init__.py dialects.py test_events.py test_faults.py test_heartbeat.py test_in_fastapi.py "
     "test_log.py test_places.py test_readers.py test_response.py test_source.py",

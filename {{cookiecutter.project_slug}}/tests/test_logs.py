@@ -5,6 +5,7 @@ import re
 import warnings
 from collections.abc import Callable
 from datetime import UTC, datetime
+from logging.config import dictConfig
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -12,6 +13,7 @@ from urllib.parse import quote
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from uvicorn.config import LOGGING_CONFIG
 
 from app import logs
 from app.chat.providers.base import ModelError, Provider
@@ -268,13 +270,16 @@ def test_a_warning_of_python_is_a_record(objects: Objects) -> None:
 def test_what_would_go_to_the_terminal_by_another_way_comes_by_ours(
     objects: Objects, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """That of uvicorn, and of a library that calls `basicConfig`. A handler for a file stays."""
+    """That of uvicorn, and of a library that calls `basicConfig`. A handler for a file stays. So does the list, for it
+    may be another logger's too: gunicorn's worker gives uvicorn's loggers its own."""
     root, server = logging.getLogger(), logging.getLogger("uvicorn")
     stray, to_file = logging.StreamHandler(io.StringIO()), logging.FileHandler(tmp_path / "log")
     monkeypatch.setattr(server, "handlers", [logging.StreamHandler(stray.stream), to_file])
     monkeypatch.setattr(server, "propagate", False)
     root.addHandler(stray)
+    theirs = server.handlers
     logs.set_up("INFO", "json")
+    assert len(theirs) == 2
     server.warning("hello")
     to_file.close()
     assert [found["message"] for found in objects()] == ["hello"]
@@ -306,3 +311,17 @@ def test_a_line_about_a_request_has_no_query(
     assert found["message"].startswith('127.0.0.1:1 - "')
     if "status" in found:
         assert (found["client"], found["path"], found["status"]) == ("127.0.0.1:1", "/stream", 200)
+
+
+def test_a_server_that_sets_up_its_logging_late_logs_by_our_handler_too(
+    lines: Lines, settings: Settings, build: Callable[[Settings, Provider], FastAPI], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`fastapi run` imports the application first, and then begins uvicorn."""
+    for name in LOGGING_CONFIG["loggers"]:
+        for attribute in ("handlers", "propagate", "level"):  # what the next line and the server change
+            monkeypatch.setattr(logging.getLogger(name), attribute, getattr(logging.getLogger(name), attribute))
+    app = build(settings, ScriptedProvider())
+    dictConfig(LOGGING_CONFIG)
+    with TestClient(app):
+        logging.getLogger("uvicorn.access").info("hello")
+    assert "INFO uvicorn.access [-] hello" in lines()

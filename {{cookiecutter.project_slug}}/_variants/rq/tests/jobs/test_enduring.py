@@ -145,6 +145,16 @@ def test_a_worker_goes_on_behind_an_id_that_is_no_text(
     assert "".join(worker.lines).count("RQ's worker listens") == 1  # it was not begun again each time
 
 
+def test_the_log_says_once_how_a_job_has_ended(settings: JobSettings, start: Callable[[JobSettings], Worker]) -> None:
+    """RQ says that it is OK, also of one that is tried again."""
+    worker = start(settings)
+    asyncio.run(done(settings))
+    worker.stop()
+    said = "".join(worker.lines)
+    assert said.count(" outcome=succeeded") == 1
+    assert "Job OK" not in said
+
+
 def test_a_registry_of_another_kind_keeps_a_worker_from_nothing(
     settings: JobSettings, start: Callable[[JobSettings], Worker]
 ) -> None:

@@ -1,7 +1,9 @@
 """The provider against a service on real sockets, which says what Anthropic's would say."""
 
 import asyncio
+import io
 import json
+import logging
 import tracemalloc
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
+from app import logs
 from app.chat.answer_settings import AnswerSettings
 from app.chat.providers.anthropic import Anthropic
 from app.chat.providers.base import Finish, Message, ModelError, Provider
@@ -419,3 +422,20 @@ async def test_the_service_sees_its_connection_closed(
             if why != "the reader leaves":
                 *_, done = parse(await stream.rest())
                 assert done.data["reason"] == ("timeout" if why == "the time is up" else "shutdown")
+
+
+async def test_at_the_level_debug_the_log_has_no_question_no_answer_and_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of a library is shown below WARNING: an SDK may write down what it sends, and its HTTP client to whom."""
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    monkeypatch.setattr(logging.getLogger("app"), "level", logging.NOTSET)
+    logs.set_up("DEBUG", "json")
+    (handler,) = logging.getLogger().handlers
+    assert isinstance(handler, logging.StreamHandler)
+    handler.setStream(written := io.StringIO())
+    answer = Answer([START, text(f"{KEY} Hel"), ended("end_turn"), STOP])
+    async with asked(BROKEN, answer, Answer.problem(400, {"error": {"message": "-"}})) as (provider, service):
+        assert f"{KEY} Hel" in await answer_of(provider, [Message(role="user", content=f"Who is {KEY}?")])
+        with pytest.raises(ModelError):
+            await answer_of(provider, [Message(role="user", content=f"Who is {KEY}?")])
+    assert len(service.requests) == 3
+    assert written.getvalue() == ""
