@@ -14,8 +14,9 @@ PAGE_SECONDS = 30.0  # for what the browser is asked to do: a busy machine takes
 SIZE: ViewportSize = {"width": 1280, "height": 720}
 expect.set_options(timeout=PAGE_SECONDS * 1000)
 # Chromium would load two pages for the address bar of each window, which a page's context opens: more work than all of
-# the rest. The option takes the place of Playwright's own, so these are followed by what that names.
-WITHOUT = ["WebUIOmniboxPopup", "WebUIOmniboxAimPopup"]
+# the rest. Nor need it start a process in advance for each window that may come. The option takes the place of
+# Playwright's own, so these are followed by what that names.
+WITHOUT = ["WebUIOmniboxPopup", "WebUIOmniboxAimPopup", "SpareRendererForSitePerProcess"]
 WITHOUT += ["AimEnabled", "AvoidCorsURLLoaderRestartOnRedirect", "AvoidUnnecessaryBeforeUnloadCheckSync"]
 WITHOUT += ["DestroyProfileOnBrowserClose", "HttpsFirstBalancedModeAutoEnable", "HttpsUpgrades", "LensOverlay"]
 WITHOUT += ["MediaRouter", "NetworkTimeServiceQuerying", "OptimizationHints", "PaintHolding", "PreconnectToSearch"]

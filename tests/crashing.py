@@ -435,15 +435,16 @@ def with_tasks(project: Project) -> Path:
 
 
 class Service:
-    """A copy of a rendered project with the tasks of these tests, a journal, and a queue of its own."""
+    """A copy of a rendered project with the tasks of these tests, a journal, and a queue of its own, or one that is
+    given: a web server can be there for several journals, since only workers write into them."""
 
-    def __init__(self, project: Project, folder: Path, env: Mapping[str, str]) -> None:
+    def __init__(self, project: Project, folder: Path, env: Mapping[str, str], queue: str = "") -> None:
         self.path = with_tasks(project)
         self.folder = folder
         self.variant = project.answers["queue_backend"]
         self.journal = Journal(folder / "journal")
         # Not the same for two queues: on one RabbitMQ, each library would find the other's, which it can't use.
-        self.queue = f"crash.{self.variant}.{folder.name}.{uuid4().hex[:8]}"
+        self.queue = queue or f"crash.{self.variant}.{folder.name}.{uuid4().hex[:8]}"
         self.env = {**env, "JOURNAL": str(self.journal.path), "QUEUE_NAME": self.queue}
         self.lease(LEASE_SECONDS)
         self.python = python_of(project)

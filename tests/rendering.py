@@ -69,14 +69,21 @@ def varied() -> list[Answers]:
     return found
 
 
-def pairwise_or_slow() -> list[Any]:
-    """Parameters: the pairwise set, of which those of `varied` always run, and the others where slow tests do."""
-    return _with_slow(pairwise())
-
-
 def every_or_slow() -> list[Any]:
-    """The same of all combinations."""
-    return _with_slow(combinations())
+    """Parameters: all combinations, of which those of `varied` always run, and the others where slow tests do."""
+    slow = [pytest.param(answers, marks=pytest.mark.slow) for answers in combinations() if answers not in varied()]
+    return [*varied(), *slow]
+
+
+def new_words_or_slow(order: Sequence[Answers]) -> list[Any]:
+    """In this order, those always of which a word of the queue's name is new: each library and each broker is one. The
+    others run where slow tests do."""
+    found, seen = [], set[str]()
+    for answers in order:
+        words = set(answers["queue_backend"].split("-"))
+        found.append(pytest.param(answers, marks=[] if words - seen else pytest.mark.slow))
+        seen |= words
+    return found
 
 
 def two_or_slow(several: Sequence[Any]) -> list[Any]:
@@ -87,11 +94,6 @@ def two_or_slow(several: Sequence[Any]) -> list[Any]:
 def grouped(several: Sequence[Answers]) -> list[Any]:
     """Parameters: those tests of each that run stay in one process, and share what it has started."""
     return [pytest.param(answers, marks=pytest.mark.xdist_group(named(answers))) for answers in several]
-
-
-def _with_slow(several: list[Answers]) -> list[Any]:
-    slow = [pytest.param(answers, marks=pytest.mark.slow) for answers in several if answers not in varied()]
-    return [*varied(), *slow]
 
 
 def pairs(answers: Answers) -> set[Pair]:

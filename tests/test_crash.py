@@ -126,6 +126,20 @@ def pair(project: Project, env: dict[str, str], tmp_path_factory: pytest.TempPat
         yield Pair(service, web)
 
 
+@pytest.fixture(scope="module")
+def shared_web(project: Project, env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    """A web server for the tests that are about workers, and leave no job that has not ended."""
+    service = Service(project, tmp_path_factory.mktemp("web"), env)
+    with service.web() as web:
+        yield Pair(service, web)
+
+
+@pytest.fixture
+def served(project: Project, env: dict[str, str], tmp_path: Path, shared_web: Pair) -> Pair:
+    """That web server, with a journal of the test's own."""
+    return Pair(Service(project, tmp_path, env, shared_web.service.queue), shared_web.web)
+
+
 @pytest.fixture
 def broker(variant: str, service: Service, redis: Redis) -> Broker:
     return BROKERS[variant](redis, service.queue, service.env.get("BROKER_URL", ""))
@@ -214,12 +228,14 @@ def test_jobs_outlive_their_workers_with_one_effect(service: Service, seed: int,
             assert 0 < seconds < DEFAULT_LEASE_SECONDS * 2**repeats_lost + orphan_seconds
 
 
-def test_a_job_that_kills_its_worker_has_failed_after_its_attempts(service: Service) -> None:
+@together(*DURABLE)
+def test_a_job_that_kills_its_worker_has_failed_after_its_attempts(served: Pair) -> None:
     """Where a worker does one job at a time, it takes nobody along: 20 others are done before it has killed its last
     one, each once."""
+    service, web = served
     held = service.folder / "held"
     held.touch()
-    with service.web() as web, service.workers(2, supervised=True, alone=True):
+    with service.workers(2, supervised=True, alone=True):
         poison = web.add("kill_the_worker", file=str(held))
         others = web.add_many("last", 20)
         web.all_succeed(others)
@@ -359,32 +375,35 @@ def test_a_silent_rabbitmq_holds_up_nothing(
         web.all_succeed(waits)
 
 
-def test_sigterm_lets_the_job_end(service: Service) -> None:
+@together(*DURABLE)
+def test_sigterm_lets_the_job_end(served: Pair) -> None:
     """The worker takes no other, and leaves with status 0. Nothing runs again."""
+    service, web = served
     held = service.folder / "held"
     held.touch()
-    with service.web() as web:
-        with service.workers(alone=True) as workers:
-            first = web.add("hold", file=str(held))
-            service.journal.wait("begin")
-            second = web.add("last")
-            workers.processes[0].send(signal.SIGTERM)
-            pause(1)  # and it is still at the job
-            assert workers.processes[0].alive
-            held.unlink()
-            assert workers.processes[0].wait() == 0
-        assert web.wait(first, "succeeded")["attempts"] == 1
-        assert service.journal.jobs("begin") == {first}
-        with service.workers():
-            web.all_succeed([second, web.add("last")])
-        assert [len(service.journal.of(job_id)) for job_id in (first, second)] == [1, 1]
+    with service.workers(alone=True) as workers:
+        first = web.add("hold", file=str(held))
+        service.journal.wait("begin")
+        second = web.add("last")
+        workers.processes[0].send(signal.SIGTERM)
+        pause(1)  # and it is still at the job
+        assert workers.processes[0].alive
+        held.unlink()
+        assert workers.processes[0].wait() == 0
+    assert web.wait(first, "succeeded")["attempts"] == 1
+    assert service.journal.jobs("begin") == {first}
+    with service.workers():
+        web.all_succeed([second, web.add("last")])
+    assert [len(service.journal.of(job_id)) for job_id in (first, second)] == [1, 1]
 
 
-def test_a_job_whose_workers_parent_dies_has_one_effect(service: Service) -> None:
+@together(*DURABLE)
+def test_a_job_whose_workers_parent_dies_has_one_effect(served: Pair) -> None:
     """Only the parent is killed. Nothing of that worker stays behind."""
+    service, web = served
     held = service.folder / "held"
     held.touch()
-    with service.web() as web, service.workers(supervised=True) as workers:
+    with service.workers(supervised=True) as workers:
         job_id = web.add("hold", file=str(held))
         (begun,) = service.journal.wait("begin")
         assert len(members(begun.session)) > 1
@@ -571,9 +590,11 @@ def test_a_cancelled_job_stops(service: Service) -> None:
         assert web.states(running) == ["queued", "running", "running", "cancelled"]
 
 
-def test_a_thread_of_a_cancelled_job_does_not_hold_the_worker(service: Service) -> None:
+@together(*DURABLE)
+def test_a_thread_of_a_cancelled_job_does_not_hold_the_worker(served: Pair) -> None:
     """It can't be stopped, and the next job does not wait for it."""
-    with service.web() as web, service.workers():
+    service, web = served
+    with service.workers():
         held = web.add("sleep_in_a_thread", seconds=120)
         service.journal.wait("begin")
         assert web.client.delete(f"/jobs/{held}").status_code == 202

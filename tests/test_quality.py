@@ -5,11 +5,10 @@ import sys
 import tomllib
 from collections.abc import Callable
 from functools import partial
-from itertools import takewhile
 from pathlib import Path
 
 import pytest
-from rendering import Answers, Project, choices, exclusive, named, pairwise, pairwise_or_slow, varied
+from rendering import Answers, Project, choices, exclusive, named, new_words_or_slow, pairwise, varied
 from running import finds_nothing, posix_only, recipe
 from subjects import Subject, with_imports
 from variants import brought, folders
@@ -17,6 +16,7 @@ from variants import brought, folders
 BASE = "{{cookiecutter.project_slug}}"
 RUFF = [sys.executable, "-m", "ruff"]
 MYPY = [sys.executable, "-m", "mypy"]
+ORDER = [*varied(), *(answers for answers in pairwise() if answers not in varied())]
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_an_overlay_is_linted_where_it_lies(
 
 
 @posix_only
-@pytest.mark.parametrize("answers", pairwise_or_slow(), ids=named)
+@pytest.mark.parametrize("answers", new_words_or_slow(ORDER), ids=named)
 def test_a_render_passes_its_own_checks(answers: Answers, render: Callable[..., Project], shared: Path) -> None:
     """Each line of `make check`, in the project's own environment: lint, format, and strict types.
 
@@ -70,11 +70,9 @@ def test_a_render_passes_its_own_checks(answers: Answers, render: Callable[..., 
     assert tomllib.loads(project.read("pyproject.toml"))["tool"]["mypy"]["strict"] is True
     commands = recipe(project, "check")
     assert [command[2:4] for command in commands] == [["ruff", "check"], ["ruff", "format"], ["mypy", "."]]
-    if answers not in varied():
-        before = takewhile(answers.__ne__, (each for each in pairwise() if each not in varied()))
-        checked = frozenset[Subject]().union(*(with_imports(render(**each)) for each in (*varied(), *before)))
-        if with_imports(project) <= checked:
-            commands.remove(["uv", "run", "mypy", "."])
+    checked = frozenset[Subject]().union(*(with_imports(render(**each)) for each in ORDER[: ORDER.index(answers)]))
+    if with_imports(project) <= checked:
+        commands.remove(["uv", "run", "mypy", "."])
     cache = cache_of(answers["model_provider"], shared)
     for command in commands:
         finds_nothing(*command, cwd=project.path, cache=cache)

@@ -5,11 +5,10 @@ import shutil
 from collections.abc import Callable
 from itertools import permutations
 from pathlib import Path
-from typing import Any
 
 import pytest
 from rabbitmq import shared_url
-from rendering import MADE_BY_TOOLS, Answers, Project, named, pairwise, varied
+from rendering import MADE_BY_TOOLS, Answers, Project, named, new_words_or_slow, pairwise, varied
 from running import posix_only, recipe, settings_of
 from subjects import Subject, imported, parts, subjects
 
@@ -33,19 +32,8 @@ def in_order() -> list[Answers]:
     return [first, last, *others, *(answers for answers in pairwise() if answers not in varied())]
 
 
-def parameters() -> list[Any]:
-    """In that order, those always of which a word of the queue's name is new: each library and each broker is one. The
-    others run where slow tests do."""
-    found, seen = [], set[str]()
-    for answers in in_order():
-        words = set(answers["queue_backend"].split("-"))
-        found.append(pytest.param(answers, marks=[] if words - seen else pytest.mark.slow))
-        seen |= words
-    return found
-
-
 @posix_only
-@pytest.mark.parametrize("answers", parameters(), ids=named)
+@pytest.mark.parametrize("answers", new_words_or_slow(in_order()), ids=named)
 def test_a_renders_own_tests_pass_and_none_is_left_out(
     answers: Answers, render: Callable[..., Project], pytestconfig: pytest.Config, tmp_path: Path
 ) -> None:
