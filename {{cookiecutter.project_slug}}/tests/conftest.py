@@ -14,6 +14,7 @@ from tests.callers.knowing import ANYBODY
 from tests.chat.backing import *  # noqa: F403 - its fixtures, wherever answers are kept
 from tests.providers import ScriptedProvider
 from tests.server import Serve, Server, serving
+from tests.two_callers import ByName
 
 
 @pytest.fixture
@@ -57,6 +58,13 @@ def client(
     settings: Settings, provider: ScriptedProvider, build: Callable[[Settings, Provider], FastAPI]
 ) -> Iterator[TestClient]:
     with TestClient(build(settings, provider), raise_server_exceptions=False) as client:
+        yield client
+
+
+@pytest.fixture
+def named(settings: Settings, provider: ScriptedProvider, build: Callable[..., FastAPI]) -> Iterator[TestClient]:
+    """Of a server whose callers say who they are, such as ME and YOU of `tests/two_callers.py`."""
+    with TestClient(build(settings, provider, ByName()), raise_server_exceptions=False) as client:
         yield client
 
 

@@ -1,18 +1,17 @@
 """Two callers of one application, for what belongs to one of them."""
 
-from typing import get_args
+from app.callers.caller import Caller
 
-from fastapi import FastAPI, Request
-
-from app.callers.caller import Caller, CallerDep
-
-ME, YOU = {"X-Test-Caller": "me"}, {"X-Test-Caller": "you"}
+ME, YOU = {"Authorization": "Bearer me"}, {"Authorization": "Bearer you"}
 
 
-def let_in_both(app: FastAPI) -> None:
-    """From now on a header says whose a request is."""
+class ByName:
+    """Knows whoever says a name: whatever callers are known by, it may be any text."""
 
-    def said(request: Request) -> Caller:
-        return Caller(request.headers["X-Test-Caller"])
+    required, needs = True, "a name is needed"
 
-    app.dependency_overrides[get_args(CallerDep)[1].dependency] = said
+    async def find(self, token: str) -> Caller | None:
+        return Caller(token)
+
+    async def check(self) -> dict[str, str]:
+        return {}

@@ -1,7 +1,7 @@
 import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
 import httpx2
 import pytest
@@ -18,7 +18,7 @@ from app.settings import Settings
 from tests.asgi import exchange
 from tests.providers import ScriptedProvider
 from tests.sse import Received, parse
-from tests.two_callers import ME, YOU, let_in_both
+from tests.two_callers import ME, YOU
 
 JSON = {"Content-Type": "application/json"}
 
@@ -194,21 +194,20 @@ def test_a_request_that_is_sent_again_is_not_paid_for_again(client: TestClient, 
     assert (other.status_code, other.json()) == (409, {"detail": "this Idempotency-Key came with another question"})
 
 
-def test_an_answer_and_its_key_are_their_caller_s(client: TestClient, provider: ScriptedProvider) -> None:
-    let_in_both(cast(FastAPI, client.app))
+def test_an_answer_and_its_key_are_their_caller_s(named: TestClient, provider: ScriptedProvider) -> None:
     mine, yours = (
-        client.post("/chat/stream", json={"question": question}, headers=who | {"Idempotency-Key": "k-1"})
+        named.post("/chat/stream", json={"question": question}, headers=who | {"Idempotency-Key": "k-1"})
         for question, who in (("Hi", ME), ("Ho", YOU))
     )
     assert (mine.status_code, yours.status_code, len(provider.asked)) == (200, 200, 2)
     path = mine.headers["location"]
     assert path != yours.headers["location"]
     for method in ("GET", "DELETE"):
-        theirs = client.request(method, path, headers=YOU)
-        unknown = client.request(method, f"/chat/stream/{'0' * 32}", headers=YOU)
+        theirs = named.request(method, path, headers=YOU)
+        unknown = named.request(method, f"/chat/stream/{'0' * 32}", headers=YOU)
         del theirs.headers["x-request-id"], unknown.headers["x-request-id"]
         assert (theirs.status_code, theirs.content, theirs.headers) == (404, unknown.content, unknown.headers)
-    assert client.get(path, headers=ME).text == mine.text
+    assert named.get(path, headers=ME).text == mine.text
 
 
 async def test_an_answer_outlives_its_request_and_what_that_has_opened(

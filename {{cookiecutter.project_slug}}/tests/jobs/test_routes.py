@@ -1,5 +1,4 @@
 from collections.abc import Callable
-from typing import cast
 
 import pytest
 from fastapi import FastAPI
@@ -10,7 +9,7 @@ from app.errors import TooMany
 from app.settings import Settings
 from tests.providers import ScriptedProvider
 from tests.sse import Received, names, parse
-from tests.two_callers import ME, YOU, let_in_both
+from tests.two_callers import ME, YOU
 
 DOCUMENT = {"title": "Hamlet", "text": "To be, or not to be. " * 200}
 
@@ -89,25 +88,23 @@ def test_an_unknown_job_is_a_404(client: TestClient, method: str, path: str) -> 
     ("method", "path"),
     [("GET", "/jobs/{}"), ("GET", "/jobs/{}/events"), ("DELETE", "/jobs/{}"), ("POST", "/jobs/{}/retry")],
 )
-def test_another_caller_s_job_is_a_404_like_an_unknown_one(client: TestClient, method: str, path: str) -> None:
-    let_in_both(cast(FastAPI, client.app))
-    job_id = client.post("/documents", json=DOCUMENT, headers=ME | {"Idempotency-Key": path}).json()["id"]
-    theirs = client.request(method, path.format(job_id), headers=YOU)
-    unknown = client.request(method, path.format("0" * 32), headers=YOU)
+def test_another_caller_s_job_is_a_404_like_an_unknown_one(named: TestClient, method: str, path: str) -> None:
+    job_id = named.post("/documents", json=DOCUMENT, headers=ME | {"Idempotency-Key": path}).json()["id"]
+    theirs = named.request(method, path.format(job_id), headers=YOU)
+    unknown = named.request(method, path.format("0" * 32), headers=YOU)
     del theirs.headers["x-request-id"], unknown.headers["x-request-id"]
     assert (theirs.status_code, theirs.content, theirs.headers) == (404, unknown.content, unknown.headers)
-    assert client.get(f"/jobs/{job_id}", headers=ME).json()["status"] != "cancelled"
+    assert named.get(f"/jobs/{job_id}", headers=ME).json()["status"] != "cancelled"
 
 
-def test_a_list_and_a_key_are_their_caller_s(client: TestClient) -> None:
-    let_in_both(cast(FastAPI, client.app))
+def test_a_list_and_a_key_are_their_caller_s(named: TestClient) -> None:
     mine, yours = (
-        client.post("/documents", json=DOCUMENT | {"title": str(who)}, headers=who | {"Idempotency-Key": "k-2"}).json()
+        named.post("/documents", json=DOCUMENT | {"title": str(who)}, headers=who | {"Idempotency-Key": "k-2"}).json()
         for who in (ME, YOU)
     )
     assert mine["id"] != yours["id"]
     for headers, has, has_not in ((ME, mine, yours), (YOU, yours, mine)):
-        listed = [job["id"] for job in client.get("/jobs", headers=headers).json()]
+        listed = [job["id"] for job in named.get("/jobs", headers=headers).json()]
         assert (has["id"] in listed, has_not["id"] in listed) == (True, False)
 
 

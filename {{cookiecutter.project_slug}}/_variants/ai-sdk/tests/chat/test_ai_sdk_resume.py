@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from fastapi import FastAPI
@@ -21,7 +21,7 @@ from tests.asgi import Exchange, exchange
 from tests.callers.knowing import ANYBODY
 from tests.chat.test_ai_sdk import chunks
 from tests.providers import ScriptedProvider
-from tests.two_callers import ME, YOU, let_in_both
+from tests.two_callers import ME, YOU
 
 STREAM = "/api/chat/c-1/stream"
 
@@ -144,20 +144,19 @@ async def test_a_chat_is_its_callers(settings: Settings, answer_settings: Callab
 
 
 def test_what_another_caller_asks_of_a_chat_is_as_of_an_unknown_one(
-    client: TestClient, provider: ScriptedProvider
+    named: TestClient, provider: ScriptedProvider
 ) -> None:
-    let_in_both(cast(FastAPI, client.app))
-    mine = client.post("/api/chat", json=asked(), headers=ME)
+    mine = named.post("/api/chat", json=asked(), headers=ME)
     for method, status in (("GET", 204), ("DELETE", 202)):
-        theirs, unknown = (client.request(method, path, headers=YOU) for path in (STREAM, "/api/chat/c-2/stream"))
+        theirs, unknown = (named.request(method, path, headers=YOU) for path in (STREAM, "/api/chat/c-2/stream"))
         del theirs.headers["x-request-id"], unknown.headers["x-request-id"]
         assert (theirs.status_code, theirs.content, theirs.headers) == (status, b"", unknown.headers)
     by_its_id = f"/chat/stream/{mine.headers['x-stream-id']}"
-    assert client.get(by_its_id, headers=YOU).status_code == 404
-    yours = client.post("/api/chat", json=asked(), headers=YOU)
+    assert named.get(by_its_id, headers=YOU).status_code == 404
+    yours = named.post("/api/chat", json=asked(), headers=YOU)
     assert (yours.headers["x-stream-id"] != mine.headers["x-stream-id"], len(provider.asked)) == (True, 2)
-    assert client.get(STREAM, headers=ME).text == mine.text
-    assert client.get(STREAM, headers=YOU).text == yours.text
+    assert named.get(STREAM, headers=ME).text == mine.text
+    assert named.get(STREAM, headers=YOU).text == yours.text
 
 
 async def test_an_answer_that_is_stopped_ends_cleanly_for_all_of_its_readers(

@@ -2,7 +2,7 @@ import asyncio
 import gc
 import json
 from collections.abc import AsyncGenerator, Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from fastapi import FastAPI
@@ -15,7 +15,7 @@ from app.settings import Settings
 from tests.asgi import exchange
 from tests.callers.knowing import HEADERS, KNOWN
 from tests.providers import ScriptedProvider
-from tests.two_callers import ME, YOU, let_in_both
+from tests.two_callers import ME, YOU
 
 PATH = "/v1/chat/completions"
 HI = {"model": "any", "messages": [{"role": "user", "content": "Hi"}]}
@@ -143,17 +143,16 @@ def test_a_failure_before_an_answer_in_one_piece_is_an_http_error(
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_completion_is_its_caller_s(
-    client: TestClient, provider: ScriptedProvider, stream: bool, caplog: pytest.LogCaptureFixture
+    named: TestClient, provider: ScriptedProvider, stream: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A key that came with it is no name of it either: OpenAI's clients can't come back."""
     caplog.set_level("INFO", "app.usage")
-    let_in_both(cast(FastAPI, client.app))
     key = {"Idempotency-Key": "k-1"}
-    mine, yours = (client.post(PATH, json=HI | {"stream": stream}, headers=who | key) for who in (ME, YOU))
+    mine, yours = (named.post(PATH, json=HI | {"stream": stream}, headers=who | key) for who in (ME, YOU))
     assert (mine.headers["x-stream-id"] != yours.headers["x-stream-id"], len(provider.asked)) == (True, 2)
     path = f"/chat/stream/{mine.headers['x-stream-id']}"
-    assert client.get(path, headers=ME).status_code == 200
-    assert [client.request(method, path, headers=YOU).status_code for method in ("GET", "DELETE")] == [404, 404]
+    assert named.get(path, headers=ME).status_code == 200
+    assert [named.request(method, path, headers=YOU).status_code for method in ("GET", "DELETE")] == [404, 404]
     usage = [vars(record) for record in caplog.records if record.name == "app.usage"]
     assert [(line["caller"], line["stream"]) for line in usage] == [
         ("me", mine.headers["x-stream-id"]),
