@@ -4,7 +4,7 @@ from app.callers.known import KnownCallers
 from app.callers.settings import CallerSettings
 
 NAME, OTHER_NAME = "alice", "bob"
-TOKEN, OTHER_TOKEN, UNKNOWN_TOKEN = "k-1", "k-2", "k-3"
+TOKEN, OTHER_TOKEN, UNKNOWN_TOKEN = "key-of-alice", "key-of-bob", "key-of-nobody"
 ENV = {"API_KEYS": f"{NAME}:{TOKEN}, {OTHER_NAME}:{OTHER_TOKEN}"}  # of a server that knows the same
 KNOWN = KnownCallers(CallerSettings(_env_file=None, api_keys=ENV["API_KEYS"]))
 ANYBODY = KnownCallers(CallerSettings(_env_file=None, api_key="", api_keys=""))  # nobody must say who they are

@@ -153,7 +153,7 @@ async def test_the_latest_are_those_whose_status_changed_last(store: Store) -> N
     assert await store.latest("failed", 10) == []
 
 
-@pytest.mark.parametrize("me", ["me", "you:queued", "auth0|\u00fc \n", "x" * 10_000, ""])
+@pytest.mark.parametrize("me", ["me", "you:queued", "idp|\u00fc \n", "x" * 10_000, ""])
 async def test_a_caller_s_list_has_its_own_jobs_alone(store: Store, me: str) -> None:
     """Whatever its name is: an identity provider may have chosen it."""
     for name, caller in (("a", me), ("b", "you"), ("c", me), ("d", "you")):

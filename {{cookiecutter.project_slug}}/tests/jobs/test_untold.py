@@ -4,12 +4,11 @@ import json
 import re
 import time
 
+from tests.callers.knowing import ENV, HEADERS, TOKEN
 from tests.server import Serve, Server
 from tests.sse import events
 
 MARKED = "m4rk3d"
-KEY = f"key-{MARKED}"
-KNOWN = {"Authorization": f"Bearer {KEY}"}
 QUESTION = json.dumps({"question": f"{MARKED} word " * 3, "history": [{"role": "user", "content": MARKED}]})
 DOCUMENT = json.dumps({"title": MARKED, "text": f"{MARKED} and more"})
 
@@ -17,17 +16,17 @@ DOCUMENT = json.dumps({"title": MARKED, "text": f"{MARKED} and more"})
 def statuses(server: Server) -> list[int]:
     """Of requests of all kinds, right and wrong, each with marked text."""
     asked = [
-        ("POST", "/chat/stream", QUESTION, KNOWN),
-        ("POST", "/chat/stream", QUESTION, KNOWN | {"Idempotency-Key": "k"}),
-        ("POST", "/chat/stream", QUESTION.replace("word", "another"), KNOWN | {"Idempotency-Key": "k"}),
+        ("POST", "/chat/stream", QUESTION, HEADERS),
+        ("POST", "/chat/stream", QUESTION, HEADERS | {"Idempotency-Key": "k"}),
+        ("POST", "/chat/stream", QUESTION.replace("word", "another"), HEADERS | {"Idempotency-Key": "k"}),
         ("POST", "/chat/stream", QUESTION, {"Authorization": f"Bearer {MARKED}"}),
-        ("POST", "/chat/stream", json.dumps({"question": [MARKED], MARKED: 1}), KNOWN),
-        ("POST", "/chat/stream", json.dumps({"question": f"{MARKED}\ud800"}), KNOWN),
-        ("POST", "/chat/stream", QUESTION[:20], KNOWN),
-        ("POST", "/chat/stream", QUESTION + " " * 2_000, KNOWN),
-        ("POST", "/documents", DOCUMENT, KNOWN),
-        ("POST", "/documents", json.dumps({"title": 1, "text": MARKED}), KNOWN),
-        ("GET", f"/stream?text={MARKED}", None, KNOWN),
+        ("POST", "/chat/stream", json.dumps({"question": [MARKED], MARKED: 1}), HEADERS),
+        ("POST", "/chat/stream", json.dumps({"question": f"{MARKED}\ud800"}), HEADERS),
+        ("POST", "/chat/stream", QUESTION[:20], HEADERS),
+        ("POST", "/chat/stream", QUESTION + " " * 2_000, HEADERS),
+        ("POST", "/documents", DOCUMENT, HEADERS),
+        ("POST", "/documents", json.dumps({"title": 1, "text": MARKED}), HEADERS),
+        ("GET", f"/stream?text={MARKED}", None, HEADERS),
         ("GET", f"/stream?text={MARKED}&text=%FF", None, {}),
     ]
     responses = [server.request(method, path, body, headers) for method, path, body, headers in asked]
@@ -38,31 +37,31 @@ def statuses(server: Server) -> list[int]:
 
 def test_what_is_asked_and_answered_is_not_in_the_log(serve: Serve) -> None:
     settings = {"LOG_LEVEL": "DEBUG", "ECHO_TOKEN_SECONDS": "0", "MAX_BODY_BYTES": "1000", "DRAIN_SECONDS": "0.1"}
-    server = serve("app.main:app", API_KEY=KEY, **settings)
+    server = serve("app.main:app", **ENV, **settings)
     assert statuses(server) == [200, 200, 409, 401, 422, 422, 422, 413, 202, 422, 200, 401]
     server.connect(f"POST /chat/stream HTTP/1.1\r\nContent-Length: 99\r\n\r\n{MARKED}")
     server.connect(f"{MARKED} is no HTTP\r\n\r\n")
     server.logged("Invalid HTTP request received.")
     server.stop()
     assert len(re.findall(" usage ", server.log)) >= 2
-    assert MARKED not in server.log
+    assert not [secret for secret in (MARKED, TOKEN) if secret in server.log]
 
 
 def test_an_answer_that_is_left_stopped_or_cut_is_not_in_the_log(serve: Serve) -> None:
     settings = {"LOG_LEVEL": "DEBUG", "ECHO_TOKEN_SECONDS": "0.01", "ANSWER_GRACE_SECONDS": "0"}
-    server = serve("app.main:app", API_KEY=KEY, DRAIN_SECONDS="0.1", ANSWER_DRAIN_SECONDS="0", **settings)
+    server = serve("app.main:app", DRAIN_SECONDS="0.1", ANSWER_DRAIN_SECONDS="0", **ENV, **settings)
     long = json.dumps({"question": f"{MARKED} " * 4_000})
-    left, stopped, cut = (server.request("POST", "/chat/stream", long, KNOWN) for _ in range(3))
+    left, stopped, cut = (server.request("POST", "/chat/stream", long, HEADERS) for _ in range(3))
     for response in (left, stopped, cut):
         stream = events(line.decode().rstrip("\n") for line in iter(response.readline, b""))
         while next(stream).name != "token":
             pass
     left.close()
-    server.request("DELETE", stopped.headers["Location"], headers=KNOWN).read()
+    server.request("DELETE", stopped.headers["Location"], headers=HEADERS).read()
     deadline = time.monotonic() + 30
     while server.log.count(" usage ") < 2:
         assert time.monotonic() < deadline, server.log
         time.sleep(0.01)
     server.stop()
     assert server.log.count(" reason=cancelled ") >= 2
-    assert MARKED not in server.log
+    assert not [secret for secret in (MARKED, TOKEN) if secret in server.log]

@@ -51,7 +51,7 @@ def test_of_each_attempt_there_is_a_line_and_nothing_of_what_it_was_given(
 ) -> None:
     """Also at the level DEBUG. Each line is JSON, of libraries too."""
     queue = f"test-{uuid4().hex[:8]}"
-    own = {"QUEUE_NAME": queue, "LOG_FORMAT": "json", "LOG_LEVEL": "DEBUG", "API_KEY": MARKED}
+    own = {"QUEUE_NAME": queue, "LOG_FORMAT": "json", "LOG_LEVEL": "DEBUG"}
     limits = {"JOB_MAX_RESULT_BYTES": "500", "JOB_UNKNOWN_TASK_SECONDS": "0"}
     with (tmp_path / "printed").open("w") as printed:
         process = subprocess.Popen(
