@@ -3,7 +3,7 @@
 import logging
 from typing import Protocol, TypeVar
 
-from fastapi.routing import iter_route_contexts
+from fastapi.routing import APIRoute, iter_route_contexts
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.routing import Match
@@ -37,14 +37,18 @@ def open_to_all(endpoint: Endpoint) -> Endpoint:
 
 
 def is_open(scope: Scope) -> bool:
-    """Whether the route is open that the router will choose: the first that fits path and method. No WebSocket is.
+    """Whether the route is open that will answer: the first that fits path and method. No WebSocket is.
 
-    `app.routes` is a tree of routers since FastAPI 0.137. `iter_route_contexts` goes through it in their order."""
-    if scope["type"] == "http":
-        for route in iter_route_contexts(scope["app"].routes):
-            match, found = route.matches(scope)
-            if match is Match.FULL:
-                return is_marked(found.get("endpoint"))
+    Since FastAPI 0.137, `app.routes` is a tree. A router in it says whether it fits, and not by which of its routes."""
+    if scope["type"] != "http":
+        return False
+    fits = next((route for route in scope["app"].routes if route.matches(scope)[0] is Match.FULL), None)
+    for route in iter_route_contexts([fits] if fits else []):
+        if isinstance(route.original_route, APIRoute) and type(route.original_route).matches is not APIRoute.matches:
+            return False  # by its own way to fit, which only the router can ask
+        match, found = route.matches(scope)
+        if match is Match.FULL:
+            return is_marked(found.get("endpoint"))
     return False
 
 

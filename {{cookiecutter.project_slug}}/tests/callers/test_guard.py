@@ -3,9 +3,11 @@ from collections.abc import Awaitable, Callable, Iterator
 import httpx2
 import pytest
 from fastapi import APIRouter, FastAPI, WebSocket
+from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 from starlette.responses import PlainTextResponse
-from starlette.routing import Mount, Route
+from starlette.routing import Match, Mount, Route
+from starlette.types import Scope
 from starlette.websockets import WebSocketDisconnect
 
 from app.callers.caller import Caller, CallerDep
@@ -172,6 +174,26 @@ def test_a_route_is_open_in_a_router_in_a_router_and_as_others_are_written(bare:
     bare.routes.append(Mount("/plain", routes=[Route("/shown", shown)]))
     paths = ["/outer/inner/shown", "/outer/mounted/shown", "/outer/inner/hidden", "/outer/closed/shown", "/inner/shown"]
     assert [status(bare, path) for path in [*paths, "/plain/shown"]] == [200, 200, 401, 401, 401, 401]
+
+
+class ByHeader(APIRoute):
+    """A route that fits by more than path and method."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        return super().matches(scope) if (b"x-version", b"2") in scope["headers"] else (Match.NONE, {})
+
+
+def test_a_route_with_its_own_way_to_fit_opens_no_other(bare: FastAPI) -> None:
+    """The router passes it over, and another answers: one of the same router, or behind that."""
+    inside, before, after = APIRouter(), APIRouter(route_class=ByHeader), APIRouter()
+    inside.add_api_route("/one", shown, route_class_override=ByHeader)
+    inside.add_api_route("/one", hidden)
+    before.get("/two")(shown)
+    after.get("/two")(hidden)
+    after.get("/three")(shown)
+    for router in (inside, before, after):
+        bare.include_router(router)
+    assert [status(bare, path) for path in ("/one", "/two", "/three")] == [401, 401, 200]
 
 
 def test_no_websocket_is_open(bare: FastAPI) -> None:
