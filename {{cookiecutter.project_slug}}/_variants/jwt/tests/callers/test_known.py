@@ -3,7 +3,7 @@ import base64
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from gzip import compress
 from http.server import BaseHTTPRequestHandler
 from typing import Any
@@ -11,6 +11,8 @@ from typing import Any
 import jwt
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
 
 from app.callers.known import (
     ALGORITHMS,
@@ -21,7 +23,9 @@ from app.callers.known import (
     KnownCallers,
 )
 from app.errors import Unavailable
+from app.settings import Settings
 from tests.callers.provider import AUDIENCE, DISCOVERY, KEYS, Answer, Key, Provider, private_key, reply
+from tests.providers import ScriptedProvider
 
 RSA = Key("rsa", "RS256")
 EC = Key("ec", "ES256")
@@ -465,3 +469,30 @@ async def test_a_fetch_takes_no_longer_than_it_may(kind: str, provider: Provider
         await known.find(provider.token())
     assert (await known.check())["identity_provider"].endswith(": TimeoutError()")
     over.set()
+
+
+def test_a_provider_that_stalls_delays_no_health_check(
+    provider: Provider, known: KnownCallers, settings: Settings, build: Callable[..., FastAPI]
+) -> None:
+    """`/ready` says within a second or so that the keys are missing, and with `strict` it is a 503."""
+    provider.go.clear()
+    with TestClient(build(settings, ScriptedProvider(), known)) as client:
+        assert client.get("/health").status_code == 200
+        assert provider.asked == []
+        ready = client.get("/ready")
+        assert (ready.status_code, ready.json()["status"]) == (200, "degraded")
+        assert ready.json()["checks"]["identity_provider"] == "degraded: its keys are not here yet"
+        assert client.get("/ready?strict=1").status_code == 503
+        assert provider.asked == [f"/tenant{DISCOVERY}"]
+
+
+def test_who_can_not_be_looked_up_is_told_to_come_again(
+    provider: Provider, known: KnownCallers, settings: Settings, build: Callable[..., FastAPI]
+) -> None:
+    token = {"Authorization": f"Bearer {provider.token()}"}
+    provider.close()
+    with TestClient(build(settings, ScriptedProvider(), known)) as client:
+        away = client.post("/chat/stream", json={"question": "Hi"}, headers=token)
+        assert (away.status_code, away.headers["retry-after"]) == (503, "2")
+        assert away.json() == {"detail": "the identity provider can't be asked whether this token is valid"}
+        assert client.get("/stream?text=x", headers={"Authorization": "Bearer a.b.c"}).status_code == 401
