@@ -28,13 +28,13 @@ class SharedRate:
         self._shared = shared
         self._alone = alone
         self._refused = ""  # the words of Redis, while it is away
-        self._asked_again_at = 0.0
+        self._asked_at = 0.0
 
     async def admit(self, caller: str) -> None:
-        if self._refused and monotonic() < self._asked_again_at:
+        if self._refused and monotonic() - self._asked_at < AWAY_SECONDS:
             await self._alone.admit(caller)
             return
-        self._asked_again_at = monotonic() + AWAY_SECONDS
+        self._asked_at = monotonic()
         try:
             async with answering(ANSWER_SECONDS):
                 await self._shared.admit(caller)

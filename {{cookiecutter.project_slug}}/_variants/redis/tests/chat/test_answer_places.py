@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 
@@ -13,7 +14,9 @@ from app.chat.known_answer import KnownAnswer
 from app.errors import TooMany
 from app.settings import Settings
 from app.shutdown import Shutdown
-from tests.chat.replicas import BRISK, PATIENT, QUESTION, Replica, Service, read, service
+from tests.chat.replicas import BRISK, QUESTION, Replica, Service, read, service
+
+SHORT = replace(BRISK, lease=1.0)  # yet a busy machine renews it in time
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +54,7 @@ async def places(shared: Service) -> list[str]:
 
 @pytest.mark.parametrize("key", [None, "k"])
 async def test_processes_that_are_asked_at_once_never_begin_more(shared: Service, key: str | None) -> None:
-    replicas = [await shared.replica(60.0, times=BRISK) for _ in range(2)]
+    replicas = [await shared.replica(60.0) for _ in range(2)]
     asking = [
         asyncio.create_task(replica.ask(key and f"{key}{number}")) for number in range(10) for replica in replicas
     ]
@@ -69,7 +72,7 @@ async def test_processes_that_are_asked_at_once_never_begin_more(shared: Service
 
 
 async def test_who_repeats_a_request_is_not_refused_and_one_that_is_leaves_nothing(shared: Service) -> None:
-    one, other = await shared.replica(60.0, times=BRISK), await shared.replica(times=BRISK)
+    one, other = await shared.replica(60.0), await shared.replica()
     begun = [await one.ask(f"k{number}") for number in range(3)]
     for answer in begun:
         await read(answer, until="status")
@@ -81,10 +84,10 @@ async def test_who_repeats_a_request_is_not_refused_and_one_that_is_leaves_nothi
 
 
 async def test_the_places_of_a_process_that_has_died_are_free_when_its_leases_are_over(shared: Service) -> None:
-    dies, lives = await shared.replica(60.0, times=BRISK), await shared.replica(60.0, times=BRISK)
+    dies, lives = await shared.replica(60.0, times=SHORT), await shared.replica(60.0, times=SHORT)
     for _ in range(3):
         await dies.ask()
-    await asyncio.sleep(2 * BRISK.lease)  # they are held as long as the process lives
+    await asyncio.sleep(2 * SHORT.lease)  # they are held as long as the process lives
     with pytest.raises(TooMany):
         await lives.ask()
     dies.stand_still()
@@ -95,7 +98,7 @@ async def test_whose_answer_has_just_ended_may_begin_the_next_anywhere(
     answer_settings: Callable[..., AnswerSettings],
 ) -> None:
     async with service(answer_settings(max_answers_per_caller=1)) as shared:
-        replicas = [await shared.replica("a", times=BRISK) for _ in range(2)]
+        replicas = [await shared.replica("a") for _ in range(2)]
         for _ in range(3):
             for replica in replicas:
                 await read(await replica.ask())
@@ -112,7 +115,7 @@ async def test_one_that_has_ended_here_takes_no_place_though_redis_does_not_know
 
 
 async def test_a_redis_that_has_lost_its_data_counts_those_that_run(shared: Service) -> None:
-    replica, other = await shared.replica("a", 60.0, times=BRISK), await shared.replica(60.0, times=BRISK)
+    replica, other = await shared.replica("a", 60.0), await shared.replica(60.0)
     for _ in range(3):
         await read(await replica.ask(), until="a")
     for key in await shared.keys():
@@ -126,7 +129,7 @@ async def test_a_redis_that_has_lost_its_data_counts_those_that_run(shared: Serv
 
 async def test_a_clock_that_was_set_back_holds_no_place(shared: Service) -> None:
     """Only those that are renewed since are held."""
-    dies, lives = await shared.replica(60.0, times=BRISK), await shared.replica(60.0, times=BRISK)
+    dies, lives = await shared.replica(60.0), await shared.replica(60.0)
     dies.stand_still()
     for _ in range(3):
         await dies.ask()
@@ -138,7 +141,7 @@ async def test_a_clock_that_was_set_back_holds_no_place(shared: Service) -> None
 
 async def test_without_redis_each_process_counts_its_own(shared: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.chat.answer_names.WAIT_SECONDS", 0.2)
-    replica, other = await shared.replica(60.0, times=BRISK), await shared.replica(60.0, times=BRISK)
+    replica, other = await shared.replica(60.0), await shared.replica(60.0)
     await replica.ask()
     await shared.redis.config_set("maxmemory", 1)
     try:
@@ -174,7 +177,7 @@ async def trips(shared: Service, most: int, admit: Admit | None, key: str | None
     """How often Redis is asked before an answer begins."""
     settings = shared.settings.model_copy(update={"max_answers_per_caller": most})
     async with service(settings) as other:
-        replica = await other.replica(60.0, times=PATIENT)
+        replica = await other.replica(60.0)
         replica.stand_still()  # what is written of it does not count
         answers = Answers(replica.store, replica.provider, Settings(_env_file=None), settings, Shutdown(1), admit)
 
