@@ -1,5 +1,6 @@
 """How many streams are open: all those of this process, and those of each caller."""
 
+import asyncio
 import logging
 from collections import Counter
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from app.errors import TooMany, Unavailable
 
 log = logging.getLogger(__name__)
 RETRY_SECONDS = 2  # nobody knows when a stream will end
+ENDS_SECONDS = 0.1  # for a stream whose answer has ended
 
 
 class Places:
@@ -47,7 +49,10 @@ class Places:
                 del self._of[caller]
 
     async def admit(self, caller: str) -> None:
-        """For before the model is asked. Raises TooMany if the caller has more streams than it may."""
+        """For before the model is asked. Raises TooMany if the caller has more streams than it may. One may be about to
+        end, as that of an answer which has just been stopped for this one."""
+        if self.limits_callers and self._of[caller] > self._per_caller:
+            await asyncio.sleep(ENDS_SECONDS)
         self._refuse(caller, self._of[caller] > self._per_caller)
 
     def _refuse(self, caller: str, has_too_many: bool) -> None:
