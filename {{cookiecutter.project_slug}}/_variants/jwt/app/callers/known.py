@@ -102,7 +102,7 @@ class KnownCallers:
         try:
             # What computes for long does so in a thread: the client reads the certificates of the system.
             async with asyncio.timeout(self._fetch_seconds), await asyncio.to_thread(httpx2.AsyncClient) as client:
-                sent = await _json(client, await self._url(client))
+                sent = await _json(client, self._settings.auth_jwks_url or await self._discovered(client))
                 found = await asyncio.to_thread(jwt.PyJWKSet.from_dict, sent)
             keys = [key for key in found.keys if key.algorithm_name in ALGORITHMS and key.public_key_use != "enc"]
             if not keys:
@@ -115,10 +115,8 @@ class KnownCallers:
             log.log(level, "identity provider: %s", failure or "its keys are here")
         self._failure = failure
 
-    async def _url(self, client: httpx2.AsyncClient) -> str:
-        """Of the keys, by OpenID Connect Discovery if the settings don't say it."""
-        if self._settings.auth_jwks_url:
-            return self._settings.auth_jwks_url
+    async def _discovered(self, client: httpx2.AsyncClient) -> str:
+        """Where the keys are, by OpenID Connect Discovery, section 4."""
         found = await _json(client, self._settings.auth_issuer.rstrip("/") + "/.well-known/openid-configuration")
         if found["issuer"] != self._settings.auth_issuer:
             raise ValueError("it is another issuer than AUTH_ISSUER")
