@@ -6,15 +6,15 @@ import math
 import random
 import signal
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from crashing import Entry, Journal, show, until, with_tasks
 from rendering import Project, environment
-from running import Process, free_port, python_of, settings_of
+from running import Process, Server, free_port, python_of, running, settings_of
 
 HOST = "127.0.0.1"
 RUNS = "Uvicorn running on"
@@ -126,6 +126,13 @@ class Service:
                 show("a web process", process)
         for process in self._all:
             process.close()
+
+    @contextmanager
+    def another(self, **settings: str) -> Iterator[Server]:
+        """A web process over the same Redis, with the echo model and settings of its own."""
+        command = (self._python, "-m", "uvicorn", "app.main:app", "--port", "0")
+        with running(*command, cwd=self._path, env=self._env | settings) as process:
+            yield Server(process)
 
     def closed(self, name: str) -> Entry:
         """Waits until the connection to the model is."""

@@ -13,9 +13,9 @@ from tempfile import TemporaryDirectory
 
 import pytest
 from answering import Question, Reader, Service, asked, health_seconds, text_of, watch
-from crashing import Entry
+from crashing import Entry, until
 from rendering import Project
-from running import Process
+from running import Process, Server
 
 pytestmark = [
     pytest.mark.slow,
@@ -233,6 +233,27 @@ def test_an_answer_ends_for_all_readers_when_its_process_dies_or_stands_still(
 def elsewhere(service: Service, chance: random.Random) -> list[Reader]:
     """Some who stay and some who come and go, at the third place."""
     return [Reader(service, [2], chance, stays) for stays in (STAYS, STAYS, (0.5, 2.0), (0.5, 2.0))]
+
+
+def test_the_places_of_a_caller_are_free_when_the_leases_of_a_process_that_was_killed_are_over(
+    service: Service,
+) -> None:
+    """Until then they are held, by whichever process is asked."""
+    settings = {"QUEUE_NAME": "places", "MAX_ANSWERS_PER_CALLER": "2", "ECHO_TOKEN_SECONDS": "60"}
+    with service.another(**settings) as dies, service.another(**settings) as lives:
+
+        def asks(server: Server) -> int:
+            return server.request("POST", "/chat/stream", '{"question": "?"}').status
+
+        assert [asks(dies), asks(lives), asks(dies), asks(lives)] == [200, 200, 429, 429]
+        killed = time.monotonic()
+        dies.process.stop(signal.SIGKILL)
+        assert asks(lives) == 429
+        until(lambda: asks(lives) == 200, "a place is free")
+        seconds = time.monotonic() - killed
+        print(f"free after {seconds:.1f} s")
+        assert seconds < LOST_SECONDS + service.start_seconds
+        assert asks(lives) == 429
 
 
 def test_a_silent_model_is_closed_within_a_second_of_a_stop_elsewhere(service: Service, chance: random.Random) -> None:

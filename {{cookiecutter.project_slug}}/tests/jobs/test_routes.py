@@ -5,6 +5,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from app.chat.providers.base import Provider
+from app.errors import TooMany
 from app.settings import Settings
 from tests.providers import ScriptedProvider
 from tests.sse import Received, names, parse
@@ -118,3 +119,17 @@ def test_a_server_that_ends_without_a_signal_drains(
         shutdown = client.app_state["shutdown"]
         assert not shutdown.draining
     assert shutdown.draining
+
+
+def test_who_may_begin_no_more_is_told(
+    settings: Settings, provider: ScriptedProvider, build: Callable[[Settings, Provider], FastAPI]
+) -> None:
+    async def refuse(caller: str) -> None:
+        raise TooMany("wait for 9 s", limit="some", quota=1, per="w=60", seconds=9)
+
+    app = build(settings, provider)
+    app.limits.append(refuse)  # type: ignore[attr-defined]
+    with TestClient(app) as client:
+        refused = client.post("/documents", json=DOCUMENT)
+        assert (refused.status_code, refused.headers["Retry-After"]) == (429, "9")
+        assert refused.json() == {"detail": "wait for 9 s"}

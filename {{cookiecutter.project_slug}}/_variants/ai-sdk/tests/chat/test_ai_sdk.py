@@ -11,6 +11,7 @@ from httpx2 import Response
 
 from app.chat.providers.base import Finish, Provider
 from app.chat.ui_message_stream import UIMessageEncoder
+from app.errors import TooMany
 from app.settings import Settings
 from app.streams.events import Done, Error, KeepAlive, Status, Token
 from tests.asgi import exchange
@@ -197,3 +198,22 @@ def test_the_docs_show_such_a_stream(client: TestClient) -> None:
     response = client.get("/openapi.json").json()["paths"]["/api/chat"]["post"]["responses"]["200"]
     assert list(response["content"]) == ["text/event-stream"]
     assert chunks(response["content"]["text/event-stream"]["example"])[-1] == "[DONE]"
+
+
+def test_who_may_begin_no_more_is_told_and_still_gets_what_there_is(
+    settings: Settings, provider: ScriptedProvider, build: Callable[[Settings, Provider], FastAPI]
+) -> None:
+    async def one(caller: str) -> None:
+        if provider.asked:
+            raise TooMany("wait for 9 s", limit="some", quota=1, per="w=60", seconds=9)
+
+    app = build(settings, provider)
+    app.limits.append(one)  # type: ignore[attr-defined]
+    with TestClient(app) as client:
+        whole = ask(client, message(text("Hi")))
+        refused = client.post("/api/chat", json=HI | {"id": "c-2"})
+        assert (refused.status_code, refused.json()) == (429, {"detail": "wait for 9 s"})
+        assert (refused.headers["Retry-After"], len(provider.asked)) == ("9", 1)
+        shown = message(text("Hello"), role="assistant") | {"id": whole.headers["X-Stream-ID"]}
+        again = ask(client, message(text("Hi")), shown)
+        assert (again.status_code, again.headers["X-Stream-ID"]) == (200, whole.headers["X-Stream-ID"])

@@ -11,6 +11,7 @@ from httpx2 import Response
 from pydantic import SecretStr
 
 from app.chat.providers.base import Finish, Message, ModelError, Provider
+from app.errors import TooMany
 from app.settings import Settings
 from tests.asgi import exchange
 from tests.providers import ScriptedProvider
@@ -249,6 +250,24 @@ def guarded(settings: Settings, build: Callable[[Settings, Provider], FastAPI]) 
 
 KEY = {"Authorization": "Bearer k-1"}
 JSON = {"Content-Type": "application/json"}
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_who_may_begin_no_more_is_told_as_the_sdks_read_it(
+    settings: Settings, provider: ScriptedProvider, build: Callable[[Settings, Provider], FastAPI], stream: bool
+) -> None:
+    """They wait for as long, and ask again."""
+
+    async def refuse(caller: str) -> None:
+        raise TooMany("wait for 9 s", limit="some", quota=1, per="w=60", seconds=9)
+
+    app = build(settings, provider)
+    app.limits.append(refuse)  # type: ignore[attr-defined]
+    with TestClient(app) as client:
+        refused = ask(client, stream=stream)
+    error = {"message": "wait for 9 s", "type": "rate_limit_error", "param": None, "code": "rate_limit_exceeded"}
+    assert (refused.status_code, refused.json(), provider.asked) == (429, {"error": error}, [])
+    assert (refused.headers["Retry-After"], refused.headers["RateLimit"]) == ("9", '"some";r=0;t=9')
 
 
 @pytest.mark.parametrize(

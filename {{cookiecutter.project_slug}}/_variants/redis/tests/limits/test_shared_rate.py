@@ -116,11 +116,17 @@ async def test_what_redis_refuses_is_counted_alone_and_said_in_its_words(
         assert await begin(admit, 5, "you") == 3
         await redis.replicaof("NO", "ONE")
         assert await begin(admit, 5, "you") == 3
+        await redis.config_set("maxmemory", 1)
+        assert await begin(admit, 1, "they") == 1
+        await redis.config_set("maxmemory", 0)
+        assert await begin(admit, 1) == 0  # Redis says so
         said = [record.message for record in caplog.records]
         assert [words for line in said for words in ("maxmemory", "read only", BACK) if words in line] == [
             "maxmemory",
             BACK,
             "read only",
+            BACK,
+            "maxmemory",
             BACK,
         ]
 
