@@ -91,6 +91,18 @@ def test_the_streaming_benchmark_measures_every_contestant_by_every_metric() -> 
 
 @pytest.mark.slow
 @posix_only
+def test_a_flood_is_measured_beside_another_callers_answers() -> None:
+    done = benchmark("abuse.py", "--quick", "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    ((connections, figures),) = report["figures"].items()
+    assert connections == "20"
+    assert figures["refused"] > report["requests"] * 0.8
+    assert all(figure > 0 for figure in figures.values())
+
+
+@pytest.mark.slow
+@posix_only
 def test_what_is_seen_of_this_template_is_what_the_readme_says() -> None:
     """With --json, stdout is one JSON document: each contestant in each situation; of the others nothing is judged."""
     done = benchmark("behaviour.py", "--json")
