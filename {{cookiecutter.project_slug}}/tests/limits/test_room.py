@@ -1,5 +1,6 @@
 """Limits as the service has them, for those who call it."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -54,8 +55,9 @@ def test_an_application_that_runs_again_has_its_limit(few: TestClient) -> None:
     assert statuses[-1] == 429
 
 
-def test_without_a_limit_the_library_is_not_even_imported() -> None:
+def test_without_a_limit_the_library_is_not_even_imported(server_env: dict[str, str]) -> None:
     """Nobody needs it then."""
     names = "import sys, app.main; print(*sorted({'limits', 'app.limits.room'} & sys.modules.keys()))"
-    done = subprocess.run([sys.executable, "-c", names], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    env = {**os.environ, **server_env}
+    done = subprocess.run([sys.executable, "-c", names], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout.strip()) == (0, "app.limits.room"), done.stderr
