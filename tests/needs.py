@@ -102,8 +102,9 @@ def longest_first(items: list[pytest.Item]) -> list[pytest.Item]:
     """What takes a minute in one process, before what can fill the end of the run in all of them: each suite of a
     render, and each group of tests that stay together to share a server or a browser."""
     suites = [item for item in items if item.path.name == "test_suites.py"]
-    grouped = [item for item in items if item.get_closest_marker("xdist_group")]
-    return [*suites, *grouped, *(item for item in items if item not in suites and item not in grouped)]
+    others = [item for item in items if item not in suites]
+    grouped = [item for item in others if item.get_closest_marker("xdist_group")]
+    return [*suites, *grouped, *(item for item in others if item not in grouped)]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

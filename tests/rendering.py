@@ -179,10 +179,11 @@ class Project:
         pytest has bytecode of its own, of tests and of its plugins. The first project brings most of it."""
         with exclusive(pool.with_suffix(".lock")):
             (installed,) = (self.path / ".venv").glob("[Ll]ib/**/site-packages")
-            places = [(pool / "installed", installed), (pool / "tests", self.path / "tests")]
+            # Of two renders made in one second, a time does not tell the files apart: of tests, what goes by a hash.
+            places = [(pool / "installed", installed, ""), (pool / "tests", self.path / "tests", "-pytest-")]
             known, first = pool / "known", not pool.exists()
             known.mkdir(parents=True, exist_ok=True)
-            for kept, folder in places:
+            for kept, folder, _ in places:
                 _take(kept, folder)
             new = {path.name for path in installed.glob("*.dist-info")} - {*os.listdir(known)}
             if new:
@@ -191,8 +192,8 @@ class Project:
             if first:
                 collects = ("pytest", "--collect-only", "-q", "-p", "no:cacheprovider")
                 self.run(self.python, "-m", *collects, check=False)
-            for kept, folder in places:
-                _keep(kept, folder)
+            for kept, folder, part in places:
+                _keep(kept, folder, part)
             for name in new:
                 (known / name).touch()
 
@@ -208,13 +209,13 @@ def _take(pool: Path, folder: Path) -> None:
                     os.link(f"{path}/{name}", f"{target}/{name}")
 
 
-def _keep(pool: Path, folder: Path) -> None:
-    """Link what the pool does not have yet."""
+def _keep(pool: Path, folder: Path, part: str) -> None:
+    """Link what the pool does not have yet, of the files whose names have this part."""
     for path, _, names in os.walk(folder):
         kept = pool / Path(path).relative_to(folder)
         if kept.name == "__pycache__":
             kept.mkdir(parents=True, exist_ok=True)
-            for name in {*names} - {*os.listdir(kept)}:
+            for name in {name for name in names if part in name} - {*os.listdir(kept)}:
                 os.link(f"{path}/{name}", f"{kept}/{name}")
 
 

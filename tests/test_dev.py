@@ -14,8 +14,11 @@ import venv
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from needs import longest_first
 from rabbitmq import shared_url
 from rendering import ROOT, choices, environment, snapshot
 
@@ -304,6 +307,12 @@ def test_slow_tests_run_when_they_are_asked_for(processes: str, tmp_path: Path) 
 def test_a_group_of_tests_stays_in_one_process(request: pytest.FixtureRequest) -> None:
     """pytest-xdist goes by how a test's name ends; where it does not, each process starts what the group shares."""
     assert request.node.nodeid.endswith("@together") == ("PYTEST_XDIST_WORKER" in os.environ)
+
+
+def test_a_test_of_a_suite_that_belongs_to_a_group_runs_once() -> None:
+    """It is among those that come first for either reason. pytest runs what it is given twice, without its fixtures."""
+    test: Any = SimpleNamespace(path=Path("test_suites.py"), get_closest_marker=bool)
+    assert longest_first([test]) == [test]
 
 
 def test_require_all_fails_before_the_run(tmp_path: Path) -> None:
