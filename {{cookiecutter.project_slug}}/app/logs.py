@@ -33,9 +33,9 @@ class TextLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         whose = context() | _fields(record)
         start = f"{self.formatTime(record)} {record.levelname} {record.name} [{text_of(whose.pop('request_id'))}]"
-        if whose["caller"] == "-":
-            del whose["caller"]
-        fields = "".join(f" {text_of(name)}={word(value)}" for name, value in whose.items())
+        if (name := whose.pop("caller")) != "-":
+            whose["caller"] = name  # at the end: it is on each line of a request
+        fields = "".join(f" {text_of(key)}={word(value)}" for key, value in whose.items())
         behind = "\n".join(_behind(self, record).values())
         lines = [f"{start} {_message(record)}{fields}", *(f"  {line}" for line in behind.split("\n") if behind)]
         return "\n".join(map(printable, lines))

@@ -87,7 +87,7 @@ def test_a_line_names_the_caller_once(lines: Lines) -> None:
     logging.getLogger("a.library").warning("hello")
     logs.caller.reset(token)
     assert lines() == [
-        "INFO app [-] hello caller=alice reason=end",
+        "INFO app [-] hello reason=end caller=alice",
         "INFO app [-] hello caller=bob",
         "WARNING a.library [-] hello caller=alice",
     ]
