@@ -268,7 +268,7 @@ def test_an_sdk_that_waits_no_longer_stops_the_model(sdk: Client) -> None:
     question = f"wait for {sdk.process.pid}"
     error = sdk.ask(question=question, timeout=1000)["error"]
     assert "timed out" in error["message"]
-    sdk.printed(f"(?s)closed: {question}\n.*usage stream=[^ ]+ model=echo reason=cancelled")
+    sdk.printed(f"(?s)closed: {question} caller=.*usage stream=[^ ]+ model=echo reason=cancelled")
 
 
 @pytest.mark.slow

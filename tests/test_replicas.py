@@ -79,7 +79,9 @@ class Replicas:
         return place
 
     def _asked(self, question: str) -> list[int]:
-        return [place for place, server in enumerate(self.servers) if f"asked: {question}\n" in server.process.text]
+        return [
+            place for place, server in enumerate(self.servers) if f"asked: {question} caller=" in server.process.text
+        ]
 
     def replace(self, place: int) -> Process:
         """Tell a server to stop, and start another as soon as nobody listens at its port. Gives the old one's process,
@@ -190,7 +192,7 @@ def test_the_page_stops_the_model_whichever_server_is_told(
     page.stop.click()
     expect(page.log.get_by_text("Not complete: you stopped it.")).to_be_visible()
     maker = replicas.servers[place]
-    maker.process.printed(f"(?s)closed: {question}\n.*usage stream=.* reason=cancelled")
+    maker.process.printed(f"(?s)closed: {question} caller=.*usage stream=.* reason=cancelled")
     wait_until(lambda: "DELETE" in dict(replicas.requests()[before:]))
     told = dict(replicas.requests()[before:])["DELETE"]
     assert (told == f"127.0.0.1:{maker.port}") == bool(between)
@@ -236,12 +238,12 @@ def test_a_rolling_deploy_cuts_no_answer(page: Chat, client: Client, replicas: R
 
     for process, asked in zip(gone, questions, strict=True):
         assert process.wait(ENDED_SECONDS) == -signal.SIGTERM
-        assert f"closed: {asked}\n" in process.text
+        assert f"closed: {asked} caller=" in process.text
         assert re.search("usage stream=.* reason=end", process.text)
         assert not re.search("ERROR|WARNING|Traceback", process.text), process.text
     texts = [process.text for process in [*gone, *(server.process for server in replicas.servers)]]
     for question in questions:
-        assert sum(text.count(f"asked: {question}\n") for text in texts) == 1
+        assert sum(text.count(f"asked: {question} caller=") for text in texts) == 1
 
 
 @pytest.mark.slow
@@ -283,7 +285,7 @@ def test_the_page_of_the_readme_comes_back_to_an_answer_whose_server_is_replaced
     assert len(texts) == 2
     assert old.wait(ENDED_SECONDS) == -signal.SIGTERM
     said = [process.text for process in [old, *(server.process for server in replicas.servers)]]
-    assert sum(text.count(f"asked: {question}\n") for text in said) == 1
+    assert sum(text.count(f"asked: {question} caller=") for text in said) == 1
 
 
 class Reader:

@@ -11,7 +11,7 @@ from fastapi.routing import iter_route_contexts
 
 from app.chat.providers.base import Provider
 from app.dependencies import OneStream, OneStreamAgain
-from app.main import create_app
+from app.main import app
 from app.settings import Settings
 from app.streams.response import EventStream
 from tests.asgi import Exchange, exchange
@@ -58,8 +58,8 @@ async def limited(
         yield Visited(app, dict(state))
 
 
-def test_each_route_that_answers_with_a_stream_holds_a_place_for_it(settings: Settings) -> None:
-    app, takes = create_app(settings), {OneStream.dependency, OneStreamAgain.dependency}
+def test_each_route_that_answers_with_a_stream_holds_a_place_for_it() -> None:
+    takes = {OneStream.dependency, OneStreamAgain.dependency}
     documented = {
         (path, method.upper())
         for path, operations in app.openapi()["paths"].items()
