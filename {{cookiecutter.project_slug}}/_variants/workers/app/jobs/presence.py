@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -22,7 +23,7 @@ CHECK_SECONDS = 0.5  # less than the second that Kubernetes gives a probe
 
 
 class Presence:
-    """Shows that this process is alive. While Redis is away it is not shown, and works on."""
+    """Shows that this process is alive. While Redis is away it is not shown, and works on. Any thread may call it."""
 
     def __init__(self, settings: JobSettings) -> None:
         self._key = WORKERS_KEY.format(settings.queue_name)
@@ -30,20 +31,22 @@ class Presence:
         retry = Retry(NoBackoff(), 0)
         self._redis = redis.Redis.from_url(str(settings.redis_url), socket_timeout=ANSWER_SECONDS, retry=retry)
         self._shown = float("-inf")
+        self._lock = threading.Lock()  # what shows itself while another thread ends it would fail, or be back
 
     def show(self) -> None:
-        """Does nothing when the last call was less than SHOW_SECONDS ago."""
-        if time.monotonic() - self._shown < SHOW_SECONDS:
-            return
-        self._shown = time.monotonic()
-        with suppress(redis.RedisError):
+        """Does nothing when the last call was less than SHOW_SECONDS ago, and after the end."""
+        with self._lock, suppress(redis.RedisError):
+            if time.monotonic() - self._shown < SHOW_SECONDS:
+                return
+            self._shown = time.monotonic()
             now, _ = self._redis.time()  # not this machine's, which may differ from that of who looks
             self._redis.zadd(self._key, {self._name: now})
             self._redis.zremrangebyscore(self._key, "-inf", now - SILENT_SECONDS)
 
     def end(self) -> None:
         """Takes it off the list at once: nobody has to wait until it has been silent for long enough."""
-        with self._redis, suppress(redis.RedisError):
+        with self._lock, self._redis, suppress(redis.RedisError):
+            self._shown = float("inf")
             self._redis.zrem(self._key, self._name)
 
 

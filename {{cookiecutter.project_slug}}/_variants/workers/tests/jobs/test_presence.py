@@ -27,6 +27,16 @@ async def test_who_shows_itself_is_alive_on_its_host_until_it_ends(store: Store,
     assert await live_workers(store, store.settings) == 0
 
 
+async def test_who_has_ended_is_not_shown_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread may be about to show it."""
+    monkeypatch.setattr(presence, "SHOW_SECONDS", 0.0)
+    this = Presence(store.settings)
+    this.show()
+    this.end()
+    this.show()
+    assert await live_workers(store, store.settings) == 0
+
+
 async def test_who_is_silent_for_long_is_not_alive(
     store: Store, this: Presence, monkeypatch: pytest.MonkeyPatch
 ) -> None:
