@@ -79,13 +79,13 @@ def answered(case: Case, server: Server, ask: Callable[[], Any]) -> Any:
     before = len(server.process.text)
     answer = ask()
     wait_until(lambda: "usage stream=" in server.process.text[before:])
-    lines = server.process.text[before:].splitlines()
+    lines = [re.sub(r" caller=\S+$", "", line) for line in server.process.text[before:].splitlines()]
     (usage,) = [line for line in lines if " app.usage " in line]
     failures = [line for line in lines if re.search(r" (WARNING|ERROR) |Traceback", line)]
     assert KEY not in server.process.text
     if case.ends in FINISH:
         counts = " input_tokens={} output_tokens={}".format(*case.usage) if case.usage else ""
-        assert re.search(rf" reason={case.ends}( first_piece_seconds=[\d.]+)?{counts} caller=", usage)
+        assert re.search(rf" reason={case.ends}( first_piece_seconds=[\d.]+)?{counts}$", usage)
         assert failures == []
     else:
         assert f" reason=error error={case.ends}" in usage
