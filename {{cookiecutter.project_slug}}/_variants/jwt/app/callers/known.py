@@ -55,7 +55,7 @@ class KnownCallers:
 
     async def check(self) -> dict[str, str]:
         """Asks for the keys too, so that they are here before the first caller."""
-        await asyncio.wait({self._look(REFRESH_SECONDS)}, timeout=0 if self._keys else 1)
+        await self._look(REFRESH_SECONDS, 0 if self._keys else 1)
         return {"identity_provider": f"degraded: {self._failure}" if self._failure else "ok"}
 
     async def _key(self, algorithm: object, kid: str | None) -> jwt.PyJWK:
@@ -63,9 +63,9 @@ class KnownCallers:
         if algorithm not in ALGORITHMS:
             raise jwt.InvalidAlgorithmError
         if key := self._known(algorithm, kid):
-            self._look(REFRESH_SECONDS)
+            await self._look(REFRESH_SECONDS, 0)
             return key
-        await asyncio.wait({self._look(UNKNOWN_SECONDS)})
+        await self._look(UNKNOWN_SECONDS, None)
         if key := self._known(algorithm, kid):
             return key
         if self._failure:
@@ -77,14 +77,15 @@ class KnownCallers:
         fit = [key for key in self._keys if key.algorithm_name == algorithm and kid in (None, key.key_id)]
         return fit[0] if len(fit) == 1 else None
 
-    def _look(self, pause: float) -> asyncio.Task[None]:
-        """Fetches the keys, unless that is under way or began less than `pause` seconds ago."""
+    async def _look(self, pause: float, wait: float | None) -> None:
+        """Fetches the keys, unless that began less than `pause` seconds ago. Waits for it, `wait` seconds at most."""
         if self._failure:
             pause = UNKNOWN_SECONDS if self._keys else RETRY_SECONDS
         if self._fetch is None or (self._fetch.done() and self._clock() - self._began >= pause):
             self._began = self._clock()
             self._fetch = asyncio.create_task(self._get_keys())
-        return self._fetch
+        if not self._fetch.done():
+            await asyncio.wait({self._fetch}, timeout=wait)
 
     async def _get_keys(self) -> None:
         """Those that are here stay until others have come, however long the provider is away."""

@@ -361,13 +361,13 @@ def cut(request: BaseHTTPRequestHandler) -> None:
     reply(request, b'{"keys"', Content_Length="10000")
 
 
-def of_tenant(**changes: object) -> Answer:
+def of_tenant(status: int = 200, **changes: object) -> Answer:
     """What is discovered is changed."""
 
     def answer(request: BaseHTTPRequestHandler) -> None:
         url = f"http://{request.headers['Host']}"
         found = {"issuer": f"{url}/tenant", "jwks_uri": url + KEYS, **changes}
-        reply(request, json.dumps(found).encode())
+        reply(request, json.dumps(found).encode(), status)
 
     return answer
 
@@ -400,6 +400,7 @@ BAD_DISCOVERY: dict[str, Answer] = {
     "no TLS": elsewhere,
     "a file": of_tenant(jwks_uri="file:///etc/passwd"),
     "a redirect": sends(b"", 301, Location=f"/tenant{DISCOVERY}/"),
+    "an error": of_tenant(500),
     "no JSON": sends(b"<html>"),
     "a list": sends(b"[]"),
 }
@@ -451,6 +452,18 @@ async def test_a_fetch_takes_no_longer_than_it_may(kind: str, provider: Provider
         await known.find(provider.token())
     assert (await known.check())["identity_provider"].endswith(": TimeoutError()")
     over.set()
+
+
+def test_a_server_may_start_again_in_the_same_process(
+    provider: Provider, known: KnownCallers, settings: Settings, build: Callable[..., FastAPI]
+) -> None:
+    """As in tests: each has an event loop of its own, and the keys have come in the first."""
+    app = build(settings, ScriptedProvider(), known)
+    unknown = {"Authorization": f"Bearer {provider.token(Key('unknown', 'ES256'))}"}
+    for _ in range(2):
+        with TestClient(app) as client:
+            assert client.get("/ready").json()["status"] == "ok"
+            assert client.get("/stream?text=x", headers=unknown).status_code == 401
 
 
 def test_a_provider_that_stalls_delays_no_health_check(
