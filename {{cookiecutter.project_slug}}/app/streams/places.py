@@ -48,8 +48,8 @@ class Places:
                 del self._of[caller]
 
     async def admit(self, caller: str) -> None:
-        """Is asked before the model is. Raises TooMany if the caller has more streams than it may. It waits for a moment
-        first: one may be about to end, as that of an answer which was stopped for the next one."""
+        """Is asked before the model is. Raises TooMany if the caller has more streams than it may, also a moment later:
+        one may be about to end, as that of an answer which was stopped for the next one."""
         if self.limits_callers and self._of[caller] > self._per_caller:
             await asyncio.sleep(ENDS_SECONDS)
         self._refuse(caller, self._of[caller] > self._per_caller)
