@@ -17,9 +17,7 @@ from app.redis_client import StoreAway, answering, words
 log = logging.getLogger(__name__)
 Joins = Callable[[KnownAnswer], Awaitable[bool]]
 """Says whether the answer that has a name will do. It may stop it first."""
-CLAIM_SECONDS = (
-    2.0  # for an Idempotency-Key. Then nobody knows whether it is in use, and a second run would be paid for
-)
+CLAIM_SECONDS = 2.0  # for an Idempotency-Key, and then a 503: if it is in use, a second run would be paid for
 WAIT_SECONDS = 0.5  # for all others. Then the answer begins without Redis
 LOOK_SECONDS = 0.1  # from one look to the next, at an answer that another process is about to begin
 OVER_SECONDS = 0.15  # in which another process writes that an answer is over, whose reader may know of it already
