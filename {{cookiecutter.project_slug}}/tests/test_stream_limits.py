@@ -58,7 +58,10 @@ async def limited(
         yield Visited(app, dict(state))
 
 
-def test_each_route_that_answers_with_a_stream_holds_a_place_for_it(settings: Settings) -> None:
+def test_each_route_that_answers_with_a_stream_holds_a_place_for_it(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODEL_PROVIDER", "echo")
     app, takes = create_app(settings), {OneStream.dependency, OneStreamAgain.dependency}
     documented = {
         (path, method.upper())
