@@ -5,6 +5,8 @@ AppError
 ├── Conflict       409  the thing is in a state that does not allow this
 ├── TooMany        429  a limit of the caller's: try again after `Retry-After` seconds
 └── Unavailable    503  a service that we need is away: try again after `Retry-After` seconds
+
+A room may have some of its own below these, such as NoSuchJob of `app/jobs/status.py`.
 """
 
 from collections.abc import Mapping

@@ -98,10 +98,8 @@ async def test_while_redis_stands_still_each_counts_alone_and_few_wait_for_it(
         monkeypatch.setattr(counting, "AWAY_SECONDS", 0)
         await begin(one, 1)
         said = [record.message for record in caplog.records]
-        assert [sum(words in line for line in said) for words in (ALONE, BACK)] == [
-            2,
-            1,
-        ]  # each of the two says it once
+        # Each of the two says once that it counts alone. One has asked again since.
+        assert [sum(words in line for line in said) for words in (ALONE, BACK)] == [2, 1]
 
 
 @with_a_redis_of_its_own
