@@ -42,6 +42,13 @@ def is_open(scope: Scope) -> bool:
     Since FastAPI 0.137, `app.routes` is a tree. A router in it says whether it fits, and not by which of its routes."""
     if scope["type"] != "http":
         return False
+    try:
+        return _is_open(scope)
+    except Exception:  # of a route, as for an `{id:int}` with more digits than Python takes: the router raises it too
+        return False
+
+
+def _is_open(scope: Scope) -> bool:
     fits = next((route for route in scope["app"].routes if route.matches(scope)[0] is Match.FULL), None)
     for route in iter_route_contexts([fits] if fits else []):
         if isinstance(route.original_route, APIRoute) and type(route.original_route).matches is not APIRoute.matches:

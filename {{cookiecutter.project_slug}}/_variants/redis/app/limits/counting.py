@@ -4,11 +4,13 @@ Every key begins with NAME:limits, the queue's name before it, and has a digest 
 minutes after its last use. The script that counts takes its times from Redis alone.
 """
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from time import monotonic
 from typing import Any
+from weakref import WeakValueDictionary
 
 from limits.aio.storage import MemoryStorage, RedisStorage
 
@@ -29,8 +31,16 @@ class SharedRate:
         self._alone = alone
         self._refused = ""  # the words of Redis, while it is away
         self._asked_at = 0.0
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def admit(self, caller: str) -> None:
+        """Of one caller, one at a time: a thousand at once would wait for a connection, each behind all before it, and
+        that would look like a Redis that is away. The caller could begin as many again then."""
+        lock = self._locks.setdefault(caller, asyncio.Lock())
+        async with lock:
+            await self._admit(caller)
+
+    async def _admit(self, caller: str) -> None:
         if self._refused and monotonic() - self._asked_at < AWAY_SECONDS:
             await self._alone.admit(caller)
             return
@@ -46,6 +56,8 @@ class SharedRate:
             await self._alone.admit(caller)
         else:
             self._is_there()
+            with suppress(TooMany):  # in case Redis is away next: nobody begins anew then
+                await self._alone.admit(caller)
 
     def _is_away(self, refused: str) -> None:
         if not self._refused:
