@@ -1,6 +1,9 @@
 """What is emitted, file by file, for each choice."""
 
+import ast
+import io
 import re
+import tokenize
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -63,6 +66,8 @@ ADDED_BY_QUEUES = re.compile(
     r"|tests/test_redis_client\.py"
 )
 MOST_LINES = 150
+MOST_LINES_OF_CALLERS = 250
+NO_CODE = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 COPIED_AS_THEY_ARE = re.compile(r"\.github/|app/web/")
 
 
@@ -151,6 +156,30 @@ def test_a_module_of_the_application_can_be_read_in_one_go(template: Path) -> No
     }
     assert {"app/main.py", "_variants/redis/app/jobs/store.py"} <= lines.keys()
     assert {name: number for name, number in lines.items() if number > MOST_LINES} == {}
+
+
+def test_how_callers_are_known_can_be_read_in_one_go(template: Path) -> None:
+    """That many lines has each project, and that many of code all ways to know them together."""
+    base = template / BASE
+    every = set[Path]()
+    for auth in choices("auth"):
+        trees = base, base / "_variants" / auth  # of a file that both have, the overlay's is emitted
+        files = {path.name: path for tree in trees for path in tree.glob("app/callers/*.py")}
+        assert {"guard.py", "known.py", "settings.py"} <= files.keys()
+        lines = {name: len(path.read_text("utf-8").splitlines()) for name, path in files.items()}
+        assert sum(lines.values()) <= MOST_LINES_OF_CALLERS, (auth, lines)
+        every |= set(files.values())
+    code = {path.relative_to(base).as_posix(): lines_of_code(path.read_text("utf-8")) for path in every}
+    assert sum(code.values()) <= MOST_LINES_OF_CALLERS, code
+
+
+def lines_of_code(text: str) -> int:
+    """Without those that are blank, comments or docstrings."""
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    lines = {line for token in tokens if token.type not in NO_CODE for line in range(token.start[0], token.end[0] + 1)}
+    texts = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Expr)]
+    told = [node for node in texts if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)]
+    return len(lines.difference(*(range(node.lineno, (node.end_lineno or 0) + 1) for node in told)))
 
 
 def test_only_the_queues_own_files_differ_from_choice_to_choice(emitted: Callable[[Answers], Project]) -> None:

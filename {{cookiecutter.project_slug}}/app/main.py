@@ -88,10 +88,11 @@ def create_app(
         outside=[Middleware(RequestId), Middleware(OneLength), *([cors] if settings.cors_origins else []), guard],
         closed=callers.required,
     )
+    if callers.required:
+        app.checks.append(lambda request: callers.check())
     if callers.required and settings.environment != "production":
         for route in iter_route_contexts(app.routes):  # by now those of the docs: a browser shows them without a token
             open_to_all(route.endpoint)
-    app.checks.append(lambda request: callers.check())
     error_handlers.install(app)
     for join in all_rooms() if rooms is None else rooms:
         join(app)

@@ -16,26 +16,28 @@ PROJECT = "{{ cookiecutter.project_slug }}"
 
 
 def fits_a_header(key: SecretStr) -> SecretStr:
-    """Strips white space: a secret that is mounted as a file often ends in a line break.
-
-    Refuses quotes, backslashes and characters outside of ASCII. `repr` writes these in another way, so a provider could
-    not find the key in the text of an error, and hide it."""
-    text = key.get_secret_value().strip()
+    """Refuses quotes, backslashes and characters outside of ASCII. `repr` writes these in another way, so a provider
+    could not find the key in the text of an error, and hide it."""
+    text = key.get_secret_value()
     if "..." in text:
         raise ValueError("is an example still: put your key there")
     if not re.fullmatch(r"[!#-&(-\[\]-~]{,4096}", text):
         raise ValueError("must be one word of ASCII, without quotes and backslashes, of 4096 characters at most")
-    return SecretStr(text)
+    return key
 
 
 Key = Annotated[SecretStr, AfterValidator(fits_a_header)]
 
 
 class EnvSettings(BaseSettings):
-    """Settings that are read from the environment, or else from `.env`."""
+    """Settings that are read from the environment, or else from `.env`. A text loses the white space around it: a value
+    that is mounted as a file often ends in a line break."""
 
     model_config = SettingsConfigDict(
-        env_file=os.environ.get("ENV_FILE") or ".env", extra="ignore", allow_inf_nan=False
+        env_file=os.environ.get("ENV_FILE") or ".env",
+        extra="ignore",
+        allow_inf_nan=False,
+        str_strip_whitespace=True,
     )
 
     @classmethod

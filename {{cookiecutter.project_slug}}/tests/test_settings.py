@@ -70,6 +70,12 @@ def test_every_number_has_a_smallest_and_a_largest_value(
         cls.read()
 
 
+def test_a_text_loses_the_white_space_around_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A value that is mounted as a file often ends in a line break."""
+    monkeypatch.setenv("APP_NAME", " My chat \n")
+    assert Settings.read().app_name == "My chat"
+
+
 def test_every_wrong_setting_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DRAIN_SECONDS", "soon")
     monkeypatch.setenv("LOG_LEVEL", "LOUD")

@@ -8,13 +8,10 @@ from fastapi import Depends, Request
 
 @dataclass(frozen=True)
 class Caller:
-    """Answers, jobs and idempotency keys are kept under the `name` of their caller. It may be logged."""
-
-    name: str
+    name: str  # of the owner of answers, jobs and idempotency keys. It may be logged
 
 
-ANONYMOUS = Caller("anonymous")
-"""Whoever calls a server that asks nobody who they are."""
+ANONYMOUS = Caller("anonymous")  # whoever is not asked who they are
 
 
 async def _caller(request: Request) -> Caller:

@@ -30,16 +30,14 @@ class Callers(Protocol):
 
 
 def open_to_all(endpoint: Endpoint) -> Endpoint:
-    """Marks the function of a route, or an application that is mounted, as open to whoever asks. For it, the caller is
-    ANONYMOUS, also with a token."""
+    """Marks a route's function, or an application that is mounted. Its caller is ANONYMOUS, with a token too."""
     setattr(endpoint, MARK, True)
     return endpoint
 
 
 def is_open(scope: Scope) -> bool:
-    """Whether the route is open that will answer: the first that fits path and method. No WebSocket is.
-
-    Since FastAPI 0.137, `app.routes` is a tree. A router in it says whether it fits, and not by which of its routes."""
+    """Whether the route is open that will answer: the first that fits path and method. No WebSocket is. Since FastAPI
+    0.137, `app.routes` is a tree. A router in it says whether it fits, and not by which of its routes."""
     if scope["type"] != "http":
         return False
     try:

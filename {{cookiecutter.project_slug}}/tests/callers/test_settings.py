@@ -62,7 +62,7 @@ def test_keys_may_have_white_space_around_them_and_colons_in_them(monkeypatch: p
     monkeypatch.setenv("API_KEY", "k3\n")
     plain = CallerSettings(_env_file=None, api_keys="alice:k:1,bob:k=2", api_key="k3")
     assert CallerSettings.read() == plain
-    assert [key.name for key in plain.api_keys + plain.api_key] == ["alice", "bob", "default"]
+    assert [*plain.api_keys.values(), *plain.api_key.values()] == ["alice", "bob", "default"]
 
 
 def test_no_key_shows() -> None:

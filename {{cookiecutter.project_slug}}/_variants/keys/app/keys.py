@@ -21,8 +21,8 @@ def main(arguments: list[str]) -> None:
     if len(arguments) != 1 or not re.fullmatch(NAME, arguments[0]):
         raise SystemExit(f"usage: python -m app.keys NAME, where the name matches {NAME}")
     key = secrets.token_urlsafe(32)
-    known = [(each.name, each.digest) for each in CallerSettings.read().api_keys]
-    line = ", ".join(f"{name}:sha256:{value.hex()}" for name, value in [*known, (arguments[0], digest(key))])
+    names = CallerSettings.read().api_keys | {digest(key): arguments[0]}
+    line = ", ".join(f"{name}:{kept}" for kept, name in names.items())
     print(TOLD.format(name=arguments[0], key=key, line=line), end="")
 
 

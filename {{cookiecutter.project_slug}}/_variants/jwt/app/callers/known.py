@@ -1,12 +1,10 @@
 """Who the callers are: the `sub` of access tokens, which an identity provider has signed (RFC 7519)."""
 
 import asyncio
-import json
 import logging
 import re
 import time
 from collections.abc import Callable
-from typing import Any
 
 import httpx2
 import jwt
@@ -26,20 +24,17 @@ LEEWAY_SECONDS = 10  # so far may the provider's clock be from this one
 REFRESH_SECONDS = 300  # then the keys are fetched anew: one may have been withdrawn
 UNKNOWN_SECONDS = 60  # between two fetches for a key that is not there: anybody can name one
 RETRY_SECONDS = 5  # between two fetches while there are no keys at all
-MAX_BYTES = 128 * 1024
-
-Clock = Callable[[], float]
 
 
 class KnownCallers:
     SETTING = "AUTH_ISSUER"
     needs = "a valid access token is needed"
+    fetch_seconds = 5.0  # at most, for all of a fetch
 
-    def __init__(self, settings: CallerSettings, clock: Clock = time.monotonic, fetch_seconds: float = 5) -> None:
+    def __init__(self, settings: CallerSettings, clock: Callable[[], float] = time.monotonic) -> None:
         self.required = bool(settings.auth_issuer)
         self._settings = settings
         self._clock = clock
-        self._fetch_seconds = fetch_seconds
         self._keys: list[jwt.PyJWK] = []
         self._failure = "its keys are not here yet"
         self._fetch: asyncio.Task[None] | None = None
@@ -60,77 +55,57 @@ class KnownCallers:
 
     async def check(self) -> dict[str, str]:
         """Asks for the keys too, so that they are here before the first caller."""
-        if not self.required:
-            return {}
-        fetch = self._look(REFRESH_SECONDS)
-        if not self._keys and not fetch.done():
-            await asyncio.wait({fetch}, timeout=1)
+        await self._look(REFRESH_SECONDS, 0 if self._keys else 1)
         return {"identity_provider": f"degraded: {self._failure}" if self._failure else "ok"}
 
     async def _key(self, algorithm: object, kid: str | None) -> jwt.PyJWK:
         """Waits for the provider only if the key is not known."""
         if algorithm not in ALGORITHMS:
             raise jwt.InvalidAlgorithmError
-        key = self._known(algorithm, kid)
-        fetch = self._look(REFRESH_SECONDS if key else UNKNOWN_SECONDS)
-        if key is None and not fetch.done():
-            await asyncio.wait({fetch})
-            key = self._known(algorithm, kid)
-        if key is None and self._failure:
+        if key := self._known(algorithm, kid):
+            await self._look(REFRESH_SECONDS, 0)
+            return key
+        await self._look(UNKNOWN_SECONDS, None)
+        if key := self._known(algorithm, kid):
+            return key
+        if self._failure:
             raise Unavailable("the identity provider can't be asked whether this token is valid")
-        if key is None:
-            raise jwt.InvalidKeyError
-        return key
+        raise jwt.InvalidKeyError
 
     def _known(self, algorithm: object, kid: str | None) -> jwt.PyJWK | None:
         """A token need not name its key where only one fits."""
         fit = [key for key in self._keys if key.algorithm_name == algorithm and kid in (None, key.key_id)]
         return fit[0] if len(fit) == 1 else None
 
-    def _look(self, pause: float) -> asyncio.Task[None]:
-        """Fetches the keys, unless that is under way or began less than `pause` seconds ago."""
+    async def _look(self, pause: float, wait: float | None) -> None:
+        """Fetches the keys, unless that began less than `pause` seconds ago. Waits for it, `wait` seconds at most."""
         if self._failure:
             pause = UNKNOWN_SECONDS if self._keys else RETRY_SECONDS
         if self._fetch is None or (self._fetch.done() and self._clock() - self._began >= pause):
             self._began = self._clock()
             self._fetch = asyncio.create_task(self._get_keys())
-        return self._fetch
+        if not self._fetch.done():
+            await asyncio.wait({self._fetch}, timeout=wait)
 
     async def _get_keys(self) -> None:
         """Those that are here stay until others have come, however long the provider is away."""
-        failure = ""
         try:
-            # What computes for long does so in a thread: the client reads the certificates of the system.
-            async with asyncio.timeout(self._fetch_seconds), await asyncio.to_thread(httpx2.AsyncClient) as client:
-                sent = await _json(client, self._settings.auth_jwks_url or await self._discovered(client))
-                found = await asyncio.to_thread(jwt.PyJWKSet.from_dict, sent)
+            # In a thread, for it reads the certificates of the system.
+            async with asyncio.timeout(self.fetch_seconds), await asyncio.to_thread(httpx2.AsyncClient) as client:
+                answer = await client.get(self._settings.auth_jwks_url or await self._discovered(client))
+            found = jwt.PyJWKSet.from_dict(answer.raise_for_status().json())
             keys = [key for key in found.keys if key.algorithm_name in ALGORITHMS and key.public_key_use != "enc"]
             if not keys:
                 raise ValueError("none of them is for signatures")
-            self._keys = keys
+            self._keys, self._failure = keys, ""
         except Exception as error:  # whatever it sends, and in whatever way
-            failure = f"its keys can't be fetched: {error!r:.300}"
-        if failure != self._failure:
-            level = logging.WARNING if failure else logging.INFO
-            log.log(level, "identity provider: %s", failure or "its keys are here")
-        self._failure = failure
+            self._failure = f"its keys can't be fetched: {error!r:.300}"
+            log.warning("identity provider: %s", self._failure)
 
     async def _discovered(self, client: httpx2.AsyncClient) -> str:
         """Where the keys are, by OpenID Connect Discovery, section 4."""
-        found = await _json(client, self._settings.auth_issuer.rstrip("/") + "/.well-known/openid-configuration")
+        url = self._settings.auth_issuer.rstrip("/") + "/.well-known/openid-configuration"
+        found = (await client.get(url)).raise_for_status().json()
         if found["issuer"] != self._settings.auth_issuer:
             raise ValueError("it is another issuer than AUTH_ISSUER")
         return safe(found["jwks_uri"])
-
-
-async def _json(client: httpx2.AsyncClient, url: str) -> dict[str, Any]:
-    """Follows no redirect, and takes no more bytes than keys need, nor any that would have to be unpacked."""
-    body = b""
-    async with client.stream("GET", url, headers={"Accept-Encoding": "identity"}) as response:
-        response.raise_for_status()
-        async for chunk in response.aiter_raw():
-            body += chunk
-            if len(body) > MAX_BYTES:
-                raise ValueError(f"{url} gives more than {MAX_BYTES} bytes")
-    found: dict[str, Any] = json.loads(body)
-    return found

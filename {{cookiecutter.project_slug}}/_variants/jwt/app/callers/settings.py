@@ -4,7 +4,6 @@ import re
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, model_validator
-from pydantic_settings import SettingsConfigDict
 
 from app.settings import EnvSettings
 
@@ -19,8 +18,6 @@ def safe(url: str) -> str:
 
 
 class CallerSettings(EnvSettings):
-    model_config = SettingsConfigDict(str_strip_whitespace=True)
-
     auth_issuer: Annotated[str, AfterValidator(safe)] = ""
     auth_audience: str = ""
     auth_jwks_url: Annotated[str, AfterValidator(safe)] = ""
