@@ -25,20 +25,34 @@ ANSWER_SECONDS = 0.3  # a question waits for this, and one that is counted here 
 AWAY_SECONDS = 5.0  # after which a Redis that was away is asked again, for one question
 
 
+class Turn:
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.refusal: TooMany | None = None
+        self.refused_at = 0.0
+
+
 class SharedRate:
     def __init__(self, shared: Rate, alone: Rate) -> None:
         self._shared = shared
         self._alone = alone
         self._refused = ""  # the words of Redis, while it is away
         self._asked_at = 0.0
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._turns: WeakValueDictionary[str, Turn] = WeakValueDictionary()  # of callers who ask right now
 
     async def admit(self, caller: str) -> None:
         """Of one caller, one at a time: a thousand at once would wait for a connection, each behind all before it, and
-        that would look like a Redis that is away. The caller could begin as many again then."""
-        lock = self._locks.setdefault(caller, asyncio.Lock())
-        async with lock:
-            await self._admit(caller)
+        that would look like a Redis that is away. The caller could begin as many again then. Those who have come before
+        one was refused are refused with it."""
+        came, turn = monotonic(), self._turns.setdefault(caller, Turn())
+        async with turn.lock:
+            if turn.refusal and turn.refused_at > came:
+                raise turn.refusal.with_traceback(None)
+            try:
+                await self._admit(caller)
+            except TooMany as error:
+                turn.refusal, turn.refused_at = error, monotonic()
+                raise
 
     async def _admit(self, caller: str) -> None:
         if self._refused and monotonic() - self._asked_at < AWAY_SECONDS:

@@ -72,6 +72,23 @@ async def test_nobody_begins_anew_by_asking_so_often_that_redis_seems_to_be_away
         assert await begin(admit, 1500) == 3
 
 
+async def test_those_who_ask_at_once_are_refused_by_one_look_and_who_asks_later_by_another(
+    limit_settings: Callable[[int], LimitSettings],
+) -> None:
+    settings = limit_settings(3)
+    async with open_rate(settings) as admit, connect(settings) as redis:
+
+        async def looks() -> int:
+            return int((await redis.info("commandstats"))["cmdstat_evalsha"]["calls"])
+
+        await begin(admit, 1)
+        before = await looks()
+        assert await begin(admit, 100) == 2
+        assert await looks() - before < 10
+        await redis.delete(*[key async for key in redis.scan_iter(f"{settings.queue_name}:*")])  # its time is over
+        assert await begin(admit, 5) == 3
+
+
 async def test_every_key_expires_and_none_has_a_callers_name(limit_settings: Callable[[int], LimitSettings]) -> None:
     settings = limit_settings(3)
     async with open_rate(settings) as admit, connect(settings) as redis:
