@@ -407,6 +407,31 @@ def test_the_page_of_the_readme_comes_back_to_its_answer_and_stops_it(
 @pytest.mark.slow
 @node_tests
 @pytest.mark.needs("chromium")
+def test_the_page_of_the_readme_says_in_words_why_it_was_refused(
+    packages: Path, chat_project: Project, page: Page
+) -> None:
+    folder = packages / "readme-refused"
+    folder.mkdir()
+    message = '{"question": "wait"}'
+    with serving_folder(folder) as page_port:
+        settings = {"CORS_ORIGINS": f"http://127.0.0.1:{page_port}", "MAX_ANSWERS_PER_CALLER": "1"}
+        for key, words in (
+            (KEY, "no more than 1 of your answers may run at once: wait until one has ended, or stop one"),
+            ("another", "a valid API key is needed"),
+        ):
+            with serving(chat_project, API_KEY=key, **settings) as server:
+                readme_page(chat_project, packages, folder, list(CHATS)[-1], server.port)
+                page.goto(f"http://127.0.0.1:{page_port}")
+                with closing(request(server.port, "POST", "/chat/stream", message, {"Authorization": f"Bearer {key}"})):
+                    page.get_by_role("textbox").fill("to be")
+                    page.get_by_role("textbox").press("Enter")
+                    page.get_by_text(words).wait_for()
+                    assert "detail" not in page.locator("form").inner_text()
+
+
+@pytest.mark.slow
+@node_tests
+@pytest.mark.needs("chromium")
 @pytest.mark.parametrize("key", ["", KEY])
 def test_a_page_of_another_origin_may_ask_where_it_is_listed(
     key: str, page_port: int, chat_project: Project, api_project: Project, page: Page

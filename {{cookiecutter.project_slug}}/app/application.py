@@ -38,7 +38,7 @@ class App(FastAPI):
     """The one of the lifespan that runs now. Before the first lifespan there is none."""
 
     places: Places
-    """The same of its streams."""
+    """Of its open streams. It belongs to that lifespan too."""
 
     processes = 1
     """How many the server runs, as far as it says. What this one has in its memory is unknown to the others."""
@@ -51,7 +51,7 @@ class App(FastAPI):
         self.outside = list(outside)
         self.checks: list[Check] = []
         self.most_streams = settings.max_streams
-        self.limits: list[Admit] = []  # of callers. One that counts comes last, so that it counts nobody who is refused
+        self.limits: list[Admit] = []  # asked in this order, before an answer or a job begins
 
     def build_middleware_stack(self) -> ASGIApp:
         stack = super().build_middleware_stack()

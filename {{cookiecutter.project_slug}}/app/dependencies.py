@@ -1,7 +1,7 @@
 """What the application's lifespan opens for every room, by the names that routes use. A room names its own things.
 
-All of these are `async`, though few wait: FastAPI runs a plain function in a thread, for each request. Of the threads
-there are 40. One caller's many requests would have others wait for them.
+All of these are `async`, though few wait: FastAPI runs a plain function in a thread, for each request. There are 40
+threads, and one caller with many requests would have all others wait for one.
 """
 
 import re

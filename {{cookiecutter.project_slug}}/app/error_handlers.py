@@ -17,19 +17,20 @@ from app.errors import AppError, TooMany
 log = logging.getLogger(__name__)
 TOLD = 10
 SHORT_CHARS = 300
-REFUSED_A_SECOND = 200
+REFUSED_A_SECOND = 200  # each costs some 0.5 ms of CPU, so they take a tenth of a core
 LONGEST_TURN_SECONDS = 1.0
 
 
 class Turns:
-    """In which callers are told that they have asked too much, REFUSED_A_SECOND of them. Who asks again at once would
-    take all of a process's time with its refusals, and others would wait for their answers."""
+    """Callers are told in turn that they have asked too much, REFUSED_A_SECOND of them. Else one who asks again at
+    once, over many connections, takes all of the process's time, and others wait for their answers."""
 
     def __init__(self) -> None:
         self._next = 0.0
 
     async def wait(self) -> None:
-        """But not for long: whoever waits has a connection."""
+        """Until it is one's turn. Who would wait for LONGEST_TURN_SECONDS or more is told at once, for who waits has a
+        connection."""
         now = monotonic()
         turn = max(now, self._next)
         if turn - now < LONGEST_TURN_SECONDS:

@@ -5,11 +5,16 @@ AppError
 ├── Conflict       409  the thing is in a state that does not allow this
 ├── TooMany        429  a limit of the caller's: try again after `Retry-After` seconds
 └── Unavailable    503  a service that we need is away: try again after `Retry-After` seconds
+
+A room may have some of its own below these, such as NoSuchJob of `app/jobs/status.py`.
 """
 
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import ClassVar
+
+RETRY_SECONDS = 2  # where nobody knows when there will be room: to try again soon costs little
+AT_ONCE = 'qu="concurrent-requests"'
 
 
 class AppError(Exception):
@@ -32,9 +37,12 @@ class TooMany(AppError):
 
     status = 429
 
-    def __init__(self, message: str, *, limit: str, quota: int, per: str, seconds: int) -> None:
-        """Of the `limit` with this name, the caller has used its whole `quota`. `per` is a parameter of the draft, such
-        as `w=60` for a quota of 60 seconds, or `qu="concurrent-requests"`. After `seconds` another try may succeed."""
+    def __init__(
+        self, message: str, *, limit: str, quota: int, per: str = AT_ONCE, seconds: int = RETRY_SECONDS
+    ) -> None:
+        """Of the `limit` with this name, the caller has used its whole `quota`. `per` is a parameter of the draft: by
+        default the quota is of what may be at once, and with `w=60` of 60 seconds. After `seconds` another try may
+        succeed."""
         super().__init__(message)
         self.limit = limit
         self.headers = {
@@ -46,4 +54,4 @@ class TooMany(AppError):
 
 class Unavailable(AppError):
     status = 503
-    headers = MappingProxyType({"Retry-After": "2"})
+    headers = MappingProxyType({"Retry-After": str(RETRY_SECONDS)})

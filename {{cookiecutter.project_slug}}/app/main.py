@@ -31,9 +31,9 @@ log = logging.getLogger(__name__)
 def all_rooms() -> list[Room]:
     """The parts of this service. Each reads its own settings from the environment."""
     return [
-        limits(),
         chat(),
         jobs(),
+        limits(),  # last, for it counts: whoever a limit before it refuses does not count
     ]
 
 

@@ -100,7 +100,7 @@ class Settings(EnvSettings):
     send_timeout_seconds: float = Field(30, gt=0, le=3600)
     max_stream_seconds: float = Field(3600, gt=0, le=7 * 86400)
     max_streams: int = Field(2000, gt=0, le=1_000_000)
-    max_streams_per_caller: int = Field(0, ge=0, le=1_000_000)
+    max_streams_per_caller: int = Field(0, ge=0, le=1_000_000)  # with 0 there is no such limit
     drain_seconds: float = Field(5, ge=0, le=3600)
 
     model_timeout_seconds: float = Field(120, gt=0, le=3600)

@@ -86,7 +86,7 @@ def test_an_origin_that_is_not_named_gets_no_cors_headers(client: TestClient) ->
 
 
 @pytest.fixture(scope="module")
-def open_to_all(settings: Settings, build: Callable[[Settings, Provider], FastAPI]) -> Iterator[TestClient]:
+def unguarded(settings: Settings, build: Callable[[Settings, Provider], FastAPI]) -> Iterator[TestClient]:
     app = build(settings.model_copy(update={"allowed_hosts": ["chat.example.com"]}), ScriptedProvider("a"))
 
     @app.websocket("/ws")
@@ -114,10 +114,10 @@ def open_to_all(settings: Settings, build: Callable[[Settings, Provider], FastAP
     ],
 )
 def test_where_nobody_says_who_they_are_a_server_has_an_address_is_local_or_has_a_name_that_was_given(
-    open_to_all: TestClient, host: str
+    unguarded: TestClient, host: str
 ) -> None:
-    assert open_to_all.get("/stream?text=x", headers={"Host": host}).status_code == 200
-    with open_to_all.websocket_connect("/ws", headers={"Host": host}):
+    assert unguarded.get("/stream?text=x", headers={"Host": host}).status_code == 200
+    with unguarded.websocket_connect("/ws", headers={"Host": host}):
         pass
 
 
@@ -141,28 +141,28 @@ def test_where_nobody_says_who_they_are_a_server_has_an_address_is_local_or_has_
 )
 @pytest.mark.parametrize("path", ["/stream?text=x", "/docs", "/nowhere", "/health/"])
 def test_where_nobody_says_who_they_are_another_name_is_refused_as_an_attackers_may_lead_here(
-    open_to_all: TestClient, path: str, host: str
+    unguarded: TestClient, path: str, host: str
 ) -> None:
     """DNS rebinding: a browser takes the page and the server for one site then, and lets the page read all."""
-    refused = open_to_all.get(path, headers={"Host": host})
+    refused = unguarded.get(path, headers={"Host": host})
     assert refused.status_code == 400
     assert refused.json() == {"detail": f"ALLOWED_HOSTS must have the host's name, or {KnownCallers.SETTING} be set"}
-    with pytest.raises(WebSocketDisconnect), open_to_all.websocket_connect("/ws", headers={"Host": host}):
+    with pytest.raises(WebSocketDisconnect), unguarded.websocket_connect("/ws", headers={"Host": host}):
         pass
 
 
-def test_of_two_hosts_both_must_be_known(open_to_all: TestClient) -> None:
+def test_of_two_hosts_both_must_be_known(unguarded: TestClient) -> None:
     def status(*hosts: str) -> int:
-        request = open_to_all.build_request("GET", "/stream?text=x")
+        request = unguarded.build_request("GET", "/stream?text=x")
         request.headers = httpx2.Headers([("Host", host) for host in hosts])
-        return open_to_all.send(request).status_code
+        return unguarded.send(request).status_code
 
     assert [status("localhost", "localhost"), status("localhost", "evil.example")] == [200, 400]
 
 
 @pytest.mark.parametrize("path", ["/health", "/ready", "/", "/web/page.css"])
-def test_what_is_open_to_all_may_be_asked_by_any_name(open_to_all: TestClient, path: str) -> None:
-    assert open_to_all.get(path, headers={"Host": "web:8000"}).status_code == 200
+def test_what_is_open_to_all_may_be_asked_by_any_name(unguarded: TestClient, path: str) -> None:
+    assert unguarded.get(path, headers={"Host": "web:8000"}).status_code == 200
 
 
 def test_where_callers_say_who_they_are_any_name_will_do(client: TestClient) -> None:

@@ -1,6 +1,7 @@
 """Lets in who says who they are. An endpoint that needs no saying has the mark `@open_to_all`, where its route is."""
 
 import logging
+from contextlib import suppress
 from typing import Protocol, TypeVar
 
 from fastapi.routing import APIRoute, iter_route_contexts
@@ -38,15 +39,14 @@ def open_to_all(endpoint: Endpoint) -> Endpoint:
 def is_open(scope: Scope) -> bool:
     """Whether the route is open that will answer: the first that fits path and method. No WebSocket is. Since FastAPI
     0.137, `app.routes` is a tree. A router in it says whether it fits, and not by which of its routes."""
-    if scope["type"] != "http":
-        return False
-    fits = next((route for route in scope["app"].routes if route.matches(scope)[0] is Match.FULL), None)
-    for route in iter_route_contexts([fits] if fits else []):
-        if isinstance(route.original_route, APIRoute) and type(route.original_route).matches is not APIRoute.matches:
-            return False  # by its own way to fit, which only the router can ask
-        match, found = route.matches(scope)
-        if match is Match.FULL:
-            return is_marked(found.get("endpoint"))
+    with suppress(Exception):  # of a route, as for an `{id:int}` with too many digits: the router raises it too
+        routes = scope["app"].routes if scope["type"] == "http" else []
+        fits = next((route for route in routes if route.matches(scope)[0] is Match.FULL), None)
+        for each in iter_route_contexts([fits] if fits else []):
+            if isinstance(each.original_route, APIRoute) and type(each.original_route).matches is not APIRoute.matches:
+                return False  # by its own way to fit, which only the router can ask
+            if (match := each.matches(scope))[0] is Match.FULL:
+                return is_marked(match[1].get("endpoint"))
     return False
 
 

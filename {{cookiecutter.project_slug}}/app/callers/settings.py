@@ -17,11 +17,12 @@ def digest(key: str) -> str:
 
 
 def _kept(key: str) -> str:
-    if not key.startswith("sha256:"):
+    kept = key.lower()
+    if not kept.startswith("sha256:"):
         return digest(fits_a_header(SecretStr(key)).get_secret_value())
-    if not re.fullmatch("sha256:[0-9a-fA-F]{64}", key):
+    if not re.fullmatch("sha256:[0-9a-f]{64}", kept):
         raise ValueError("must have 64 hexadecimal digits behind sha256:")
-    return key.lower()
+    return kept
 
 
 def _single(text: str) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """JobQueue: what a caller sees of jobs.
 
-A job is its caller's. To everybody else there is no such job: whatever takes an id takes the caller with it, so that a
-route can't forget to ask whose it is. A script that looks after everybody's jobs finds them in the store.
+A job belongs to its caller. To everybody else there is no such job: whatever takes an id takes the caller with it, so
+that a route can't forget to ask whose it is. A script that looks after everybody's jobs finds them in the store.
 
 Accepting a job only writes its record. The relay hands it to the backend, so that a request never waits for a broker.
 """

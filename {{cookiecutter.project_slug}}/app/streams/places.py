@@ -9,15 +9,14 @@ from contextlib import contextmanager
 from app.errors import TooMany, Unavailable
 
 log = logging.getLogger(__name__)
-RETRY_SECONDS = 2  # nobody knows when a stream will end
 ENDS_SECONDS = 0.1  # for a stream whose answer has ended
 
 
 class Places:
-    """Each open stream has a place."""
+    """Each open stream holds one."""
 
     def __init__(self, most: int, per_caller: int) -> None:
-        """With 0 `per_caller`, a caller may have them all."""
+        """With a `per_caller` of 0, a caller may have them all."""
         self._most = most
         self._per_caller = per_caller
         self._of: Counter[str] = Counter()
@@ -29,10 +28,10 @@ class Places:
 
     @contextmanager
     def take(self, caller: str, *, comes_back: bool = False) -> Iterator[None]:
-        """Holds a place. Raises Unavailable if all are taken, and TooMany if the caller has all that it may.
+        """Holds a place. Raises Unavailable if all are taken, and TooMany if the caller has as many as it may.
 
-        A client that has lost its connection `comes_back` before we know: the lost one still has its place. It may have
-        twice as many, but no new answer: see `admit`.
+        Who has lost a connection often comes back before we know of that, and the lost one still holds its place. So
+        with `comes_back` the caller may have twice as many, but no new answer: see `admit`.
         """
         if self.taken >= self._most:
             log.warning("refused: all of %d streams are open", self._most)
@@ -49,18 +48,13 @@ class Places:
                 del self._of[caller]
 
     async def admit(self, caller: str) -> None:
-        """For before the model is asked. Raises TooMany if the caller has more streams than it may. One may be about to
-        end, as that of an answer which has just been stopped for this one."""
+        """Is asked before the model is. Raises TooMany if the caller has more streams than it may, also a moment later:
+        one may be about to end, as that of an answer which was stopped for the next one."""
         if self.limits_callers and self._of[caller] > self._per_caller:
             await asyncio.sleep(ENDS_SECONDS)
         self._refuse(caller, self._of[caller] > self._per_caller)
 
     def _refuse(self, caller: str, has_too_many: bool) -> None:
         if self.limits_callers and has_too_many:
-            raise TooMany(
-                "too many streams at once: try again when one has ended",
-                limit="streams",
-                quota=self._per_caller,
-                per='qu="concurrent-requests"',
-                seconds=RETRY_SECONDS,
-            )
+            words = "too many streams at once: try again when one has ended"
+            raise TooMany(words, limit="streams", quota=self._per_caller)

@@ -196,6 +196,12 @@ def test_a_route_with_its_own_way_to_fit_opens_no_other(bare: FastAPI) -> None:
     assert [status(bare, path) for path in ("/one", "/two", "/three")] == [401, 401, 200]
 
 
+def test_a_route_that_can_not_say_whether_it_fits_is_closed(bare: FastAPI) -> None:
+    """Python takes no number of so many digits. Outside of FastAPI's own middleware, nobody would answer."""
+    bare.get("/{number:int}")(shown)
+    assert [status(bare, path) for path in ("/1", "/" + "1" * 5000)] == [200, 401]
+
+
 def test_no_websocket_is_open(bare: FastAPI) -> None:
     @open_to_all
     async def accepts(websocket: WebSocket) -> None:

@@ -33,8 +33,8 @@ ONE_QUEUE = (
 # Workers don't talk to each other: nobody here listens to that, and it makes each start a second longer.
 QUIET = ("--without-gossip", "--without-mingle")
 
-of_all = Settings.read()
-logs.set_up(of_all.log_level, of_all.log_format)
+common = Settings.read()
+logs.set_up(common.log_level, common.log_format)
 settings = JobSettings.read()
 celery = celery_app(settings)
 attempts = Attempts(settings)

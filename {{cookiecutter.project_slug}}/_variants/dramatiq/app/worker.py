@@ -78,8 +78,8 @@ class Process(Middleware):
 
 def set_up() -> None:
     """Dramatiq calls this in each process."""
-    of_all = Settings.read()
-    logs.set_up(of_all.log_level, of_all.log_format)
+    common = Settings.read()
+    logs.set_up(common.log_level, common.log_format)
     settings = JobSettings.read()
     attempts = Attempts(settings)
     # None of Dramatiq's other middleware: it retries nothing, for the relay and the record do that.
@@ -100,8 +100,8 @@ def main(arguments: list[str]) -> int | str | None:
     options = parser.parse_args(["app.worker:set_up", *arguments])
     if options.queues or options.modules:
         return ONE_QUEUE
-    of_all = Settings.read()
-    logs.set_up(of_all.log_level, of_all.log_format)
+    common = Settings.read()
+    logs.set_up(common.log_level, common.log_format)
     log.info("starting Dramatiq's workers on the queue %s", JobSettings.read().queue_name)
     options.skip_logging = True  # set up already
     status: int = cli.main(options)  # type: ignore[no-untyped-call]

@@ -30,8 +30,8 @@ ONE_QUEUE = (
 def set_up() -> JobSettings:
     """Sets up logging and reads the settings, once. A process that is forked for a job finds both done: they would take
     a third of its time."""
-    of_all = Settings.read()
-    logs.set_up(of_all.log_level, of_all.log_format)
+    common = Settings.read()
+    logs.set_up(common.log_level, common.log_format)
     return JobSettings.read()
 
 

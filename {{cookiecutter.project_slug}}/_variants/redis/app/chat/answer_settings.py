@@ -14,4 +14,4 @@ class AnswerSettings(RedisSettings, EnvSettings):
     answer_max_seconds: float = Field(600, gt=0, le=86_400)
     answer_drain_seconds: float = Field(60, ge=0, le=86_400)
     max_answers: int = Field(1000, gt=0, le=1_000_000)
-    max_answers_per_caller: int = Field(0, ge=0, le=1_000_000)  # with 0 as many as there may be
+    max_answers_per_caller: int = Field(0, ge=0, le=1_000_000)  # with 0 there is no such limit

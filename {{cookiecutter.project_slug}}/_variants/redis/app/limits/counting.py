@@ -4,11 +4,13 @@ Every key begins with NAME:limits, the queue's name before it, and has a digest 
 minutes after its last use. The script that counts takes its times from Redis alone.
 """
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from time import monotonic
 from typing import Any
+from weakref import WeakValueDictionary
 
 from limits.aio.storage import MemoryStorage, RedisStorage
 
@@ -23,14 +25,36 @@ ANSWER_SECONDS = 0.3  # a question waits for this, and one that is counted here 
 AWAY_SECONDS = 5.0  # after which a Redis that was away is asked again, for one question
 
 
+class Turn:
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.refusal: TooMany | None = None
+        self.refused_at = 0.0
+
+
 class SharedRate:
     def __init__(self, shared: Rate, alone: Rate) -> None:
         self._shared = shared
         self._alone = alone
         self._refused = ""  # the words of Redis, while it is away
         self._asked_at = 0.0
+        self._turns: WeakValueDictionary[str, Turn] = WeakValueDictionary()  # of callers who ask right now
 
     async def admit(self, caller: str) -> None:
+        """Of one caller, one at a time: a thousand at once would wait for a connection, each behind all before it, and
+        that would look like a Redis that is away. The caller could begin as many again then. Those who have come before
+        one was refused are refused with it."""
+        came, turn = monotonic(), self._turns.setdefault(caller, Turn())
+        async with turn.lock:
+            if turn.refusal and turn.refused_at > came:
+                raise turn.refusal.with_traceback(None)
+            try:
+                await self._admit(caller)
+            except TooMany as error:
+                turn.refusal, turn.refused_at = error, monotonic()
+                raise
+
+    async def _admit(self, caller: str) -> None:
         if self._refused and monotonic() - self._asked_at < AWAY_SECONDS:
             await self._alone.admit(caller)
             return
@@ -46,6 +70,8 @@ class SharedRate:
             await self._alone.admit(caller)
         else:
             self._is_there()
+            with suppress(TooMany):  # in case Redis is away next: nobody begins anew then
+                await self._alone.admit(caller)
 
     def _is_away(self, refused: str) -> None:
         if not self._refused:

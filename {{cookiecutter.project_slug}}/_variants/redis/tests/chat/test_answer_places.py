@@ -71,6 +71,13 @@ async def test_processes_that_are_asked_at_once_never_begin_more(shared: Service
         await replicas[1].ask()
 
 
+async def test_nobody_has_more_places_by_asking_so_often_that_redis_seems_to_be_away(shared: Service) -> None:
+    one, other = await shared.replica(60.0), await shared.replica(60.0)
+    for _ in range(3):
+        await one.ask()
+    assert await all_of([asyncio.create_task(other.ask()) for _ in range(1500)]) == []
+
+
 async def test_who_repeats_a_request_is_not_refused_and_one_that_is_leaves_nothing(shared: Service) -> None:
     one, other = await shared.replica(60.0), await shared.replica()
     begun = [await one.ask(f"k{number}") for number in range(3)]

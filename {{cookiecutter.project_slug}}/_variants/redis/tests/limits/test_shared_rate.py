@@ -65,6 +65,30 @@ async def test_processes_that_are_asked_at_once_begin_exactly_so_many(
         assert (begun[0] + begun[1], begun[2]) == (50, 40)
 
 
+async def test_nobody_begins_anew_by_asking_so_often_that_redis_seems_to_be_away(
+    limit_settings: Callable[[int], LimitSettings],
+) -> None:
+    async with open_rate(limit_settings(3)) as admit:
+        assert await begin(admit, 1500) == 3
+
+
+async def test_those_who_ask_at_once_are_refused_by_one_look_and_who_asks_later_by_another(
+    limit_settings: Callable[[int], LimitSettings],
+) -> None:
+    settings = limit_settings(3)
+    async with open_rate(settings) as admit, connect(settings) as redis:
+
+        async def looks() -> int:
+            return int((await redis.info("commandstats"))["cmdstat_evalsha"]["calls"])
+
+        await begin(admit, 1)
+        before = await looks()
+        assert await begin(admit, 100) == 2
+        assert await looks() - before < 10
+        await redis.delete(*[key async for key in redis.scan_iter(f"{settings.queue_name}:*")])  # its time is over
+        assert await begin(admit, 5) == 3
+
+
 async def test_every_key_expires_and_none_has_a_callers_name(limit_settings: Callable[[int], LimitSettings]) -> None:
     settings = limit_settings(3)
     async with open_rate(settings) as admit, connect(settings) as redis:
@@ -89,7 +113,7 @@ async def test_while_redis_stands_still_each_counts_alone_and_few_wait_for_it(
         os.kill(pid := await pid_of(redis), signal.SIGSTOP)
         try:
             async with asyncio.timeout(60):
-                assert await begin(one, 5) == 3  # what was counted before does not count here
+                assert await begin(one, 5) == 2  # what it has let in before counts here too
                 assert await begin(other, 5) == 3
                 monkeypatch.setattr(counting, "ANSWER_SECONDS", 600)  # for it is not asked again for a while
                 assert await begin(one, 200, "you") == 3
@@ -98,10 +122,8 @@ async def test_while_redis_stands_still_each_counts_alone_and_few_wait_for_it(
         monkeypatch.setattr(counting, "AWAY_SECONDS", 0)
         await begin(one, 1)
         said = [record.message for record in caplog.records]
-        assert [sum(words in line for line in said) for words in (ALONE, BACK)] == [
-            2,
-            1,
-        ]  # each of the two says it once
+        # Each of the two says once that it counts alone. One has asked again since.
+        assert [sum(words in line for line in said) for words in (ALONE, BACK)] == [2, 1]
 
 
 @with_a_redis_of_its_own
@@ -146,7 +168,7 @@ async def test_a_redis_that_is_killed_and_comes_back_counts_again(
         assert await begin(one, 2) == 2
         port = server.port
         server.stop()
-        assert await begin(one, 5) == 3
+        assert await begin(one, 5) == 1
         with type(server)(port=port):
             async with asyncio.timeout(20):
                 while BACK not in caplog.text:
