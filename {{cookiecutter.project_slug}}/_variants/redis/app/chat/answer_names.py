@@ -9,10 +9,11 @@ from app.admission import ANSWERS, Admission, Admit, too_many_answers
 from app.chat.answer_mirror import Mirror
 from app.chat.answer_mirrors import Mirrors
 from app.chat.answer_records import ADMIT, CROWDED, FULL, Records
+from app.chat.answer_turns import Turns
 from app.chat.answers_here import AnswersHere
 from app.chat.known_answer import KEY, Asked, KnownAnswer, Name
 from app.errors import TooMany, Unavailable
-from app.redis_client import CONNECTIONS, StoreAway, answering, words
+from app.redis_client import StoreAway, answering, words
 
 log = logging.getLogger(__name__)
 Joins = Callable[[KnownAnswer], Awaitable[bool]]
@@ -20,7 +21,6 @@ Joins = Callable[[KnownAnswer], Awaitable[bool]]
 CLAIM_SECONDS = 2.0  # for an Idempotency-Key, and then a 503: if it is in use, a second run would be paid for
 WAIT_SECONDS = 0.5  # for all others. Then the answer begins without Redis
 LOOK_SECONDS = 0.1  # from one look to the next, at an answer that another process is about to begin
-AT_ONCE = CONNECTIONS // 2  # of a caller: a thousand would wait for a connection, and Redis would seem to be away
 OVER_SECONDS = 0.15  # in which another process writes that an answer is over, whose reader may know of it already
 
 
@@ -43,7 +43,7 @@ class Names:
         self._has_room = has_room
         self._most = most
         self._locks: WeakValueDictionary[Name, asyncio.Lock] = WeakValueDictionary()
-        self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        self._turns = Turns()
 
     async def known(self, answer_id: str, caller: str) -> KnownAnswer | None:
         """None if it is another caller's: it is looked for as one that nobody knows, so that no time tells them apart.
@@ -106,8 +106,7 @@ class Names:
         self, asked: Asked, instead_of: str | None, admission: Admission, seconds: float
     ) -> KnownAnswer | None:
         """The answer that has the name, unless that is `instead_of`. None: the name is that of `asked` now."""
-        turn = self._turns.setdefault(asked.caller, asyncio.Semaphore(AT_ONCE))
-        async with turn, answering(seconds):
+        async with self._turns.of(asked.caller, seconds):
             while True:
                 if (here := self._here.named(asked.name)) and here.id != instead_of:
                     return here
