@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 TOLD = 10
 SHORT_CHARS = 300
 REFUSED_A_SECOND = 200  # each costs some 0.5 ms of CPU, so they take a tenth of a core
-LONGEST_TURN_SECONDS = 1.0
+LONGEST_TURN_SECONDS = 5.0
 
 
 class Turns:
