@@ -21,14 +21,14 @@ REFUSED_A_SECOND = 200  # each costs some 0.5 ms of CPU, so they take a tenth of
 LONGEST_TURN_SECONDS = 5.0
 
 
-class Turns:
+class Refusals:
     """Callers are told in turn that they have asked too much, REFUSED_A_SECOND of them. Else one who asks again at
     once, over many connections, takes all of the process's time, and others wait for their answers."""
 
     def __init__(self) -> None:
         self._next = 0.0
 
-    async def wait(self) -> None:
+    async def wait_turn(self) -> None:
         """Until it is one's turn. Who would wait for LONGEST_TURN_SECONDS or more is told at once, for who waits has a
         connection."""
         now = monotonic()
@@ -40,13 +40,13 @@ class Turns:
 
 def install(app: FastAPI) -> None:
     """Makes the application answer every error in this form."""
-    turns = Turns()
+    refusals = Refusals()
 
     @app.exception_handler(AppError)
     async def render(request: Request, error: AppError) -> Response:
         if isinstance(error, TooMany):
             log.info("refused", extra={"caller": request.state.caller.name, "limit": error.limit})
-            await turns.wait()
+            await refusals.wait_turn()
         return JSONResponse({"detail": str(error)}, error.status, error.headers)
 
     @app.exception_handler(RequestValidationError)

@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from app.chat.providers.base import Provider
-from app.error_handlers import Turns, install
+from app.error_handlers import Refusals, install
 from app.errors import AppError, Conflict, NotFound, Unavailable
 from app.settings import Settings
 from tests.providers import ScriptedProvider
@@ -58,13 +58,13 @@ def test_an_unexpected_error_is_a_500_with_a_request_id_and_without_its_text(
 async def test_who_is_refused_is_told_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     """So whoever asks again at once does not take all of the process's time."""
     monkeypatch.setattr("app.error_handlers.REFUSED_A_SECOND", 20)
-    turns, began = Turns(), monotonic()
-    await asyncio.gather(*(turns.wait() for _ in range(4)))
+    refusals, began = Refusals(), monotonic()
+    await asyncio.gather(*(refusals.wait_turn() for _ in range(4)))
     assert monotonic() - began >= 3 / 20 - 0.01
 
 
 async def test_nobody_waits_for_a_turn_that_is_far_away(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its connection would be one of many."""
     monkeypatch.setattr("app.error_handlers.REFUSED_A_SECOND", 1 / 3600)
-    turns = Turns()
-    await asyncio.wait_for(asyncio.gather(*(turns.wait() for _ in range(100))), 60)
+    refusals = Refusals()
+    await asyncio.wait_for(asyncio.gather(*(refusals.wait_turn() for _ in range(100))), 60)
