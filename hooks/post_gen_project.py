@@ -81,7 +81,9 @@ def main(answers: Mapping[str, Any]) -> None:
     except OSError as error:
         sys.exit(f"The project could not be finished: {error}")
     queue, model, front_end = (answers[question] for question in ("queue_backend", "model_provider", "front_end"))
-    print(f"Made {project.name}: queue {queue}, model {model}, front end {front_end}, callers by {answers['auth']}.")
+    auth, telemetry = answers["auth"], answers["telemetry"]
+    made = f"queue {queue}, model {model}, front end {front_end}, callers by {auth}, telemetry {telemetry}"
+    print(f"Made {project.name}: {made}.")
     print(f"Locking its dependencies (uv lock, {LOCK_SECONDS} s at most) ...", flush=True)
     failure = lock(project)
     if failure:

@@ -165,7 +165,7 @@ def test_a_render_is_locked_and_says_what_to_do_next(variant: Answers, render: C
     said = project.said.splitlines()
     model = variant["model_provider"]
     asked = f"queue {variant['queue_backend']}, model {model}, front end {variant['front_end']}"
-    assert said[0] == f"Made my-chat: {asked}, callers by {variant['auth']}."
+    assert said[0] == f"Made my-chat: {asked}, callers by {variant['auth']}, telemetry {variant['telemetry']}."
     assert [line.split("#")[0].strip() for line in said if line.startswith("  ")] == [
         f"cd {shlex.quote(str(project.path))}",
         "uv sync",

@@ -19,7 +19,7 @@ COMMON = {
     "deploy/": "kubernetes.yaml",
     "app/": "__init__.py admission.py application.py background.py client_limits.py connections.py contain.py "
     "dependencies.py descriptors.py digest.py error_handlers.py errors.py feedback.py health.py json_logs.json logs.py "
-    "main.py middleware.py page.py printable.py settings.py shutdown.py",
+    "main.py middleware.py page.py printable.py rooms.py settings.py shutdown.py telemetry.py",
     "app/callers/": "__init__.py caller.py guard.py known.py settings.py",
     "app/chat/": "__init__.py answer.py answer_settings.py answer_store.py answer_stream.py answers.py dependencies.py "
     "front_ends.py generation.py known_answer.py room.py routes.py usage.py",
@@ -32,7 +32,7 @@ COMMON = {
     "tests/": "__init__.py apps.py asgi.py conftest.py providers.py server.py sse.py test_background.py "
     "test_client_limits.py test_connections.py test_descriptors.py test_errors.py test_feedback.py test_health.py "
     "test_logs.py test_main.py test_middleware.py test_page.py test_served.py test_settings.py test_shutdown.py "
-    "test_stream_limits.py two_callers.py",
+    "test_stream_limits.py test_telemetry.py two_callers.py",
     "tests/callers/": "__init__.py knowing.py test_guard.py test_known.py test_settings.py",
     "tests/chat/": "__init__.py asking.py backing.py conftest.py test_answer_store.py test_answers.py "
     "test_coming_back.py test_generation.py test_routes.py",

@@ -19,11 +19,12 @@ QUERY = re.compile(r'\?\S*(?= HTTP/|" )')  # in a line of the server about a req
 
 request_id: ContextVar[str] = ContextVar("request_id", default="-")
 caller: ContextVar[str] = ContextVar("caller", default="-")
+trace_id: ContextVar[str] = ContextVar("trace_id", default="-")
 
 
 def context() -> dict[str, str]:
-    """Whose a line is. What else each line is to say, such as the id of a trace, belongs here."""
-    return {"request_id": request_id.get(), "caller": caller.get()}
+    """Whose a line is. What else each line is to say belongs here."""
+    return {"request_id": request_id.get(), "caller": caller.get(), "trace_id": trace_id.get()}
 
 
 class TextLines(logging.Formatter):
@@ -33,8 +34,9 @@ class TextLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         whose = context() | _fields(record)
         start = f"{self.formatTime(record)} {record.levelname} {record.name} [{text_of(whose.pop('request_id'))}]"
-        if (name := whose.pop("caller")) != "-":
-            whose["caller"] = name  # at the end: it is on each line of a request
+        for name in ("trace_id", "caller"):
+            if (value := whose.pop(name)) != "-":
+                whose[name] = value  # at the end: it is on each line of a request
         fields = "".join(f" {text_of(key)}={word(value)}" for key, value in whose.items())
         behind = "\n".join(_behind(self, record).values())
         lines = [f"{start} {_message(record)}{fields}", *(f"  {line}" for line in behind.split("\n") if behind)]

@@ -15,26 +15,15 @@ from app.background import Background
 from app.callers.guard import Callers, Guard, open_to_all
 from app.callers.known import KnownCallers
 from app.callers.settings import CallerSettings
-from app.chat.room import chat
 from app.dependencies import State
-from app.jobs.room import jobs
-from app.limits.room import limits
 from app.middleware import KnownHost, OneLength, RequestId
+from app.rooms import all_rooms, telemetry_of_fastapi
 from app.settings import EnvSettings, Settings, misspelt
 from app.shutdown import Shutdown
 from app.streams.places import Places
 from app.streams.response import StreamLimits
 
 log = logging.getLogger(__name__)
-
-
-def all_rooms() -> list[Room]:
-    """The parts of this service. Each reads its own settings from the environment."""
-    return [
-        chat(),
-        jobs(),
-        limits(),  # last, for it counts: whoever a limit before it refuses does not count
-    ]
 
 
 def create_app(
@@ -84,6 +73,7 @@ def create_app(
         settings,
         title=settings.app_name,
         lifespan=lifespan,
+        telemetry=telemetry_of_fastapi(),
         max_body_size=settings.max_body_bytes,
         outside=[Middleware(RequestId), Middleware(OneLength), *([cors] if settings.cors_origins else []), guard],
         closed=callers.required,

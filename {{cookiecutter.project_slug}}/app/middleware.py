@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
+from app import telemetry
 from app.callers.caller import ANONYMOUS
 from app.callers.guard import is_open
 from app.logs import caller, request_id
@@ -29,10 +30,12 @@ class RequestId:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        given = Headers(scope=scope).get("x-request-id", "")
+        headers = Headers(scope=scope)
+        given = headers.get("x-request-id", "")
         this = given if SAFE_REQUEST_ID.fullmatch(given) else uuid4().hex
         request_id.set(this)
         caller.set("-")  # a request that came while another was answered begins with the context of that one
+        telemetry.belongs_to(headers.get("traceparent", ""))
 
         def send_with_id(message: Message) -> Awaitable[None]:  # no coroutine of its own: each token passes it
             if message["type"] == "http.response.start":

@@ -162,7 +162,7 @@ def test_an_object_has_when_what_whose_and_the_fields(objects: Objects) -> None:
     time = datetime.fromisoformat(found.pop("time"))
     assert (time - began).total_seconds() < 60
     assert time.tzname() == "UTC"
-    whose = {"request_id": "trace-7", "caller": "alice"}
+    whose = {"request_id": "trace-7", "caller": "alice", "trace_id": "-"}
     fields = {"reason": "end", "tokens": 3, "tools": ["a", None]}
     assert found == {"level": "INFO", "logger": "app.usage", "message": "usage of m"} | whose | fields
 

@@ -18,7 +18,7 @@ from typing import Any
 from celery import signals
 from celery.bin.celery import celery as celery_command
 
-from app import logs
+from app import telemetry
 from app.jobs.attempts import Attempts
 from app.jobs.broker import RUN_JOB, celery_app
 from app.jobs.presence import Presence
@@ -34,7 +34,7 @@ ONE_QUEUE = (
 QUIET = ("--without-gossip", "--without-mingle")
 
 common = Settings.read()
-logs.set_up(common.log_level, common.log_format)
+telemetry.set_up_worker(common.log_level, common.log_format)
 settings = JobSettings.read()
 celery = celery_app(settings)
 attempts = Attempts(settings)

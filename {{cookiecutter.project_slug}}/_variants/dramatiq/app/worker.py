@@ -23,7 +23,7 @@ import dramatiq
 from dramatiq import Broker, Worker, cli
 from dramatiq.middleware import Middleware, TimeLimit
 
-from app import logs
+from app import logs, telemetry
 from app.jobs.attempts import Attempts
 from app.jobs.broker import RUN_JOB, Encoder
 from app.jobs.presence import Presence
@@ -79,7 +79,7 @@ class Process(Middleware):
 def set_up() -> None:
     """Dramatiq calls this in each process."""
     common = Settings.read()
-    logs.set_up(common.log_level, common.log_format)
+    telemetry.set_up_worker(common.log_level, common.log_format)
     settings = JobSettings.read()
     attempts = Attempts(settings)
     # None of Dramatiq's other middleware: it retries nothing, for the relay and the record do that.

@@ -13,7 +13,7 @@ if __name__ == "__main__" and sys.argv[1:] == ["health"]:  # before all that onl
 import asyncio
 from functools import cache
 
-from app import logs
+from app import telemetry
 from app.jobs.enduring import ForkWorker, NewProcessWorker, work
 from app.jobs.runner import run
 from app.jobs.settings import JobSettings
@@ -31,7 +31,7 @@ def set_up() -> JobSettings:
     """Sets up logging and reads the settings, once. A process that is forked for a job finds both done: they would take
     a third of its time."""
     common = Settings.read()
-    logs.set_up(common.log_level, common.log_format)
+    telemetry.set_up_worker(common.log_level, common.log_format)
     return JobSettings.read()
 
 

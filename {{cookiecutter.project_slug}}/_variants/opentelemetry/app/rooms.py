@@ -1,0 +1,26 @@
+"""What the application is made of: the parts of this service, and what FastAPI itself tells of requests."""
+
+from fastapi.telemetry import TelemetryConfig
+
+from app.application import Room
+from app.chat.room import chat
+from app.figures import figures
+from app.jobs.room import jobs
+from app.limits.room import limits
+from app.otel import export
+
+
+def all_rooms() -> list[Room]:
+    """One line for each. Each reads its own settings from the environment."""
+    return [
+        chat(),
+        jobs(),
+        limits(),  # last, for it counts: whoever a limit before it refuses does not count
+        figures(),
+    ]
+
+
+def telemetry_of_fastapi() -> TelemetryConfig:
+    """A span and a duration for each request. Its log records would hold the text of exceptions."""
+    export.set_up()
+    return {"logs": False, "operation_spans": False, "auto_configure": False}

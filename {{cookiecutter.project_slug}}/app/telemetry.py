@@ -1,0 +1,93 @@
+"""What this service tells of its work: a line of the log for each answer, refusal and attempt at a job, and the trace
+that they belong to.
+
+A trace is all that one request leads to, in however many services. Whoever begins it sends its id in the header
+`traceparent` (W3C Trace Context, section 3.2). It is in each line of the log, and goes on with a question to the
+model's service, and into the record of a job.
+"""
+
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import Context, ContextVar, copy_context
+from time import monotonic
+
+from app import logs
+
+log = logging.getLogger(__name__)
+TRACEPARENT = re.compile("00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+
+_traceparent: ContextVar[str] = ContextVar("traceparent", default="")
+
+
+def set_up_worker(level: str, form: str) -> None:
+    """Sets up what a worker tells. It is called in each process of a worker, before its first job."""
+    logs.set_up(level, form)
+
+
+def belongs_to(traceparent: str) -> None:
+    """What is told from now on belongs to that trace, or to none if this is no `traceparent`."""
+    found = TRACEPARENT.fullmatch(traceparent)
+    _traceparent.set(found[0] if found else "")
+    logs.trace_id.set(found[1] if found else "-")
+
+
+def traceparent() -> str:
+    """For what goes on with the trace: a header, or the record of a job. Empty without a trace."""
+    return _traceparent.get()
+
+
+class Answering:
+    """What is told of one answer. `started` is when the model was asked, and `first_piece` when its first piece came
+    that is not empty: in seconds of `time.monotonic`, and None until then."""
+
+    def __init__(self, model: str) -> None:
+        self.context: Context = copy_context()
+        """For what makes the answer: it belongs to the trace of the request that has asked for it."""
+        self.model = model
+        self.started: float | None = None
+        self.first_piece: float | None = None
+
+    def begin(self) -> None:
+        self.started = monotonic()
+
+    def piece(self) -> None:
+        self.first_piece = self.first_piece or monotonic()
+
+    def end(self, fields: Mapping[str, object]) -> None:
+        """`fields` say how it has ended, and what it took."""
+        log.info("usage", extra={**fields})
+
+
+def reader_came_back() -> None:
+    """Somebody reads an answer that is there already."""
+    log.debug("a reader came back")
+
+
+def reader_ended(outcome: str) -> None:
+    """`outcome` is `end`, `left`, `stalled`, `sent_back` or `failed`."""
+    log.debug("reader ended", extra={"outcome": outcome})
+
+
+def refused(limit: str) -> None:
+    """A limit has refused a request."""
+    log.info("refused", extra={"limit": limit})
+
+
+def job_accepted(task: str, job_id: str) -> None:
+    log.info("job accepted", extra={"task": task, "job": job_id})
+
+
+@contextmanager
+def attempt(task: str, job_id: str, number: int, traceparent: str) -> Iterator[None]:
+    """What is told in the block belongs to the trace of the request that the job was accepted from."""
+    belongs_to(traceparent)
+    log.debug("job begun", extra={"task": task, "job": job_id, "attempt": number})
+    yield
+
+
+def attempt_ended(level: int, message: str, fields: Mapping[str, object], *, failed: bool = False) -> None:
+    """`fields` say how it has ended: its task, job, attempt, seconds and outcome. With `failed`, the exception that is
+    handled now is told too."""
+    log.log(level, message, extra={**fields}, exc_info=failed)
