@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
-from rendering import Answers, Project, choices, combinations, every_or_slow, named
+from rendering import Answers, Project, choices, combinations, named, pairwise_or_slow
 from variants import OVERLAYS, brought, chosen, folders, part
 
 BASE = "{{cookiecutter.project_slug}}"
@@ -71,9 +71,14 @@ NO_CODE = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tok
 COPIED_AS_THEY_ARE = re.compile(r"\.github/|app/web/")
 
 
-@pytest.fixture(scope="session", params=every_or_slow(), ids=named)
+@pytest.fixture(scope="session", params=pairwise_or_slow(), ids=named)
 def answers(request: pytest.FixtureRequest) -> Answers:
-    """Every choice with every other."""
+    """Each two choices together.
+
+    More would show nothing else. A file comes from one folder, and a text is put together of parts: each of them is
+    there or not by one answer, and asks for those of another at most (tests/test_sources.py). None ends in an empty
+    line, so that wherever a part is missing, its neighbours leave no gap.
+    """
     answers: Answers = request.param
     return answers
 
