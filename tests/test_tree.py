@@ -95,7 +95,7 @@ def products(folders: Iterable[str]) -> set[str]:
 
 
 def test_no_template_syntax_is_left(answers: Answers, emitted: Callable[[Answers], Project]) -> None:
-    """Only GitHub's own `${{ }}` may stand, in what is copied as it is, and the names of labels for Grafana and Prometheus."""
+    """In what is copied as it is, GitHub's own `${{ }}` may stand, and what Grafana and Prometheus put in there."""
     project = emitted(answers)
     for name in project.files():
         text = project.read(name)
