@@ -68,7 +68,7 @@ ADDED_BY_QUEUES = re.compile(
 MOST_LINES = 150
 MOST_LINES_OF_CALLERS = 250
 NO_CODE = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
-COPIED_AS_THEY_ARE = re.compile(r"\.github/|app/web/")
+COPIED_AS_THEY_ARE = re.compile(r"\.github/|app/web/|deploy/(grafana\.json|prometheus-rules\.yaml)")
 
 
 @pytest.fixture(scope="session", params=pairwise_or_slow(), ids=named)
@@ -100,12 +100,12 @@ def products(folders: Iterable[str]) -> set[str]:
 
 
 def test_no_template_syntax_is_left(answers: Answers, emitted: Callable[[Answers], Project]) -> None:
-    """Only GitHub's own `${{ }}` may stand, in what is copied as it is."""
+    """In what is copied as it is, GitHub's own `${{ }}` may stand, and what Grafana and Prometheus put in there."""
     project = emitted(answers)
     for name in project.files():
         text = project.read(name)
         if COPIED_AS_THEY_ARE.match(name):
-            text = re.sub(r"\$\{\{[^{}]*\}\}", "", text)
+            text = re.sub(r"\$\{\{[^{}]*\}\}|\{\{ ?\$?[a-z_.]+( \| humanizeDuration)? ?\}\}", "", text)
         assert not re.findall(r"\{\{|\{%|\{#|cookiecutter", text), name
 
 
