@@ -1,13 +1,9 @@
-"""Logs what each answer took, once, when it ends. It is best effort: a crash loses it.
+"""Tells what each answer took, once, when it ends. It is best effort: a crash loses it.
 
 A service that bills by tokens counts those of a stopped answer too, but doesn't say how many they are.
 """
 
-import logging
-
 from app.chat.answer import Answer
-
-log = logging.getLogger("app.usage")
 
 
 async def record_usage(answer: Answer) -> None:
@@ -16,10 +12,11 @@ async def record_usage(answer: Answer) -> None:
         "caller": answer.asked.caller,
         "stream": answer.id,
         "model": generation.model,
+        "outcome": answer.outcome,
         "reason": answer.reason,
     }
     if answer.error_code:
         fields["error"] = answer.error_code
-    if (first := answer.seconds_to_first_piece) is not None:
+    if (first := generation.told.seconds_to_first_piece) is not None:
         fields["first_piece_seconds"] = round(first, 3)
-    log.info("usage", extra={**fields, **generation.usage})
+    generation.told.end({**fields, **generation.usage}, generation.text)

@@ -62,6 +62,11 @@ class ModelError(Exception):
 
 class Provider(Protocol):
     @property
+    def service(self) -> str:
+        """The name of the model's service. OpenTelemetry's conventions for `gen_ai.provider.name` list those of many."""
+        ...
+
+    @property
     def model(self) -> str:
         """The name of the model, as its service knows it."""
         ...
