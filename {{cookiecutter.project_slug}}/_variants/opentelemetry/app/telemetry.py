@@ -9,7 +9,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from opentelemetry import propagate, trace
+from opentelemetry import context, propagate, trace
 
 from app import logs
 from app.otel import export
@@ -26,10 +26,15 @@ def set_up_worker(level: str, form: str) -> None:
     export.set_up()
 
 
-def belongs_to(_traceparent: str) -> None:
-    """What is told from now on belongs to the trace of the span that FastAPI has begun for the request."""
-    context = trace.get_current_span().get_span_context()
-    logs.trace_id.set(trace.format_trace_id(context.trace_id) if context.is_valid else "-")
+def belongs_to(traceparent: str) -> None:
+    """What is told from now on belongs to the trace of the span that FastAPI has begun for the request. Where nothing
+    is exported there is no such span, and the trace goes on as it came."""
+    span = trace.get_current_span().get_span_context()
+    if span.is_remote or not span.is_valid:
+        found = propagate.extract({"traceparent": traceparent}, trace.set_span_in_context(trace.INVALID_SPAN))
+        context.attach(found)
+        span = trace.get_current_span().get_span_context()
+    logs.trace_id.set(trace.format_trace_id(span.trace_id) if span.is_valid else "-")
 
 
 def traceparent() -> str:

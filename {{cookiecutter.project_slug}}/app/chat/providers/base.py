@@ -63,7 +63,7 @@ class ModelError(Exception):
 class Provider(Protocol):
     @property
     def service(self) -> str:
-        """The name of the model's service. OpenTelemetry's conventions for `gen_ai.provider.name` list those of many."""
+        """The name of the model's service, by which its answers are told of."""
         ...
 
     @property

@@ -46,7 +46,7 @@ class Answering:
             "gen_ai.provider.name": service,
             "gen_ai.request.model": model,
         }
-        self._span = trace.INVALID_SPAN
+        self._span: trace.Span = trace.INVALID_SPAN
 
     @property
     def seconds_to_first_piece(self) -> float | None:

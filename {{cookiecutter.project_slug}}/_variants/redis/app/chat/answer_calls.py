@@ -20,8 +20,8 @@ class Times:
 
 @dataclass(frozen=True)
 class Look:
-    """What one look has found. `left` is how many milliseconds of the lease are left. `ends` is 1 if this look has ended
-    the answer, since nobody writes it any more."""
+    """What one look has found. `left` is how many milliseconds of the lease are left. `ends` is 1 if this look has
+    ended the answer, since nobody writes it any more."""
 
     holder: str
     left: int
