@@ -12,11 +12,11 @@ async def record_usage(answer: Answer) -> None:
         "caller": answer.asked.caller,
         "stream": answer.id,
         "model": generation.model,
-        "outcome": answer.outcome,
         "reason": answer.reason,
     }
     if answer.error_code:
         fields["error"] = answer.error_code
+    fields["outcome"] = answer.outcome
     if (first := generation.told.seconds_to_first_piece) is not None:
         fields["first_piece_seconds"] = round(first, 3)
     generation.told.end({**fields, **generation.usage}, generation.text)
