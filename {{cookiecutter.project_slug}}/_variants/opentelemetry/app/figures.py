@@ -27,6 +27,7 @@ ANSWER_SECONDS = 1.0  # of a store that is asked for a figure
 TICK_SECONDS = 0.25
 LAG_SECONDS = 60.0  # a look once a minute sees each lag
 
+
 class Running:
     """A server that runs."""
 
@@ -56,7 +57,7 @@ class Running:
         while True:
             due = monotonic() + TICK_SECONDS
             await asyncio.sleep(TICK_SECONDS)
-            self._lags.append(monotonic() - due)
+            self._lags.append(max(0.0, monotonic() - due))
             self.lag = max(self._lags)
             if self.state["shutdown"].draining and self.drains_since is None:
                 self.drains_since = monotonic()

@@ -1,5 +1,5 @@
-"""Where metrics and traces go: by OTLP to the address that the standard `OTEL_*` variables name, or to Prometheus, which
-comes for the metrics.
+"""Where metrics and traces go: by OTLP to the address that the standard `OTEL_*` variables name, and to Prometheus, if
+it comes for the metrics.
 
 A service that they go to may be away, or stand still. Nothing waits for it: threads of the SDK send what there is, and
 keep no more than OTEL_BSP_MAX_QUEUE_SIZE spans.
@@ -31,7 +31,7 @@ from app.otel.settings import TelemetrySettings
 FLUSH_SECONDS = 2.0  # at the end of a process, for what it has not sent
 SELDOM_SECONDS = 300.0
 # FastAPI's own buckets end at 10 s, and a stream lasts for minutes.
-REQUESTS = View("http.server.request.duration", aggregation=ExplicitBucketHistogramAggregation(SECONDS))
+REQUESTS = View(instrument_name="http.server.request.duration", aggregation=ExplicitBucketHistogramAggregation(SECONDS))
 
 
 @dataclass

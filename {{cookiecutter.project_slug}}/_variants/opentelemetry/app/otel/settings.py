@@ -1,5 +1,5 @@
-"""The settings of metrics and traces. Those that begin with `OTEL_` are OpenTelemetry's own: its SDK reads them from the
-environment. Here they are looked at first, for where the SDK finds a value that it can't use, it takes another one."""
+"""The settings of metrics and traces. Those that begin with `OTEL_` are OpenTelemetry's own: its SDK reads them from
+the environment. They are looked at here first, for in place of a value that it can't use the SDK takes another one."""
 
 import os
 import re
