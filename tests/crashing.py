@@ -28,7 +28,7 @@ import httpx_sse
 import pika  # type: ignore[import-untyped]
 from needs import NEEDS
 from redis import Redis
-from rendering import Project, environment, exclusive
+from rendering import Project, environment, exclusive, named
 from running import Process, Server, python_of, request, running
 
 ADDED = Path(__file__).parent / "crash"
@@ -426,7 +426,7 @@ class Web(Server):
 
 def with_tasks(project: Project) -> Path:
     """A copy of the project with the tasks of these tests: one for all of the run, so that it is compiled once."""
-    copy = project.path.parent.with_name(f"crash-{project.answers['queue_backend']}")
+    copy = project.path.parent.with_name(f"crash-{named(project.answers)}")
     with exclusive(copy.with_suffix(".lock")):
         if not copy.exists():
             for name in project.files():

@@ -38,6 +38,8 @@ NEEDS = {
         "Chromium", "browser tests", ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
     ),
     "nginx": Need("nginx", "proxy tests", ("nginx",)),
+    "prometheus": Need("Prometheus", "telemetry tests", ("prometheus",)),
+    "promtool": Need("promtool", "telemetry tests", ("promtool",)),
     "redis": Need("Redis", "crash tests", ("redis-server",)),
     "rabbitmq": Need("RabbitMQ", "broker tests", ("rabbitmq-server",)),
     "node": Need("Node", "front-end tests", ("node",)),

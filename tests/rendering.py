@@ -69,9 +69,9 @@ def varied() -> list[Answers]:
     return found
 
 
-def every_or_slow() -> list[Any]:
-    """Parameters: all combinations, of which those of `varied` always run, and the others where slow tests do."""
-    slow = [pytest.param(answers, marks=pytest.mark.slow) for answers in combinations() if answers not in varied()]
+def pairwise_or_slow() -> list[Any]:
+    """Parameters: the pairwise set, of which those of `varied` always run, and the others where slow tests do."""
+    slow = [pytest.param(answers, marks=pytest.mark.slow) for answers in pairwise() if answers not in varied()]
     return [*varied(), *slow]
 
 

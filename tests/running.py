@@ -160,9 +160,11 @@ class Server:
         self.process = process
         self.port = int(process.printed(r"Uvicorn running on http://[\d.]+:(\d+)")[1])
 
-    def request(self, method: str, path: str, body: str | None = None) -> HTTPResponse:
+    def request(
+        self, method: str, path: str, body: str | None = None, headers: Mapping[str, str] | None = None
+    ) -> HTTPResponse:
         """Give the response once its headers are there: its body can be read while it is made."""
-        return request(self.port, method, path, body)
+        return request(self.port, method, path, body, headers)
 
 
 def python_of(project: Project) -> str:

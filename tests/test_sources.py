@@ -64,6 +64,18 @@ def test_no_document_holds_a_condition(sources: dict[str, bytes]) -> None:
     assert [name for name, data in documents.items() if re.search(rb"\{%-?\s*(if|for|set)\b", data)] == []
 
 
+def test_a_text_depends_on_an_answer_only_by_the_parts_that_this_brings(sources: dict[str, bytes]) -> None:
+    """A part may name the choice that brings it. So what a text says is seen with each two choices together, and need
+    not be looked at with every combination."""
+    part = re.compile(rf"{re.escape(BASE)}/_variants/([^/]+)/_parts/")
+    answer = re.compile(rf"cookiecutter\W+({'|'.join(OVERLAYS)})\b".encode())
+    texts = {name: data for name, data in sources.items() if name.startswith((BASE, "templates/"))}
+    asked = {name: {word.decode() for word in answer.findall(data)} for name, data in texts.items()}
+    its_own = {name: questions_of(found[1]) for name in texts if (found := part.match(name))}
+    assert {name: questions for name in texts if (questions := asked[name] - its_own.get(name, set()))} == {}
+    assert {name for name in texts if asked[name]} == {f"{BASE}/_variants/model/_parts/readme/model.md"}
+
+
 def test_all_python_holds_one_template_expression(sources: dict[str, bytes]) -> None:
     """The slug, in app/settings.py: so that Python's tools run on the emitted code where it lies."""
     python = {name: data for name, data in sources.items() if name.startswith(BASE) and name.endswith(".py")}

@@ -5,7 +5,7 @@ import logging
 import sys
 from collections.abc import AsyncGenerator
 
-from fastapi import BackgroundTasks, Request, Response, WebSocket
+from fastapi import APIRouter, BackgroundTasks, Request, Response, WebSocket
 from fastapi.responses import PlainTextResponse
 
 from app.chat.generation import Generation
@@ -31,8 +31,11 @@ class Talkative(ScriptedProvider):
 
 class Thinking(ScriptedProvider):
     async def stream(self, messages):  # type: ignore[no-untyped-def]
-        while True:
-            yield ""
+        try:
+            while True:
+                yield ""
+        finally:
+            log.info("the model is closed")
 
 
 def stream_of(provider: ScriptedProvider) -> EventStream:
@@ -40,43 +43,42 @@ def stream_of(provider: ScriptedProvider) -> EventStream:
     return EventStream(generation.events(), time_left=generation.time_left)
 
 
-app = create_app(rooms=[chat(Talkative("a", 60.0))])
-echo = create_app(rooms=[chat()])
+router = APIRouter()
 
 
-@app.websocket("/websocket")
+@router.websocket("/websocket")
 async def websocket(websocket: WebSocket) -> None:
     await websocket.accept()
     await websocket.receive()
 
 
-@app.get("/fails")
+@router.get("/fails")
 async def fails() -> None:
     raise RuntimeError("a route, on purpose")
 
 
-@app.post("/failing-task")
+@router.post("/failing-task")
 def failing_task(tasks: BackgroundTasks, background: BackgroundDep) -> None:
     tasks.add_task(background.run, broken)
     tasks.add_task(background.run, log.info, "the task after it ran")
 
 
-@app.post("/long-task")
+@router.post("/long-task")
 def long_task(tasks: BackgroundTasks, background: BackgroundDep) -> None:
     tasks.add_task(background.run, long)
 
 
-@app.post("/failing-stream")
+@router.post("/failing-stream")
 async def failing_stream() -> EventStream:
     return stream_of(ScriptedProvider("a", RuntimeError("a model, on purpose")))
 
 
-@app.post("/busy-stream")
+@router.post("/busy-stream")
 async def busy_stream() -> EventStream:
     return EventStream(busy())
 
 
-@app.post("/large-stream")
+@router.post("/large-stream")
 async def large_stream(request: Request) -> EventStream:
     """Ends when the server has taken what a client that takes nothing has not."""
 
@@ -90,7 +92,7 @@ async def large_stream(request: Request) -> EventStream:
     return EventStream(events())
 
 
-@app.post("/exiting-stream")
+@router.post("/exiting-stream")
 async def exiting_stream(tasks: BackgroundTasks, background: BackgroundDep) -> EventStream:
     tasks.add_task(background.run, sys.exit, 3)
     tasks.add_task(background.run, exits)
@@ -98,13 +100,13 @@ async def exiting_stream(tasks: BackgroundTasks, background: BackgroundDep) -> E
     return stream_of(ScriptedProvider("a", SystemExit(3)))
 
 
-@app.post("/thinking-stream")
+@router.post("/thinking-stream")
 async def thinking_stream() -> EventStream:
     """Its model is at work for ever, and never waits."""
     return stream_of(Thinking())
 
 
-@app.post("/event")
+@router.post("/event")
 async def one_event(size: int) -> EventStream:
     async def events() -> AsyncGenerator[Event, None]:
         yield Token("x" * size)
@@ -112,12 +114,12 @@ async def one_event(size: int) -> EventStream:
     return EventStream(events())
 
 
-@app.post("/text")
+@router.post("/text")
 async def text(size: int, then: str) -> Response:
     return PlainTextResponse("x" * size, headers={"Connection": then})
 
 
-@app.post("/stream-with-a-task")
+@router.post("/stream-with-a-task")
 async def stream_with_a_task(tasks: BackgroundTasks, background: BackgroundDep) -> EventStream:
     tasks.add_task(background.run, brief)
     return EventStream(busy())
@@ -150,3 +152,9 @@ async def brief() -> None:
 async def long() -> None:
     log.info("the long task began")
     await asyncio.sleep(60)
+
+
+app = create_app(rooms=[chat(Talkative("a", 60.0))])
+echo = create_app(rooms=[chat()])
+for each in (app, echo):
+    each.include_router(router)

@@ -66,10 +66,10 @@ def test_a_large_body_is_413_without_a_declared_length_too(client: TestClient) -
 
 
 def test_a_preflight_needs_no_token_and_allows_what_the_contract_names(client: TestClient) -> None:
-    asked = "authorization,content-type,idempotency-key,last-event-id"
+    asked = "authorization,content-type,idempotency-key,last-event-id,traceparent,tracestate"
     headers = {"Origin": ORIGIN, "Access-Control-Request-Method": "DELETE", "Access-Control-Request-Headers": asked}
     response = client.options("/stream", headers=headers)
-    assert response.status_code == 200
+    assert (response.status_code, response.headers["access-control-allow-headers"]) == (200, asked)
     assert response.headers["access-control-allow-origin"] == ORIGIN
     assert response.headers["x-request-id"]
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from http.client import HTTPResponse
 
 import pytest
@@ -23,12 +24,16 @@ from tests.sse import Received, events, parse
 QUESTION = json.dumps({"question": "word " * 2000})
 DRAIN_SECONDS = 0.1
 TRIES = 3
-CHUNKED = "POST /feedback HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+KNOWN = f"Authorization: Bearer {TOKEN}\r\n"
+CHUNKED = f"POST /feedback HTTP/1.1\r\nHost: localhost\r\n{KNOWN}Transfer-Encoding: chunked\r\n\r\n"
 ENDLESS_BYTES = 32 * 1024 * 1024  # more than all buffers on the way
 SO_ATTACH_FILTER = 26  # Linux's
+LARGE_BYTES = 2_000_000
+SILENT = [f"/text?size=5000000&then={then}" for then in ("close", "keep-alive")]
+SLOW = [f"/event?size={LARGE_BYTES}", *(f"/text?size={LARGE_BYTES}&then={then}" for then in ("close", "keep-alive"))]
 FEEDBACK = json.dumps({"stream_id": "s-1", "rating": -1, "comment": "wrong"})
 SERVERS = [
-    pytest.param(("--loop", "asyncio", "--http", "h11"), id="asyncio, h11"),
+    pytest.param(("--loop", "asyncio", "--http", "h11", "--no-access-log"), id="asyncio, h11"),
     pytest.param(("--loop", "uvloop", "--http", "httptools"), id="uvloop, httptools"),
     pytest.param(("--workers", "2"), id="two workers"),
 ]
@@ -45,6 +50,57 @@ def ask(server: Server, path: str = "/chat/stream", question: str = QUESTION) ->
     stream = events(lines(server.request("POST", path, question)))
     assert next(stream).name == "status"
     return stream
+
+
+class Clients:
+    """Those of one server that take nothing, or slowly. They wait side by side, for each needs a multiple of the time
+    for which a client may take nothing."""
+
+    def __init__(self, server: Server) -> None:
+        self.deaf = {path: server.deaf(path) for path in SILENT}
+        if sys.platform == "linux":
+            self.gone = server.deaf("/chat/stream", request_id="trace-15", body=QUESTION)
+            while b"event: token" not in self.gone.recv(4096):
+                pass
+            drop_all = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))  # the program `ret 0`
+            self.gone.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", 1, ctypes.addressof(drop_all)))
+        with ThreadPoolExecutor(len(SLOW)) as readers:
+            self.has_all = dict(zip(SLOW, readers.map(partial(take_slowly, server), SLOW), strict=True))
+
+
+def take_slowly(server: Server, path: str) -> bool:
+    """A megabyte a second. Returns whether all of it has come.
+
+    With a buffer of a few packets, the kernel itself would pause for long: it asks again and again whether there is
+    room, each time after twice the time.
+    """
+    reader, received = server.deaf(path, buffer=64 * 1024), b""
+    with suppress(ConnectionError):
+        while piece := reader.recv(100_000):
+            received += piece
+            if received.endswith(b"0\r\n\r\n") or len(received.partition(b"\r\n\r\n")[2]) == LARGE_BYTES:
+                return True
+            time.sleep(len(piece) / 1_000_000)
+    return False
+
+
+@pytest.fixture(scope="module")
+def clients(server: Server) -> Clients:
+    return Clients(server)
+
+
+@pytest.fixture(scope="module")
+def strict(server_env: dict[str, str]) -> Iterator[Server]:
+    """A server that asks who its callers are, and waits half a second for a request."""
+    with serving(server_env) as serve:
+        yield serve("tests.apps:app", **ENV, REQUEST_TIMEOUT_SECONDS="0.5", MODEL_TIMEOUT_SECONDS="60")
+
+
+@pytest.fixture(scope="module")
+def brief(server_env: dict[str, str]) -> Iterator[Server]:
+    """A server whose streams last 0.3 s."""
+    with serving(server_env) as serve:
+        yield serve("tests.apps:echo", MAX_STREAM_SECONDS="0.3", ECHO_TOKEN_SECONDS="0.01")
 
 
 def in_time(server: Server, seconds: float, serve: Serve, *idle: str) -> bool:
@@ -78,30 +134,13 @@ def test_the_line_about_a_request_has_its_id_and_not_its_query(server: Server) -
     assert " INFO uvicorn.access [" in line
 
 
-def test_a_request_that_comes_amid_another_has_a_caller_of_its_own(serve: Serve) -> None:
-    server = serve("tests.apps:app", **ENV)
-    start = "GET /stream?text=x HTTP/1.1\r\nHost: localhost\r\n"
-    known = f"Authorization: Bearer {TOKEN}\r\n"
-    server.connect(f"{start}X-Request-ID: one\r\n{known}\r\n{start}X-Request-ID: two\r\n\r\n")
-    assert re.search(f"\" 200 caller='?{re.escape(NAME)}'?$", server.logged("[one] 127.0.0.1:"))
-    assert server.logged("[two] 127.0.0.1:").endswith('" 401\n')
-
-
-def test_a_server_that_shows_no_requests_shows_none(serve: Serve) -> None:
-    server = serve("tests.apps:app", "--no-access-log")
-    server.request("GET", "/health", headers={"X-Request-ID": "trace-1"}).read()
-    server.stop()
-    assert "GET /health" not in server.log
-
-
 @pytest.mark.parametrize(
     "options",
     [
         ("--http", "h11"),
-        ("--loop", "asyncio", "--http", "httptools"),
         ("--workers", "2", "--log-config", "app/json_logs.json"),
     ],
-    ids=["h11", "httptools", "two workers"],
+    ids=["h11", "httptools in two workers"],
 )
 def test_each_line_of_a_server_is_json(serve: Serve, options: tuple[str, ...]) -> None:
     server = serve("tests.apps:app", *options, LOG_FORMAT="json", DRAIN_SECONDS="0.1", **ENV)
@@ -178,16 +217,10 @@ def test_what_is_no_exception_ends_neither_the_server_nor_other_work(server: Ser
     assert server.request("GET", "/health").status == 200
 
 
-def test_a_slow_reader_of_a_large_event_is_not_taken_for_one_that_takes_nothing(server: Server) -> None:
-    """It needs many times as long as a client may take nothing. With a buffer of a few packets, the kernel itself would
-    pause for that long: it asks again and again whether there is room, each time after twice the time."""
-    reader = server.deaf("/event?size=2000000", buffer=64 * 1024)
-    received = 0
-    while piece := reader.recv(100_000):
-        received += len(piece)
-        time.sleep(len(piece) / 1_000_000)
-        end = piece[-5:]
-    assert (received > 2_000_000, end) == (True, b"0\r\n\r\n")
+@pytest.mark.parametrize("path", SLOW)
+def test_a_slow_reader_gets_all_of_it(clients: Clients, path: str) -> None:
+    """Also of a large event, and of what is no stream."""
+    assert clients.has_all[path]
 
 
 def test_a_client_that_resets_behind_a_second_request_is_found_out_by_a_keep_alive(server: Server) -> None:
@@ -202,24 +235,18 @@ def test_a_client_that_resets_behind_a_second_request_is_found_out_by_a_keep_ali
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has TCP_USER_TIMEOUT, and such filters")
-def test_a_client_that_is_gone_without_a_word_is_found_out(server: Server) -> None:
-    """As one whose machine has lost its power: nothing that comes to its socket from now on is acknowledged."""
-    client = server.deaf("/chat/stream", request_id="trace-15", body=QUESTION)
-    while b"event: token" not in client.recv(4096):
-        pass
-    drop_all = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))  # the program `ret 0`
-    client.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", 1, ctypes.addressof(drop_all)))
+def test_a_client_that_is_gone_without_a_word_is_found_out(server: Server, clients: Clients) -> None:
+    """As one whose machine has lost its power: nothing that comes to its socket is acknowledged any more."""
     server.logged("[trace-15] the model is closed")
 
 
-def test_a_client_that_takes_a_byte_at_a_time_is_cut_off_when_its_stream_has_lasted_too_long(serve: Serve) -> None:
+def test_a_client_that_takes_a_byte_at_a_time_is_cut_off_when_its_stream_has_lasted_too_long(brief: Server) -> None:
     """It takes all the while, so the send timeout does not end it."""
-    server = serve("tests.apps:app", MAX_STREAM_SECONDS="1")
-    reader = server.deaf("/busy-stream", request_id="trace-16")
-    while "the model is closed" not in server.log and reader.recv(1):
+    reader = brief.deaf("/busy-stream", request_id="trace-16")
+    while "the model is closed" not in brief.log and reader.recv(1):
         time.sleep(0.001)
-    assert "taken nothing" not in server.log
-    server.logged("[trace-16] a stream has lasted 1 s")
+    assert "taken nothing" not in brief.log
+    brief.logged("[trace-16] a stream has lasted 0.3 s")
     received = b""
     with suppress(ConnectionError):
         while piece := reader.recv(65536):
@@ -227,18 +254,19 @@ def test_a_client_that_takes_a_byte_at_a_time_is_cut_off_when_its_stream_has_las
     assert not received.endswith(b"0\r\n\r\n")
 
 
-def test_a_reader_whose_stream_has_lasted_too_long_comes_back_and_misses_nothing(serve: Serve) -> None:
-    server = serve("tests.apps:echo", MAX_STREAM_SECONDS="0.3", ECHO_TOKEN_SECONDS="0.01")
-    response = server.request("POST", "/chat/stream", json.dumps({"question": "word " * 100}))
-    path, received, reasons = response.headers["Location"], list[Received](), list[str]()
+def test_a_reader_whose_connection_is_lost_or_has_lasted_too_long_comes_back_and_misses_nothing(brief: Server) -> None:
+    first = brief.request("POST", "/chat/stream", json.dumps({"question": "word " * 100}))
+    path, received, reasons = first.headers["Location"], [next(events(lines(first)))], list[str]()
+    first.close()
     while not reasons or reasons[-1] == "shutdown":
-        read = list(events(lines(response)))
+        read = list(events(lines(brief.request("GET", path, headers={"Last-Event-ID": str(received[-1].id)}))))
         received += [event for event in read if event.id]
         reasons.append(read[-1].data["reason"])
-        response = server.request("GET", path, headers={"Last-Event-ID": str(received[-1].id)})
     assert [event.id for event in received] == [str(number) for number in range(1, len(received) + 1)]
     assert "".join(event.data["text"] for event in received[1:-1]) == "You said: " + "word " * 100
-    assert (len(reasons) > 2, reasons[-1], response.status) == (True, "end", 204)
+    assert (len(reasons) > 2, reasons[-1]) == (True, "end")
+    assert received == list(events(lines(brief.request("GET", path))))
+    assert brief.request("GET", path, headers={"Last-Event-ID": str(received[-1].id)}).status == 204
 
 
 @pytest.mark.parametrize(
@@ -255,96 +283,64 @@ def test_a_line_of_a_request_without_end_is_refused(server: Server, start: str) 
     assert sent < ENDLESS_BYTES
 
 
-def test_a_request_that_is_not_whole_in_time_loses_its_connection(serve: Serve) -> None:
-    server = serve("tests.apps:app", REQUEST_TIMEOUT_SECONDS="0.5", MODEL_TIMEOUT_SECONDS="60")
-    answer = server.request("POST", "/chat/stream", QUESTION)
+def test_a_request_that_is_not_whole_in_time_loses_its_connection(strict: Server) -> None:
+    answer = strict.request("POST", "/chat/stream", QUESTION, HEADERS)
     whole = "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
-    clients = [server.connect(start) for start in ("", "GET / HTTP/1.1\r\nHost: lo", f"{CHUNKED}1\r\n", whole)]
+    clients = [strict.connect(start) for start in ("", "GET / HTTP/1.1\r\nHost: lo", f"{CHUNKED}1\r\n", whole)]
     while clients[-1].recv(4096)[-1:] != b"}":
         pass
     clients[-1].sendall(whole[:30].encode())
     for client in clients:
         with suppress(ConnectionError):
             assert client.recv(1) == b""
-    assert server.request("DELETE", answer.headers["Location"]).status == 202
+    assert strict.request("DELETE", answer.headers["Location"], headers=HEADERS).status == 202
     assert list(events(lines(answer)))[-1].data == {"reason": "cancelled"}  # its connection was older, and is whole
 
 
-@pytest.mark.parametrize("then", ["close", "keep-alive"])
-def test_who_takes_nothing_of_what_is_no_stream_is_cut_off_too(server: Server, then: str) -> None:
-    client = server.deaf(f"/text?size=5000000&then={then}")
-    server.logged(f"{client.getsockname()} is cut off: it has taken nothing")
-
-
-@pytest.mark.parametrize("then", ["close", "keep-alive"])
-def test_a_slow_reader_of_what_is_no_stream_gets_all_of_it(server: Server, then: str) -> None:
-    """It takes all the while, and needs many times as long as a client may take nothing."""
-    reader = server.deaf(f"/text?size=2000000&then={then}", buffer=64 * 1024)
-    received = 0
-    while received < 2_000_000 and (piece := reader.recv(100_000)):
-        received += len(piece)
-        time.sleep(len(piece) / 1_000_000)
-    assert received > 2_000_000
+@pytest.mark.parametrize("path", SILENT)
+def test_who_takes_nothing_of_what_is_no_stream_is_cut_off_too(server: Server, clients: Clients, path: str) -> None:
+    server.logged(f"{clients.deaf[path].getsockname()} is cut off: it has taken nothing")
 
 
 def test_a_client_that_names_no_host_is_no_browser(server: Server) -> None:
     assert server.connect("GET /stream?text=x HTTP/1.0\r\n\r\n").recv(4096).startswith(b"HTTP/1.1 200")
 
 
-def test_a_websocket_of_yours_needs_a_token_and_may_last(serve: Serve) -> None:
-    server = serve("tests.apps:app", **ENV, REQUEST_TIMEOUT_SECONDS="0.5")
+def test_a_request_that_comes_amid_another_has_a_caller_of_its_own(strict: Server) -> None:
+    start = "GET /stream?text=x HTTP/1.1\r\nHost: localhost\r\n"
+    strict.connect(f"{start}X-Request-ID: one\r\n{KNOWN}\r\n{start}X-Request-ID: two\r\n\r\n")
+    assert re.search(f"\" 200 caller='?{re.escape(NAME)}'?$", strict.logged("[one] 127.0.0.1:"))
+    assert strict.logged("[two] 127.0.0.1:").endswith('" 401\n')
+
+
+def test_a_websocket_of_yours_needs_a_token_and_may_last(strict: Server) -> None:
     asks = "GET /websocket HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     asks += "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
-    assert server.connect(f"{asks}\r\n").recv(4096).startswith(b"HTTP/1.1 403")
-    opened = server.connect(f"{asks}Authorization: Bearer {TOKEN}\r\n\r\n")
+    assert strict.connect(f"{asks}\r\n").recv(4096).startswith(b"HTTP/1.1 403")
+    opened = strict.connect(f"{asks}{KNOWN}\r\n")
     assert opened.recv(4096).startswith(b"HTTP/1.1 101")
-    assert server.connect("").recv(1) == b""  # when this one's time is over, so is that of an older one
+    assert strict.connect("").recv(1) == b""  # when this one's time is over, so is that of an older one
     opened.sendall(b"\x89\x80\0\0\0\0")
     assert opened.recv(2) == b"\x8a\0", "a ping has no pong"
 
 
-def test_a_model_that_thinks_for_ever_and_never_waits_holds_up_nobody(serve: Serve) -> None:
-    server = serve("tests.apps:app", DRAIN_SECONDS=str(DRAIN_SECONDS))
+def test_a_model_that_thinks_for_ever_and_never_waits_holds_up_nobody(server: Server) -> None:
     idle = min(server.seconds("/health") for _ in range(TRIES))
-    stream = ask(server, "/thinking-stream")
+    response = server.request("POST", "/thinking-stream", QUESTION, {"X-Request-ID": "trace-18"})
+    assert next(events(lines(response))).name == "status"
     assert min(server.seconds("/health") for _ in range(TRIES)) < max(0.1, 20 * idle)
-    server.process.terminate()
-    assert [event.name for event in stream] == ["error", "done"]
-    server.process.wait(15)
+    response.close()
+    server.logged("[trace-18] the model is closed")
 
 
-def test_an_answer_is_read_on_after_its_connection_was_lost(serve: Serve) -> None:
-    server = serve("tests.apps:echo", ECHO_TOKEN_SECONDS="0.01")
-    first = server.request("POST", "/chat/stream", json.dumps({"question": "word " * 100}))
-    read = events(lines(first))
-    received = [next(read) for _ in range(10)]
-    first.close()
-    path, last = first.headers["Location"], received[-1].id
-    received += events(lines(server.request("GET", path, headers={"Last-Event-ID": str(last)})))
-    assert [event.id for event in received] == [str(number) for number in range(1, len(received) + 1)]
-    assert "".join(event.data["text"] for event in received[1:-1]) == "You said: " + "word " * 100
-    assert received == list(events(lines(server.request("GET", path))))
-
-
-def test_to_stop_an_answer_closes_its_model_at_once(serve: Serve) -> None:
-    server = serve("tests.apps:app", MODEL_TIMEOUT_SECONDS="60")
-    answer = server.request("POST", "/chat/stream", QUESTION)
+def test_to_stop_an_answer_closes_its_model_at_once(server: Server) -> None:
+    answer = server.request("POST", "/chat/stream", QUESTION, {"X-Request-ID": "trace-17"})
     stream = events(lines(answer))
     assert [next(stream).name for _ in range(2)] == ["status", "token"]
     assert server.request("DELETE", answer.headers["Location"]).status == 202
     assert [event.data for event in stream] == [{"reason": "cancelled"}]
-    server.logged("the model is closed")
-    assert "reason=cancelled" in server.logged("usage")
-
-
-def test_an_answer_that_nobody_reads_has_the_drain_time_too(serve: Serve) -> None:
-    server = serve("tests.apps:app", MODEL_TIMEOUT_SECONDS="60", DRAIN_SECONDS=str(DRAIN_SECONDS))
-    ask(server)
-    server.leave_all()
-    server.stop()
-    assert "the model is closed" in server.log
-    assert "reason=error" in server.logged("usage")
-    assert in_time(server, 2, serve, "tests.apps:echo")
+    server.logged("[trace-17] the model is closed")
+    assert "reason=cancelled" in server.logged("[trace-17] usage")
 
 
 def test_a_server_that_stops_without_a_signal_drains(serve: Serve) -> None:
@@ -374,7 +370,9 @@ class Stopped:
         server.request("GET", "/health")  # answered behind it
         ask(server, "/stream-with-a-task")
         read = [server.request("POST", path, QUESTION) for path in ("/chat/stream", "/busy-stream") for _ in range(2)]
-        self.streams = 3 + len(read)
+        read.append(server.request("POST", "/thinking-stream", QUESTION))
+        server.request("POST", "/chat/stream", QUESTION, {"X-Request-ID": "left"}).close()
+        self.streams = 4 + len(read)
         with ThreadPoolExecutor(len(read)) as readers:
             reading = [readers.submit(stream.read) for stream in read]  # raises unless it ended properly
             server.stop()
@@ -410,6 +408,15 @@ def test_sigterm_stops_the_server_within_the_drain_time_whatever_its_clients_nei
     """uvicorn alone would wait for who takes nothing, whether the stream goes on or has ended with its last piece
     unsent, and for who does not send all of a request."""
     assert in_time(stopped.server, DRAIN_SECONDS + 1, stopped.serve, "tests.apps:app", *stopped.options)
+
+
+def test_an_answer_that_nobody_reads_has_the_drain_time_too(stopped: Stopped) -> None:
+    assert "[left] the model is closed" in stopped.server.log
+    assert "reason=error" in stopped.server.logged("[left] usage")
+
+
+def test_a_server_that_shows_no_requests_shows_none(stopped: Stopped) -> None:
+    assert ("GET /health" in stopped.server.log) == ("--no-access-log" not in stopped.options)
 
 
 def test_sigterm_cancels_an_async_background_task_at_the_drain_limit(stopped: Stopped) -> None:

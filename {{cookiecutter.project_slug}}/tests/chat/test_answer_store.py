@@ -7,11 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import uvicorn
+from fastapi import FastAPI
 
 from app.chat import answer_store
 from app.errors import NotFound, Unavailable
+from app.settings import Settings
 from tests.chat.asking import QUESTION, SOON, WAIT_SECONDS, Open, ask, ended
-from tests.server import Serve
+from tests.providers import ScriptedProvider
 
 
 async def test_it_is_known_to_its_caller_alone_and_for_some_time(answers_of: Open) -> None:
@@ -85,11 +88,15 @@ async def test_those_that_run_do_not(answers_of: Open, monkeypatch: pytest.Monke
     assert answer.running
 
 
-def test_several_processes_are_warned_of(serve: Serve) -> None:
-    server = serve("app.main:app", "--workers", "2")
-    server.logged("2 processes serve, and each keeps its answers in its own memory")
-    server.stop()  # to be killed would leave its processes behind
-
-
-def test_one_is_not(serve: Serve) -> None:
-    assert "processes serve" not in serve("app.main:app").log
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_several_processes_are_warned_of(
+    settings: Settings, build: Callable[..., FastAPI], workers: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each worker of uvicorn has its configuration, and takes this from there."""
+    config = uvicorn.Config(build(settings, ScriptedProvider()), workers=workers, log_config=None)
+    config.load()
+    lifespan = config.lifespan_class(config)
+    await lifespan.startup()
+    await lifespan.shutdown()
+    warned = "2 processes serve, and each keeps its answers in its own memory" in caplog.text
+    assert warned == (workers == 2)
