@@ -24,7 +24,7 @@ tracer = trace.get_tracer("app")
 def set_up_worker(level: str, form: str) -> None:
     """Sets up what a worker tells. It is called in each process of a worker, before its first job."""
     logs.set_up(level, form)
-    export.set_up()
+    export.set_up(worker=True)
 
 
 def belongs_to(_traceparent: str) -> None:
