@@ -94,10 +94,10 @@ def attempt_ended(level: int, message: str, fields: Mapping[str, object], *, fai
     log.log(level, message, extra={**fields}, exc_info=failed)
 
 
-def lease_taken(task: str, job_id: str, number: int, seconds: float) -> None:
-    """The lease of an attempt has run out, so the job is given to whoever is free. `seconds` is how long it lasted."""
-    fields = {"task": task, "job": job_id, "attempt": number, "seconds": seconds, "outcome": "lost"}
-    log.warning("job lost: its lease ran out, as when its process dies. It is tried again", extra=fields)
+def lease_taken(fields: Mapping[str, object]) -> None:
+    """The lease of an attempt has run out, and the job is given to whoever is free. `fields` are those of an attempt that
+    has ended."""
+    log.warning("job lost: its lease ran out, as when its process dies. It is tried again", extra={**fields})
 
 
 def end_worker() -> None:

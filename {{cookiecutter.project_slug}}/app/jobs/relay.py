@@ -115,16 +115,18 @@ class Relay:
         return len(looked_at)
 
     async def _claim(self, job_id: str, now: float) -> Job:
-        held = None
+        taken = None  # the job, if somebody has let its lease run out
 
         def dispatched(job: Job) -> Job:
-            nonlocal held
-            held = job if job.status == "running" else None
+            nonlocal taken
+            taken = job if job.status == "running" else None
             return job.dispatched(now, self._lease)
 
         job = await self._store.update(job_id, dispatched)
-        if held:
-            telemetry.lease_taken(held.task, held.id, held.attempts, round(now - (held.since or now), 3))
+        if taken:
+            seconds = round(now - (now if taken.since is None else taken.since), 3)
+            told = {"task": job.task, "job": job.id, "attempt": job.attempts, "seconds": seconds, "outcome": "lost"}
+            telemetry.lease_taken({**told, "request_id": job.request_id, "caller": job.caller})
         return job
 
 
