@@ -1,0 +1,126 @@
+"""The settings of metrics and traces. Those that begin with `OTEL_` are OpenTelemetry's own: its SDK reads them from
+the environment. They are looked at here first, for in place of a value that it can't use the SDK takes another one."""
+
+import os
+import re
+from ipaddress import IPv4Address, IPv6Address
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, FilePath, SecretStr, model_validator
+from pydantic_settings import DotEnvSettingsSource, SettingsConfigDict
+
+from app.settings import PROJECT, EnvSettings
+
+OTEL = "OTEL_"
+PAIR = r"\s*[!#$%&'*+.^_`|~\w-]+\s*=[ !#-+\--:<-\[\]-~]*"  # a header's name and value, in which %2C is a comma
+
+
+def _are_pairs(pairs: SecretStr) -> SecretStr:
+    """As the SDK takes them. It would write one that it does not take into the log: with a key, perhaps."""
+    if not all(re.fullmatch(PAIR, pair, re.ASCII) for pair in pairs.get_secret_value().split(",") if pair.strip()):
+        raise ValueError("must be name=value,name=value, with %2C for a comma in a value")
+    return pairs
+
+
+def _is_url(url: str) -> str:
+    if not re.fullmatch(r"https?://[^\s/?#]+[^\s?#]*", url):
+        raise ValueError("must be a URL such as http://localhost:4318")
+    return url
+
+
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+Pairs = Annotated[SecretStr, AfterValidator(_are_pairs)]
+Url = Annotated[str, AfterValidator(_is_url)]
+Protocol = Literal["http/protobuf"]
+Compression = Annotated[Literal["none", "gzip", "deflate"], BeforeValidator(_lower)]
+Exporter = Annotated[Literal["otlp", "none"], BeforeValidator(_lower)]
+Sampler = Literal[
+    "always_on",
+    "always_off",
+    "traceidratio",
+    "parentbased_always_on",
+    "parentbased_always_off",
+    "parentbased_traceidratio",
+]
+Seconds = Annotated[float, Field(gt=0, le=600)]
+Milliseconds = Annotated[int, Field(gt=0, le=3_600_000)]
+Spans = Annotated[int, Field(gt=0, le=100_000)]
+
+
+class TelemetrySettings(EnvSettings):
+    model_config = SettingsConfigDict(env_ignore_empty=True)  # as OpenTelemetry says of its own
+
+    app_name: str = PROJECT
+    metrics: Literal["none", "prometheus"] = "none"
+    metrics_port: int = Field(0, ge=0, le=65535)
+    metrics_host: IPv4Address | IPv6Address = IPv4Address("127.0.0.1")
+
+    otel_sdk_disabled: bool = False
+    otel_service_name: str | None = Field(None, max_length=200)
+    otel_resource_attributes: Pairs | None = None
+    otel_exporter_otlp_endpoint: Url | None = None
+    otel_exporter_otlp_traces_endpoint: Url | None = None
+    otel_exporter_otlp_metrics_endpoint: Url | None = None
+    otel_exporter_otlp_headers: Pairs | None = None
+    otel_exporter_otlp_traces_headers: Pairs | None = None
+    otel_exporter_otlp_metrics_headers: Pairs | None = None
+    otel_exporter_otlp_protocol: Protocol | None = None
+    otel_exporter_otlp_traces_protocol: Protocol | None = None
+    otel_exporter_otlp_metrics_protocol: Protocol | None = None
+    otel_exporter_otlp_timeout: Seconds | None = None
+    otel_exporter_otlp_traces_timeout: Seconds | None = None
+    otel_exporter_otlp_metrics_timeout: Seconds | None = None
+    otel_exporter_otlp_compression: Compression | None = None
+    otel_exporter_otlp_traces_compression: Compression | None = None
+    otel_exporter_otlp_metrics_compression: Compression | None = None
+    otel_exporter_otlp_certificate: FilePath | None = None
+    otel_exporter_otlp_client_certificate: FilePath | None = None
+    otel_exporter_otlp_client_key: FilePath | None = None
+    otel_traces_exporter: Exporter = "otlp"
+    otel_traces_sampler: Sampler = "parentbased_always_on"
+    otel_traces_sampler_arg: float | None = Field(None, ge=0, le=1)
+    otel_bsp_schedule_delay: Milliseconds | None = None
+    otel_bsp_max_queue_size: Spans = 2048
+    otel_bsp_max_export_batch_size: Spans = 512
+    otel_metrics_exporter: Exporter = "otlp"
+    otel_metric_export_interval: Milliseconds | None = None
+    otel_metric_export_timeout: Milliseconds | None = None
+    otel_metrics_exemplar_filter: Literal["always_on", "always_off", "trace_based"] | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.otel_bsp_max_export_batch_size > self.otel_bsp_max_queue_size:
+            raise ValueError("OTEL_BSP_MAX_EXPORT_BATCH_SIZE: must not be greater than OTEL_BSP_MAX_QUEUE_SIZE")
+        return self
+
+    @classmethod
+    def read(cls) -> Self:
+        """Puts the SDK's lines of `.env` into the environment too. Raises SystemExit if settings are wrong."""
+        settings = super().read()
+        for name, value in DotEnvSettingsSource(cls).env_vars.items():
+            if name.upper().startswith(OTEL) and value and not os.environ.get(name.upper()):
+                os.environ[name.upper()] = value
+        return settings
+
+    @property
+    def exports_traces(self) -> bool:
+        there = self.otel_exporter_otlp_traces_endpoint or self.otel_exporter_otlp_endpoint
+        return bool(there) and self.otel_traces_exporter == "otlp" and not self.otel_sdk_disabled
+
+    @property
+    def exports_metrics(self) -> bool:
+        there = self.otel_exporter_otlp_metrics_endpoint or self.otel_exporter_otlp_endpoint
+        return bool(there) and self.otel_metrics_exporter == "otlp" and not self.otel_sdk_disabled
+
+    @property
+    def is_scraped(self) -> bool:
+        """Whether Prometheus fetches the metrics."""
+        return self.metrics == "prometheus" and not self.otel_sdk_disabled
+
+    @property
+    def has_a_service_name(self) -> bool:
+        attributes = self.otel_resource_attributes
+        return bool(self.otel_service_name or (attributes and "service.name=" in attributes.get_secret_value()))
