@@ -95,6 +95,37 @@ def streams_open(server: Running) -> Iterable[Observation]:
     yield Observation(server.state["places"].taken)
 
 
+@figure("jobs.count", "{job}", "Jobs that have not ended, by their status.")
+def jobs_count(server: Running) -> Iterable[Observation]:
+    if "jobs" in server.state:
+        yield from server.ask(jobs_of(server))
+
+
+async def jobs_of(server: Running) -> list[Observation]:
+    backlog = await server.state["jobs"].backlog()
+    return [Observation(getattr(backlog, status), {"status": status}) for status in ("queued", "running", "retrying")]
+
+
+@figure("jobs.oldest_due.age", "s", "How long the job has waited that ought to have begun first.")
+def oldest_due(server: Running) -> Iterable[Observation]:
+    if "jobs" in server.state:
+        yield from server.ask(oldest_of(server))
+
+
+async def oldest_of(server: Running) -> list[Observation]:
+    return [Observation((await server.state["jobs"].backlog()).oldest_seconds)]
+
+
+@figure("jobs.broker.waiting", "{message}", "Messages that wait at the broker.")
+def broker_waiting(server: Running) -> Iterable[Observation]:
+    if "backend" in server.state and not hasattr(server.state["backend"], "running"):  # that has no broker
+        yield from server.ask(waiting_of(server))
+
+
+async def waiting_of(server: Running) -> list[Observation]:
+    return [Observation(await server.state["backend"].waiting())]
+
+
 @figure("server.connections.open", "{connection}", "Connections of clients.")
 def connections_open(server: Running) -> Iterable[Observation]:
     yield Observation(server.state["shutdown"].connections.open)

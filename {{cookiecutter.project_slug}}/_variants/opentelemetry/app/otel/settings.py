@@ -6,7 +6,7 @@ import re
 from ipaddress import IPv4Address, IPv6Address
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, FilePath, SecretStr, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, FilePath, SecretStr
 from pydantic_settings import DotEnvSettingsSource, SettingsConfigDict
 
 from app.settings import PROJECT, EnvSettings
@@ -45,10 +45,6 @@ Sampler = Literal[
     "parentbased_always_off",
     "parentbased_traceidratio",
 ]
-Seconds = Annotated[float, Field(gt=0, le=600)]
-Milliseconds = Annotated[int, Field(gt=0, le=3_600_000)]
-Spans = Annotated[int, Field(gt=0, le=100_000)]
-
 
 class TelemetrySettings(EnvSettings):
     model_config = SettingsConfigDict(env_ignore_empty=True)  # as OpenTelemetry says of its own
@@ -67,34 +63,28 @@ class TelemetrySettings(EnvSettings):
     otel_exporter_otlp_headers: Pairs | None = None
     otel_exporter_otlp_traces_headers: Pairs | None = None
     otel_exporter_otlp_metrics_headers: Pairs | None = None
-    otel_exporter_otlp_protocol: Protocol | None = None
+    otel_exporter_otlp_protocol: Protocol = "http/protobuf"
     otel_exporter_otlp_traces_protocol: Protocol | None = None
     otel_exporter_otlp_metrics_protocol: Protocol | None = None
-    otel_exporter_otlp_timeout: Seconds | None = None
-    otel_exporter_otlp_traces_timeout: Seconds | None = None
-    otel_exporter_otlp_metrics_timeout: Seconds | None = None
-    otel_exporter_otlp_compression: Compression | None = None
+    otel_exporter_otlp_compression: Compression = "none"
     otel_exporter_otlp_traces_compression: Compression | None = None
     otel_exporter_otlp_metrics_compression: Compression | None = None
+    otel_exporter_otlp_timeout: float = Field(10, gt=0, le=600)  # in seconds
+    otel_exporter_otlp_traces_timeout: float | None = Field(None, gt=0, le=600)
+    otel_exporter_otlp_metrics_timeout: float | None = Field(None, gt=0, le=600)
     otel_exporter_otlp_certificate: FilePath | None = None
     otel_exporter_otlp_client_certificate: FilePath | None = None
     otel_exporter_otlp_client_key: FilePath | None = None
     otel_traces_exporter: Exporter = "otlp"
     otel_traces_sampler: Sampler = "parentbased_always_on"
-    otel_traces_sampler_arg: float | None = Field(None, ge=0, le=1)
-    otel_bsp_schedule_delay: Milliseconds | None = None
-    otel_bsp_max_queue_size: Spans = 2048
-    otel_bsp_max_export_batch_size: Spans = 512
+    otel_traces_sampler_arg: float = Field(1, ge=0, le=1)
+    otel_bsp_max_queue_size: int = Field(2048, gt=0, le=100_000)  # in spans
+    otel_bsp_max_export_batch_size: int = Field(512, gt=0, le=100_000)
+    otel_bsp_schedule_delay: int = Field(5000, gt=0, le=600_000)  # in milliseconds
     otel_metrics_exporter: Exporter = "otlp"
-    otel_metric_export_interval: Milliseconds | None = None
-    otel_metric_export_timeout: Milliseconds | None = None
-    otel_metrics_exemplar_filter: Literal["always_on", "always_off", "trace_based"] | None = None
-
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        if self.otel_bsp_max_export_batch_size > self.otel_bsp_max_queue_size:
-            raise ValueError("OTEL_BSP_MAX_EXPORT_BATCH_SIZE: must not be greater than OTEL_BSP_MAX_QUEUE_SIZE")
-        return self
+    otel_metric_export_interval: int = Field(60_000, gt=0, le=3_600_000)  # in milliseconds
+    otel_metric_export_timeout: int = Field(30_000, gt=0, le=3_600_000)
+    otel_instrumentation_genai_capture_message_content: bool = False
 
     @classmethod
     def read(cls) -> Self:
