@@ -46,6 +46,7 @@ Sampler = Literal[
     "parentbased_traceidratio",
 ]
 
+
 class TelemetrySettings(EnvSettings):
     model_config = SettingsConfigDict(env_ignore_empty=True)  # as OpenTelemetry says of its own
 
