@@ -3,23 +3,29 @@ the environment. They are looked at here first, for in place of a value that it 
 
 import os
 import re
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, FilePath, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, FilePath, IPvAnyAddress, SecretStr
 from pydantic_settings import DotEnvSettingsSource, SettingsConfigDict
 
 from app.settings import PROJECT, EnvSettings
 
 OTEL = "OTEL_"
-PAIR = r"\s*[!#$%&'*+.^_`|~\w-]+\s*=[ !#-+\--:<-\[\]-~]*"  # a header's name and value, in which %2C is a comma
+HEADER = r"\s*[!#$%&'*+.^_`|~\w-]+\s*=[ !#-+\--:<-\[\]-~]*"
 
 
-def _are_pairs(pairs: SecretStr) -> SecretStr:
+def _are_headers(headers: SecretStr) -> SecretStr:
     """As the SDK takes them. It would write one that it does not take into the log: with a key, perhaps."""
-    if not all(re.fullmatch(PAIR, pair, re.ASCII) for pair in pairs.get_secret_value().split(",") if pair.strip()):
+    if not all(re.fullmatch(HEADER, each, re.ASCII) for each in headers.get_secret_value().split(",") if each.strip()):
+        raise ValueError("must be name=value,name=value, with %2C for a comma and %3B for a semicolon in a value")
+    return headers
+
+
+def _are_attributes(attributes: str) -> str:
+    if not all(re.match("[^=]*[^=\\s][^=]*=", each) for each in attributes.split(",")):
         raise ValueError("must be name=value,name=value, with %2C for a comma in a value")
-    return pairs
+    return attributes
 
 
 def _is_url(url: str) -> str:
@@ -32,7 +38,7 @@ def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
 
-Pairs = Annotated[SecretStr, AfterValidator(_are_pairs)]
+Headers = Annotated[SecretStr, AfterValidator(_are_headers)]
 Url = Annotated[str, AfterValidator(_is_url)]
 Protocol = Literal["http/protobuf"]
 Compression = Annotated[Literal["none", "gzip", "deflate"], BeforeValidator(_lower)]
@@ -53,17 +59,17 @@ class TelemetrySettings(EnvSettings):
     app_name: str = PROJECT
     metrics: Literal["none", "prometheus"] = "none"
     metrics_port: int = Field(0, ge=0, le=65535)
-    metrics_host: IPv4Address | IPv6Address = IPv4Address("127.0.0.1")
+    metrics_host: IPvAnyAddress = IPv4Address("127.0.0.1")
 
     otel_sdk_disabled: bool = False
     otel_service_name: str | None = Field(None, max_length=200)
-    otel_resource_attributes: Pairs | None = None
+    otel_resource_attributes: Annotated[str, AfterValidator(_are_attributes)] | None = None
     otel_exporter_otlp_endpoint: Url | None = None
     otel_exporter_otlp_traces_endpoint: Url | None = None
     otel_exporter_otlp_metrics_endpoint: Url | None = None
-    otel_exporter_otlp_headers: Pairs | None = None
-    otel_exporter_otlp_traces_headers: Pairs | None = None
-    otel_exporter_otlp_metrics_headers: Pairs | None = None
+    otel_exporter_otlp_headers: Headers | None = None
+    otel_exporter_otlp_traces_headers: Headers | None = None
+    otel_exporter_otlp_metrics_headers: Headers | None = None
     otel_exporter_otlp_protocol: Protocol = "http/protobuf"
     otel_exporter_otlp_traces_protocol: Protocol | None = None
     otel_exporter_otlp_metrics_protocol: Protocol | None = None
@@ -89,11 +95,11 @@ class TelemetrySettings(EnvSettings):
 
     @classmethod
     def read(cls) -> Self:
-        """Puts the SDK's lines of `.env` into the environment too. Raises SystemExit if settings are wrong."""
+        """Has the SDK find what is read here, of `.env` too. Raises SystemExit if settings are wrong."""
         settings = super().read()
-        for name, value in DotEnvSettingsSource(cls).env_vars.items():
-            if name.upper().startswith(OTEL) and value and not os.environ.get(name.upper()):
-                os.environ[name.upper()] = value
+        lines = {name.upper(): value for name, value in DotEnvSettingsSource(cls).env_vars.items()}
+        for name in filter(lambda name: name.startswith(OTEL), lines | os.environ):
+            os.environ[name] = (os.environ.get(name, "").strip() or lines.get(name) or "").strip()
         return settings
 
     @property
@@ -113,5 +119,5 @@ class TelemetrySettings(EnvSettings):
 
     @property
     def has_a_service_name(self) -> bool:
-        attributes = self.otel_resource_attributes
-        return bool(self.otel_service_name or (attributes and "service.name=" in attributes.get_secret_value()))
+        named = re.search(r"(^|,)\s*service\.name\s*=", self.otel_resource_attributes or "")
+        return bool(self.otel_service_name or named)
