@@ -106,8 +106,10 @@ def ask(
 
 def reason(response: HTTPResponse) -> str:
     """How the stream ends, which is read to its end."""
-    *_, last = re.findall(r"^event: done\n(?:id: \d+\n)?data: (.*)$", response.read().decode(), re.MULTILINE)
-    return str(json.loads(last)["reason"])
+    text = response.read().decode()
+    done = re.findall(r"^event: done\n(?:id: \d+\n)?data: (.*)$", text, re.MULTILINE)
+    assert len(done) == 1, (response.status, text)
+    return str(json.loads(done[0])["reason"])
 
 
 def read_some(response: HTTPResponse) -> None:

@@ -16,7 +16,7 @@ import yaml  # type: ignore[import-untyped]
 from needs import NEEDS
 from prometheus import Prometheus, prometheus
 from rendering import Project, run
-from running import START_SECONDS, Server, free_port, posix_only, python_of, running, services, serving, wait_until
+from running import START_SECONDS, Server, free_port, posix_only, python_of, running, services, serving
 from telling import ask, read_some, reason, serving_model
 from variants import VARIANTS
 
