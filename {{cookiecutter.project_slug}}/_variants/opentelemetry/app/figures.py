@@ -1,19 +1,15 @@
-"""What is so at this moment, as a room of the application: what runs, who reads, which jobs wait; and, where Prometheus
-asks for it, the route that tells.
+"""What is so at this moment, as a room of the application: what runs, who reads, which jobs wait; and the route that
+tells Prometheus.
 
-No room knows of it. It looks at what they have opened when the server has started. The metrics' threads ask for each
-figure when they are about to tell it. So a figure is never older than that, and none is there for what can't be asked.
+No room knows of it. It looks at what they have opened when the server has started.
 """
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Mapping
 from time import monotonic
-from typing import Any
 
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Response
-from opentelemetry.metrics import CallbackOptions, Observation, get_meter
+from opentelemetry.metrics import Observation
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -21,108 +17,30 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.application import App, Room
 from app.otel import export
 from app.otel.export import Export
+from app.otel.now import Running, figure, running
 from app.otel.prometheus import ALONE
 
-ANSWER_SECONDS = 1.0  # of a store that is asked for a figure
-TICK_SECONDS = 0.25
-LAG_SECONDS = 60.0  # a look once a minute sees each lag
 
+def figures() -> Room:
+    exports = export.set_up()
 
-class Running:
-    """A server that runs."""
+    async def metrics() -> Response:
+        assert exports.exposition
+        return Response(await run_sync(exports.exposition.text), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
-    def __init__(self, state: Mapping[str, Any]) -> None:
-        """`state` is what the rooms' lifespans have yielded."""
-        self.state = state
-        self.drains_since: float | None = None
-        self.lag = 0.0
-        self._lags = deque[float](maxlen=int(LAG_SECONDS / TICK_SECONDS))
-        self._loop = asyncio.get_running_loop()
-        self._ticks = asyncio.create_task(self._tick(), name="event loop lag")
+    def join(app: App) -> None:
+        if exports.is_there:
+            app.outside.append(Middleware(Told, export=exports, of=app))
+        if exports.exposition and not exports.settings.metrics_port:
+            router = APIRouter()
+            router.add_api_route("/metrics", metrics, include_in_schema=False)
+            app.include_router(router)
 
-    def ask(self, question: Coroutine[Any, Any, list[Observation]]) -> list[Observation]:
-        """For a thread. Of what can't be said within ANSWER_SECONDS there is no figure."""
-        asked = asyncio.run_coroutine_threadsafe(asyncio.wait_for(question, ANSWER_SECONDS), self._loop)
-        try:
-            return asked.result(2 * ANSWER_SECONDS)
-        except Exception:  # whoever needs the store to do something says that it is away
-            asked.cancel()
-            return []
-
-    async def end(self) -> None:
-        self._ticks.cancel()
-        await asyncio.wait({self._ticks})
-
-    async def _tick(self) -> None:
-        while True:
-            due = monotonic() + TICK_SECONDS
-            await asyncio.sleep(TICK_SECONDS)
-            self._lags.append(max(0.0, monotonic() - due))
-            self.lag = max(self._lags)
-            if self.state["shutdown"].draining and self.drains_since is None:
-                self.drains_since = monotonic()
-
-
-running: list[Running] = []
-"""The servers of this process, which has one but in tests."""
-
-Figure = Callable[[Running], Iterable[Observation]]
-
-
-def figure(name: str, unit: str, described: str) -> Callable[[Figure], Figure]:
-    def register(look: Figure) -> Figure:
-        def observe(_: CallbackOptions) -> Iterable[Observation]:
-            return look(running[-1]) if running else ()
-
-        get_meter("app").create_observable_gauge(name, [observe], unit, described)
-        return look
-
-    return register
-
-
-@figure("chat.answers.running", "{answer}", "Answers that are made at this moment.")
-def answers_running(server: Running) -> Iterable[Observation]:
-    if "answers" in server.state:
-        yield from server.ask(answers_of(server))
-
-
-async def answers_of(server: Running) -> list[Observation]:
-    return [Observation(server.state["answers"].running)]
-
-
-@figure("chat.streams.open", "{stream}", "Streams that are read at this moment.")
-def streams_open(server: Running) -> Iterable[Observation]:
-    yield Observation(server.state["places"].taken)
-
-
-@figure("server.connections.open", "{connection}", "Connections of clients.")
-def connections_open(server: Running) -> Iterable[Observation]:
-    yield Observation(server.state["shutdown"].connections.open)
-
-
-@figure("server.draining", "", "1 while the server waits for what still runs, before it ends.")
-def draining(server: Running) -> Iterable[Observation]:
-    yield Observation(int(server.state["shutdown"].draining))
-
-
-@figure("server.drain.duration", "s", "Since when it does.")
-def drain_duration(server: Running) -> Iterable[Observation]:
-    if server.drains_since is not None:
-        yield Observation(monotonic() - server.drains_since)
-
-
-@figure("server.drain.limit", "s", "After how long it ends what still runs.")
-def drain_limit(server: Running) -> Iterable[Observation]:
-    yield Observation(server.state["shutdown"].drain_seconds)
-
-
-@figure("event_loop.lag", "s", f"How late the event loop came, at worst in the last {LAG_SECONDS:g} s.")
-def lag(server: Running) -> Iterable[Observation]:
-    yield Observation(server.lag)
+    return join
 
 
 class Told:
-    """Middleware that sees the server start and end, and sends then what it has not sent."""
+    """Middleware that is told when the server has started and when it ends. Then it sends what was not sent."""
 
     def __init__(self, app: ASGIApp, export: Export, of: App) -> None:
         self.app = app
@@ -154,24 +72,59 @@ class Told:
         """Raises SystemExit if Prometheus can't be told what is so."""
         if self.export.exposition:
             if self.of.processes > 1:
-                raise SystemExit(f"METRICS: {self.of.processes} processes share a port here, and {ALONE}")
+                raise SystemExit(f"METRICS: {self.of.processes} processes share one port, but {ALONE}")
             if port := self.export.settings.metrics_port:
                 self.export.exposition.serve(self.export.settings.metrics_host, port)
 
 
-def figures() -> Room:
-    exports = export.set_up()
+@figure("chat.answers.running", "{answer}", "Answers that are made at this moment.")
+async def answers_running(server: Running) -> list[Observation]:
+    return [Observation(server.state["answers"].running)]
 
-    async def metrics() -> Response:
-        assert exports.exposition
-        return Response(await run_sync(exports.exposition.text), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
-    def join(app: App) -> None:
-        if exports.is_there:
-            app.outside.append(Middleware(Told, export=exports, of=app))
-        if exports.exposition and not exports.settings.metrics_port:
-            router = APIRouter()
-            router.add_api_route("/metrics", metrics, include_in_schema=False)
-            app.include_router(router)
+@figure("chat.streams.open", "{stream}", "Streams that are read at this moment.")
+async def streams_open(server: Running) -> list[Observation]:
+    return [Observation(server.state["places"].taken)]
 
-    return join
+
+@figure("jobs.count", "{job}", "Jobs that have not ended, by their status.")
+async def jobs_count(server: Running) -> list[Observation]:
+    backlog = await server.state["jobs"].backlog()
+    return [Observation(getattr(backlog, status), {"status": status}) for status in ("queued", "running", "retrying")]
+
+
+@figure("jobs.oldest_due.age", "s", "How long the job has waited that ought to have begun first.")
+async def oldest_due(server: Running) -> list[Observation]:
+    return [Observation((await server.state["jobs"].backlog()).oldest_seconds)]
+
+
+@figure("jobs.broker.waiting", "{message}", "Messages that wait at the broker.")
+async def broker_waiting(server: Running) -> list[Observation]:
+    backend = server.state["backend"]
+    here = hasattr(backend, "running")  # it runs jobs in this process, and has no broker
+    return [] if here else [Observation(await backend.waiting())]
+
+
+@figure("server.connections.open", "{connection}", "Connections of clients.")
+async def connections_open(server: Running) -> list[Observation]:
+    return [Observation(server.state["shutdown"].connections.open)]
+
+
+@figure("server.draining", "", "1 while the server waits for what still runs, before it ends.")
+async def draining(server: Running) -> list[Observation]:
+    return [Observation(int(server.state["shutdown"].draining))]
+
+
+@figure("server.drain.duration", "s", "How long it has waited for that.")
+async def drain_duration(server: Running) -> list[Observation]:
+    return [] if server.drains_since is None else [Observation(monotonic() - server.drains_since)]
+
+
+@figure("server.drain.limit", "s", "After how long it ends what still runs.")
+async def drain_limit(server: Running) -> list[Observation]:
+    return [Observation(server.state["shutdown"].drain_seconds)]
+
+
+@figure("event_loop.lag", "s", "How late the event loop came, at worst in the last minute.")
+async def event_loop_lag(server: Running) -> list[Observation]:
+    return [Observation(server.lag)]

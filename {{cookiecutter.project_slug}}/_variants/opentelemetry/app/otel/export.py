@@ -70,7 +70,7 @@ def set_up(worker: bool = False) -> Export:
             _export_traces(export, resource)
         if settings.exports_metrics or settings.is_scraped:
             _export_metrics(export, resource)
-    except ValueError as error:  # of a variable that only the SDK knows; it says which
+    except ValueError as error:  # where two don't go together, or of a variable that only the SDK knows
         raise SystemExit(f"OTEL_*: {error}") from None
     logging.getLogger("opentelemetry").addHandler(Seldom())
     logging.getLogger("opentelemetry").propagate = False

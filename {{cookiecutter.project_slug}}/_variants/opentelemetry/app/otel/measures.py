@@ -20,7 +20,7 @@ _histograms = {
     for name, unit, described, buckets in (
         ("gen_ai.client.operation.duration", "s", "Of an answer, from the question to its end.", SECONDS),
         ("gen_ai.client.operation.time_to_first_chunk", "s", "Until the model's first words.", SECONDS),
-        ("gen_ai.client.operation.time_per_output_chunk", "s", "From a piece of an answer to the next.", SECONDS),
+        ("gen_ai.client.operation.time_per_output_chunk", "s", "From a piece to the next: an answer's mean.", SECONDS),
         ("gen_ai.client.token.usage", "{token}", "What an answer took.", TOKENS),
         ("jobs.wait.duration", "s", "From when an attempt at a job ought to begin until it does.", SECONDS),
         (
@@ -34,6 +34,7 @@ _histograms = {
 _counters = {
     name: _meter.create_counter(name, unit, described)
     for name, unit, described in (
+        ("chat.answers.lost", "{answer}", "Answers of processes that are gone, which this one has ended."),
         ("chat.readers.came_back", "{reader}", "Readers of an answer that was there already."),
         ("chat.readers.ended", "{reader}", "Readers of a stream, by how their reading ended."),
         ("chat.refusals", "{request}", "Requests that a limit has refused."),

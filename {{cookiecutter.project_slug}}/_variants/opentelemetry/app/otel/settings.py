@@ -3,23 +3,29 @@ the environment. They are looked at here first, for in place of a value that it 
 
 import os
 import re
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, FilePath, SecretStr, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, FilePath, IPvAnyAddress, SecretStr
 from pydantic_settings import DotEnvSettingsSource, SettingsConfigDict
 
 from app.settings import PROJECT, EnvSettings
 
 OTEL = "OTEL_"
-PAIR = r"\s*[!#$%&'*+.^_`|~\w-]+\s*=[ !#-+\--:<-\[\]-~]*"  # a header's name and value, in which %2C is a comma
+HEADER = r"\s*[!#$%&'*+.^_`|~\w-]+\s*=[ !#-+\--:<-\[\]-~]*"
 
 
-def _are_pairs(pairs: SecretStr) -> SecretStr:
+def _are_headers(headers: SecretStr) -> SecretStr:
     """As the SDK takes them. It would write one that it does not take into the log: with a key, perhaps."""
-    if not all(re.fullmatch(PAIR, pair, re.ASCII) for pair in pairs.get_secret_value().split(",") if pair.strip()):
+    if not all(re.fullmatch(HEADER, each, re.ASCII) for each in headers.get_secret_value().split(",") if each.strip()):
+        raise ValueError("must be name=value,name=value, with %2C for a comma and %3B for a semicolon in a value")
+    return headers
+
+
+def _are_attributes(attributes: str) -> str:
+    if not all(re.match("[^=]*[^=\\s][^=]*=", each) for each in attributes.split(",")):
         raise ValueError("must be name=value,name=value, with %2C for a comma in a value")
-    return pairs
+    return attributes
 
 
 def _is_url(url: str) -> str:
@@ -32,7 +38,7 @@ def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
 
-Pairs = Annotated[SecretStr, AfterValidator(_are_pairs)]
+Headers = Annotated[SecretStr, AfterValidator(_are_headers)]
 Url = Annotated[str, AfterValidator(_is_url)]
 Protocol = Literal["http/protobuf"]
 Compression = Annotated[Literal["none", "gzip", "deflate"], BeforeValidator(_lower)]
@@ -45,9 +51,6 @@ Sampler = Literal[
     "parentbased_always_off",
     "parentbased_traceidratio",
 ]
-Seconds = Annotated[float, Field(gt=0, le=600)]
-Milliseconds = Annotated[int, Field(gt=0, le=3_600_000)]
-Spans = Annotated[int, Field(gt=0, le=100_000)]
 
 
 class TelemetrySettings(EnvSettings):
@@ -56,53 +59,47 @@ class TelemetrySettings(EnvSettings):
     app_name: str = PROJECT
     metrics: Literal["none", "prometheus"] = "none"
     metrics_port: int = Field(0, ge=0, le=65535)
-    metrics_host: IPv4Address | IPv6Address = IPv4Address("127.0.0.1")
+    metrics_host: IPvAnyAddress = IPv4Address("127.0.0.1")
 
     otel_sdk_disabled: bool = False
     otel_service_name: str | None = Field(None, max_length=200)
-    otel_resource_attributes: Pairs | None = None
+    otel_resource_attributes: Annotated[str, AfterValidator(_are_attributes)] | None = None
     otel_exporter_otlp_endpoint: Url | None = None
     otel_exporter_otlp_traces_endpoint: Url | None = None
     otel_exporter_otlp_metrics_endpoint: Url | None = None
-    otel_exporter_otlp_headers: Pairs | None = None
-    otel_exporter_otlp_traces_headers: Pairs | None = None
-    otel_exporter_otlp_metrics_headers: Pairs | None = None
-    otel_exporter_otlp_protocol: Protocol | None = None
+    otel_exporter_otlp_headers: Headers | None = None
+    otel_exporter_otlp_traces_headers: Headers | None = None
+    otel_exporter_otlp_metrics_headers: Headers | None = None
+    otel_exporter_otlp_protocol: Protocol = "http/protobuf"
     otel_exporter_otlp_traces_protocol: Protocol | None = None
     otel_exporter_otlp_metrics_protocol: Protocol | None = None
-    otel_exporter_otlp_timeout: Seconds | None = None
-    otel_exporter_otlp_traces_timeout: Seconds | None = None
-    otel_exporter_otlp_metrics_timeout: Seconds | None = None
-    otel_exporter_otlp_compression: Compression | None = None
+    otel_exporter_otlp_compression: Compression = "none"
     otel_exporter_otlp_traces_compression: Compression | None = None
     otel_exporter_otlp_metrics_compression: Compression | None = None
+    otel_exporter_otlp_timeout: float = Field(10, gt=0, le=600)  # in seconds
+    otel_exporter_otlp_traces_timeout: float | None = Field(None, gt=0, le=600)
+    otel_exporter_otlp_metrics_timeout: float | None = Field(None, gt=0, le=600)
     otel_exporter_otlp_certificate: FilePath | None = None
     otel_exporter_otlp_client_certificate: FilePath | None = None
     otel_exporter_otlp_client_key: FilePath | None = None
     otel_traces_exporter: Exporter = "otlp"
     otel_traces_sampler: Sampler = "parentbased_always_on"
-    otel_traces_sampler_arg: float | None = Field(None, ge=0, le=1)
-    otel_bsp_schedule_delay: Milliseconds | None = None
-    otel_bsp_max_queue_size: Spans = 2048
-    otel_bsp_max_export_batch_size: Spans = 512
+    otel_traces_sampler_arg: float = Field(1, ge=0, le=1)
+    otel_bsp_max_queue_size: int = Field(2048, gt=0, le=100_000)  # in spans
+    otel_bsp_max_export_batch_size: int = Field(512, gt=0, le=100_000)
+    otel_bsp_schedule_delay: int = Field(5000, gt=0, le=600_000)  # in milliseconds
     otel_metrics_exporter: Exporter = "otlp"
-    otel_metric_export_interval: Milliseconds | None = None
-    otel_metric_export_timeout: Milliseconds | None = None
-    otel_metrics_exemplar_filter: Literal["always_on", "always_off", "trace_based"] | None = None
-
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        if self.otel_bsp_max_export_batch_size > self.otel_bsp_max_queue_size:
-            raise ValueError("OTEL_BSP_MAX_EXPORT_BATCH_SIZE: must not be greater than OTEL_BSP_MAX_QUEUE_SIZE")
-        return self
+    otel_metric_export_interval: int = Field(60_000, gt=0, le=3_600_000)  # in milliseconds
+    otel_metric_export_timeout: int = Field(30_000, gt=0, le=3_600_000)
+    otel_instrumentation_genai_capture_message_content: bool = False
 
     @classmethod
     def read(cls) -> Self:
-        """Puts the SDK's lines of `.env` into the environment too. Raises SystemExit if settings are wrong."""
+        """Has the SDK find what is read here, of `.env` too. Raises SystemExit if settings are wrong."""
         settings = super().read()
-        for name, value in DotEnvSettingsSource(cls).env_vars.items():
-            if name.upper().startswith(OTEL) and value and not os.environ.get(name.upper()):
-                os.environ[name.upper()] = value
+        lines = {name.upper(): value for name, value in DotEnvSettingsSource(cls).env_vars.items()}
+        for name in filter(lambda name: name.startswith(OTEL), lines | os.environ):
+            os.environ[name] = (os.environ.get(name, "").strip() or lines.get(name) or "").strip()
         return settings
 
     @property
@@ -122,5 +119,5 @@ class TelemetrySettings(EnvSettings):
 
     @property
     def has_a_service_name(self) -> bool:
-        attributes = self.otel_resource_attributes
-        return bool(self.otel_service_name or (attributes and "service.name=" in attributes.get_secret_value()))
+        named = re.search(r"(^|,)\s*service\.name\s*=", self.otel_resource_attributes or "")
+        return bool(self.otel_service_name or named)
