@@ -98,7 +98,7 @@ def test_figures_are_what_is_so(exporting: Server, receiver: Receiver) -> None:
     receiver.until(lambda: figure(receiver, "chat.answers.running") == 0, "the answers' end")
     receiver.until(lambda: figure(receiver, "chat.streams.open") == 0, "their readers' end")
     assert (figure(receiver, "server.draining"), figure(receiver, "server.drain.limit")) == (0, 5)
-    assert (figure(receiver, "event_loop.lag") or 0) >= 0
+    assert figure(receiver, "event_loop.lag") is not None
     assert figure(receiver, "jobs.oldest_due.age") == 0
     assert {point.attributes["status"] for point in receiver.points("jobs.count")} == {"queued", "running", "retrying"}
 
@@ -126,7 +126,7 @@ def test_what_was_not_sent_is_sent_at_the_end(serve: Serve, receiver: Receiver, 
         f"OTEL_EXPORTER_OTLP_ENDPOINT={receiver.endpoint}\nOTEL_SERVICE_NAME=of the file\n"
         f"OTEL_BSP_SCHEDULE_DELAY=600000\nOTEL_METRIC_EXPORT_INTERVAL={FOR_EVER}\nOTEL_RESOURCE_ATTRIBUTES=team=chat\n"
     )
-    server = serve("app.main:app", ENV_FILE=str(tmp_path / "env"), OTEL_SERVICE_NAME="late", ANSWER_GRACE_SECONDS="0")
+    server = serve("app.main:app", ENV_FILE=str(tmp_path / "env"), OTEL_SERVICE_NAME="late", DRAIN_SECONDS="1")
     server.request("POST", "/chat/stream", '{"question": "hello"}').read()
     reader = server.request("POST", "/chat/stream", f'{{"question": "{LONG}"}}')
     reader.readline()
@@ -135,7 +135,7 @@ def test_what_was_not_sent_is_sent_at_the_end(serve: Serve, receiver: Receiver, 
     names = [span.name for span in receiver.spans() if span.resource["service.name"] == "late"]
     assert names.count("POST /chat/stream") == 2
     drained = [point for point in receiver.points("server.drain.duration") if point.resource["service.name"] == "late"]
-    assert [(point.value > 4, point.resource["team"]) for point in drained] == [(True, "chat")]
+    assert [(point.value > 0.5, point.resource["team"]) for point in drained] == [(True, "chat")]
 
 
 @pytest.mark.parametrize("drip", [b"", b"HTTP/1.1 200 OK\r\nX-Slow: " + b"a" * 1000])
