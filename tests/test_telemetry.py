@@ -14,7 +14,18 @@ from model_services import KEY
 from otlp import Receiver, Span, receiving
 from rendering import Project, named, pairwise, varied
 from running import Server, services, serving
-from telling import INPUT_TOKENS, OUTPUT_TOKENS, SECRET, Model, Traceparent, ask, new_trace, reason, serving_model
+from telling import (
+    INPUT_TOKENS,
+    OUTPUT_TOKENS,
+    SECRET,
+    Model,
+    Traceparent,
+    ask,
+    new_trace,
+    read_some,
+    reason,
+    serving_model,
+)
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="kills whole trees of processes, by /proc")
 DURATION = "gen_ai.client.operation.duration"
@@ -87,13 +98,6 @@ def told(request: pytest.FixtureRequest, render: Callable[..., Project]) -> Iter
 
 def read_again(server: Server, answer: str, trace: Traceparent) -> HTTPResponse:
     return server.request("GET", f"/chat/stream/{answer}", headers={"traceparent": str(trace)})
-
-
-def read_some(response: HTTPResponse) -> None:
-    for line in iter(response.readline, b""):
-        if line.startswith(b"event: token"):
-            return
-    raise AssertionError("no token came")
 
 
 def test_each_answer_is_counted_once_by_how_it_ended(told: Told) -> None:

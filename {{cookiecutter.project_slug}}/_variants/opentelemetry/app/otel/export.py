@@ -11,20 +11,20 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 
 from opentelemetry import metrics, trace
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
+from opentelemetry.sdk.metrics.export import MetricReader
 from opentelemetry.sdk.metrics.view import ExplicitBucketHistogramAggregation, View
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import Span, SpanProcessor, TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-from app.otel.measures import SECONDS
+from app.otel import forks
+from app.otel.measures import SECONDS, count, measure
 from app.otel.prometheus import Exposition
 from app.otel.settings import TelemetrySettings
 
@@ -41,6 +41,7 @@ class Export:
     settings: TelemetrySettings
     exposition: Exposition | None = None
     flushes: list[Callable[[], object]] = field(default_factory=list)
+    of_forks: dict[str, Callable[..., None]] = field(default_factory=lambda: {"measure": measure, "count": count})
 
     @property
     def is_there(self) -> bool:
@@ -60,7 +61,7 @@ class Export:
 
 @cache
 def set_up(worker: bool = False) -> Export:
-    """Once in each process: one that is forked goes on with what was set up, by threads of its own. Without an address,
+    """Once in each process: one that is forked hands over to this one. Without an address,
     nothing is measured. Raises SystemExit if settings are wrong."""
     settings = TelemetrySettings.read()
     export = Export(settings)
@@ -80,6 +81,8 @@ def set_up(worker: bool = False) -> Export:
                 raise SystemExit("METRICS_PORT: must be set where METRICS is prometheus, for a worker has no routes")
             export.exposition.serve(settings.metrics_host, settings.metrics_port)
         atexit.register(export.flush)
+    if export.is_there or settings.exports_traces:
+        forks.listen(export.of_forks)
     return export
 
 
@@ -90,15 +93,16 @@ def name_of(settings: TelemetrySettings, worker: bool) -> str:
 def _export_traces(export: Export, resource: Resource) -> None:
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     provider.add_span_processor(NoQuery())
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    provider.add_span_processor(spans := forks.Spans(OTLPSpanExporter()))
     trace.set_tracer_provider(provider)
     export.flushes.append(provider.force_flush)
+    export.of_forks["span"] = partial(spans.take, resource)
 
 
 def _export_metrics(export: Export, resource: Resource) -> None:
     readers = list[MetricReader]()
     if export.settings.exports_metrics:
-        readers.append(reader := PeriodicExportingMetricReader(OTLPMetricExporter()))
+        readers.append(reader := forks.Reader(OTLPMetricExporter()))
         export.flushes.append(reader.force_flush)
     if export.settings.is_scraped:
         export.exposition = Exposition()
