@@ -61,7 +61,7 @@ async def observed(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Callable[..
         await server.end()
 
 
-async def test_what_waits_among_the_jobs(observed: Callable[..., Any]) -> None:
+async def test_each_status_of_a_job_is_a_figure(observed: Callable[..., Any]) -> None:
     found = await observed(jobs=Jobs(True))
     assert (found["jobs.count"], found["jobs.oldest_due.age"], found["chat.streams.open"]) == ([3, 2, 1], [7.5], [4])
 
