@@ -3,22 +3,22 @@
 import asyncio
 import time
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from types import SimpleNamespace
 
 from app.jobs.job import Job
-from app.jobs.settings import JobSettings
 from app.otel.now import Running
 from app.shutdown import Shutdown
 from tests.jobs.fakes import Broker, Jobs, Order, T
 
 
-async def test_what_waits_is_what_was_accepted_and_has_not_begun(jobs: Jobs, job_settings: JobSettings) -> None:
+async def test_what_waits_is_what_was_accepted_and_has_not_begun(jobs: Jobs) -> None:
     for what in ("tea", "cake", "jam"):
         last = await jobs.enqueue(T, Order(what=what), caller="c")
     await jobs.enqueue(T, Order(what="later"), caller="c", due=datetime.now(UTC) + timedelta(hours=1))
     now = await jobs.store.now()
-    begun = Job.begin
-    await jobs.store.update(last.id, lambda job: begun(job, holder="h", now=now, lease=15, max_attempts=3))
+    await jobs.store.update(last.id, partial(Job.dispatched, now=now, pause=15))
+    await jobs.store.update(last.id, partial(Job.begin, holder="h", now=now, lease=15, max_attempts=3))
     broker = Broker()
     broker.ids.put_nowait("a message")
     state = {"shutdown": Shutdown(1), "places": SimpleNamespace(taken=0), "jobs": jobs, "backend": broker}
