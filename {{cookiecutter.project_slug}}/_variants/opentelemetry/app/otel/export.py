@@ -60,8 +60,8 @@ class Export:
 
 @cache
 def set_up(worker: bool = False) -> Export:
-    """Once in each process: one that is forked hands over to this one. Without an address,
-    nothing is measured. Raises SystemExit if settings are wrong."""
+    """Once in each process. A fork of a worker hands over to the worker, and one of a web server, as gunicorn's with
+    `--preload`, tells for itself. Without an address nothing is measured. Raises SystemExit if settings are wrong."""
     settings = TelemetrySettings.read()
     export = Export(settings)
     try:
@@ -80,8 +80,8 @@ def set_up(worker: bool = False) -> Export:
                 raise SystemExit("METRICS_PORT: must be set where METRICS is prometheus, for a worker has no routes")
             export.exposition.serve(settings.metrics_host, settings.metrics_port)
         atexit.register(export.flush)
-    if export.is_there or settings.exports_traces:
-        forks.listen(export.of_forks)
+        if export.is_there or settings.exports_traces:
+            forks.listen(export.of_forks)
     return export
 
 
