@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 
 
 class Model:
-    model = "of times"
+    service = model = "of times"
 
     async def stream(self, messages: Sequence[Any]) -> AsyncGenerator[str, None]:
         tokens, pause = messages[-1].content.split("-")

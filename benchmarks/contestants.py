@@ -174,7 +174,7 @@ def ours() -> ASGIApp:
     from app.streams.response import EventStream  # type: ignore[import-not-found]
 
     class Model:
-        model = "of words"
+        service = model = "of words"
 
         def __init__(self, words: int) -> None:
             self.words = words

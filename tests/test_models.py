@@ -112,8 +112,8 @@ def test_a_service_that_others_wrote_is_understood(
         assert (status[0], done) == ("status", ("done", {"reason": "end"}))
         assert len(tokens) > 1
         assert "".join(data["text"] for _, data in tokens) == ANSWER
-        counted = server.process.printed(rf"usage stream=\w+ model={of}well reason=end (.*) caller=")[1]
-        assert re.fullmatch(r"first_piece_seconds=[\d.]+ input_tokens=\d+ output_tokens=[1-9]\d*", counted)
+        counted = server.process.printed(rf"usage stream=\w+ model={of}well reason=end outcome=end (.*) caller=")[1]
+        assert re.fullmatch(r"first_piece_seconds=[\d.]+ input_tokens=\d+ output_tokens=[1-9]\d* chars=\d+", counted)
     for name, (code, retryable) in FAILS.items():
         asked = {"MODEL_NAME": f"{of}{name}", "MODEL_MAX_RETRIES": "1", key: KEY}
         before = len(requests(process, provider))

@@ -23,7 +23,7 @@ def note(what: Literal["opened", "closed"], name: str) -> None:
 
 
 class Noting:
-    model = "noting"
+    service = model = "noting"
 
     async def stream(self, messages: Sequence[Any]) -> AsyncGenerator[str, None]:
         """So many pieces, so many seconds before each, and then nothing for a while."""

@@ -13,7 +13,7 @@ from fastapi import FastAPI, Request
 
 
 class Told:
-    model = "told"
+    service = model = "told"
 
     def __init__(self) -> None:
         self.words: asyncio.Queue[Any] = asyncio.Queue()

@@ -9,7 +9,8 @@ from app.errors import TooMany
 
 Admit = Callable[[str], Awaitable[None]]
 """Gets the caller's name. Raises TooMany if a limit of that caller is reached."""
-ANSWERS = "answers"  # the limit of those that run at once
+ANSWERS = "answers"  # the limit of a caller's that run at once
+ALL_ANSWERS = "all answers"  # that of all callers' together
 
 
 def all_of(limits: Sequence[Admit]) -> Admit | None:

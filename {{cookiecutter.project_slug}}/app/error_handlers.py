@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
+from app import telemetry
 from app.errors import AppError, TooMany
 
 log = logging.getLogger(__name__)
@@ -44,8 +45,9 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(AppError)
     async def render(request: Request, error: AppError) -> Response:
+        if error.limit:
+            telemetry.refused(error.limit)
         if isinstance(error, TooMany):
-            log.info("refused", extra={"caller": request.state.caller.name, "limit": error.limit})
             await refusals.wait_turn()
         return JSONResponse({"detail": str(error)}, error.status, error.headers)
 

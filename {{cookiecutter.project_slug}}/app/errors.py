@@ -22,6 +22,8 @@ class AppError(Exception):
 
     status: ClassVar[int]
     headers: Mapping[str, str] = MappingProxyType({})
+    limit = ""
+    """The name of the limit that refuses the request, if one does."""
 
 
 class NotFound(AppError):
@@ -55,3 +57,8 @@ class TooMany(AppError):
 class Unavailable(AppError):
     status = 503
     headers = MappingProxyType({"Retry-After": str(RETRY_SECONDS)})
+
+    def __init__(self, message: str, *, limit: str = "") -> None:
+        """With the name of the `limit` if the whole service has no room."""
+        super().__init__(message)
+        self.limit = limit

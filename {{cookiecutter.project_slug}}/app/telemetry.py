@@ -8,7 +8,7 @@ model's service, and into the record of a job.
 
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sized
 from contextlib import contextmanager
 from contextvars import Context, ContextVar, copy_context
 from time import monotonic
@@ -16,6 +16,7 @@ from time import monotonic
 from app import logs
 
 log = logging.getLogger(__name__)
+usage = logging.getLogger("app.usage")
 TRACEPARENT = re.compile("00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 _traceparent: ContextVar[str] = ContextVar("traceparent", default="")
@@ -42,22 +43,35 @@ class Answering:
     """What is told of one answer. `started` is when the model was asked, and `first_piece` when its first piece came
     that is not empty: in seconds of `time.monotonic`, and None until then."""
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, service: str, model: str) -> None:
+        """By the names of the model and of its service."""
         self.context: Context = copy_context()
         """For what makes the answer: it belongs to the trace of the request that has asked for it."""
-        self.model = model
+        self.model = f"{service}/{model}"
         self.started: float | None = None
         self.first_piece: float | None = None
 
-    def begin(self) -> None:
+    @property
+    def seconds_to_first_piece(self) -> float | None:
+        return None if self.started is None or self.first_piece is None else self.first_piece - self.started
+
+    def begin(self, messages: Sized) -> None:
+        """The model is asked. Called in `context`."""
         self.started = monotonic()
+        log.debug("the model is asked", extra={"model": self.model, "messages": len(messages)})
 
     def piece(self) -> None:
+        """A piece has come that is not empty."""
         self.first_piece = self.first_piece or monotonic()
 
-    def end(self, fields: Mapping[str, object]) -> None:
-        """`fields` say how it has ended, and what it took."""
-        log.info("usage", extra={**fields})
+    def end(self, fields: Mapping[str, object], text: str) -> None:
+        """`fields` say how it has ended, and what it took. `text` is what the model has said."""
+        usage.info("usage", extra={**fields, "chars": len(text)})
+
+
+def answer_lost(answer_id: str) -> None:
+    """The process is gone that made an answer, and this one has ended it for its readers. Nobody else tells of that."""
+    log.warning("an answer is lost: its process is gone", extra={"stream": answer_id})
 
 
 def reader_came_back() -> None:
@@ -80,10 +94,11 @@ def job_accepted(task: str, job_id: str) -> None:
 
 
 @contextmanager
-def attempt(task: str, job_id: str, number: int, traceparent: str) -> Iterator[None]:
-    """What is told in the block belongs to the trace of the request that the job was accepted from."""
+def attempt(task: str, job_id: str, number: int, waited: float, traceparent: str, _before: str) -> Iterator[None]:
+    """What is told in the block belongs to the trace of the request that the job was accepted from. `waited` is the
+    seconds since the attempt ought to have begun; `_before` is the `traceparent` of the one that failed before it."""
     belongs_to(traceparent)
-    log.debug("job begun", extra={"task": task, "job": job_id, "attempt": number})
+    log.debug("job begun", extra={"task": task, "job": job_id, "attempt": number, "waited": round(waited, 3)})
     yield
 
 
@@ -91,3 +106,14 @@ def attempt_ended(level: int, message: str, fields: Mapping[str, object], *, fai
     """`fields` say how it has ended: its task, job, attempt, seconds and outcome. With `failed`, the exception that is
     handled now is told too."""
     log.log(level, message, extra={**fields}, exc_info=failed)
+
+
+def lease_taken(fields: Mapping[str, object]) -> None:
+    """The lease of an attempt has run out, and the job is given to whoever is free. `fields` are those of an attempt that
+    has ended."""
+    log.warning("job lost: its lease ran out, as when its process dies. It is tried again", extra={**fields})
+
+
+def end_worker() -> None:
+    """It is called in each process of a worker that another one has begun, behind its last job."""
+    log.debug("worker ended")

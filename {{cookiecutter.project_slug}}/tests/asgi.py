@@ -32,6 +32,7 @@ class Exchange:
         self.ended = asyncio.Event()
         self.aborted = False
         self.finished = False
+        self.left_out: list[Message] = []
         self._sent: asyncio.Queue[Message] = asyncio.Queue()
         self._requests: list[Message] = []
 
@@ -42,10 +43,18 @@ class Exchange:
         return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
+        if self.gone.is_set():  # as uvicorn leaves out what is sent then
+            self.left_out.append(message)
+            return
         await self.taking.wait()
         assert not self.finished, "nothing may follow the end of a body"
-        self.finished = message["type"] == "http.response.body" and not message.get("more_body")
+        self.finished = _is_end(message)
         await self._sent.put(message)
+
+    @property
+    def has_end(self) -> bool:
+        """Whether the application has ended its response, be it for nobody."""
+        return self.finished or any(map(_is_end, self.left_out))
 
     def abort(self) -> None:
         """What uvicorn's transport offers."""
@@ -74,6 +83,10 @@ class Exchange:
 
     async def until_ended(self) -> None:
         await asyncio.wait_for(self.ended.wait(), WAIT_SECONDS)
+
+
+def _is_end(message: Message) -> bool:
+    return message["type"] == "http.response.body" and not message.get("more_body")
 
 
 @asynccontextmanager

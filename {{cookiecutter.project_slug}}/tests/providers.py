@@ -8,7 +8,7 @@ from app.chat.providers.base import Finish, Message
 class ScriptedProvider:
     """A model that follows a script: yields its pieces, waits for its events and seconds, raises its exceptions."""
 
-    model = "scripted"
+    service = model = "scripted"
 
     def __init__(self, *script: object) -> None:
         self.script = script

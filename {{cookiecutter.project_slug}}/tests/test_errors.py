@@ -8,7 +8,7 @@ from fastapi.testclient import TestClient
 
 from app.chat.providers.base import Provider
 from app.error_handlers import Refusals, install
-from app.errors import AppError, Conflict, NotFound, Unavailable
+from app.errors import AppError, Conflict, NotFound, TooMany, Unavailable
 from app.settings import Settings
 from tests.providers import ScriptedProvider
 
@@ -25,6 +25,22 @@ def test_each_error_has_its_status_and_says_why(error: type[AppError], status: i
     response = TestClient(app).get("/")
     assert (response.status_code, response.json()) == (status, {"detail": "why"})
     assert ("retry-after" in response.headers) == (status == 503)
+
+
+def test_each_refusal_by_a_limit_is_told_once_by_the_limits_name(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    app = FastAPI()
+    install(app)
+    errors = [TooMany("no", limit="a caller's", quota=1), Unavailable("no", limit="of all"), Unavailable("away")]
+
+    @app.get("/{number}")
+    def fails(number: int) -> None:
+        raise errors[number]
+
+    client = TestClient(app)
+    assert [client.get(f"/{number}").status_code for number in range(3)] == [429, 503, 503]
+    refusals = [vars(record)["limit"] for record in caplog.records if record.message == "refused"]
+    assert refusals == ["a caller's", "of all"]
 
 
 def test_few_faults_are_named_and_in_few_words() -> None:

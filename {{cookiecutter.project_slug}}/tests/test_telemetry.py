@@ -24,7 +24,7 @@ def test_a_line_has_the_id_of_its_trace(capsys: pytest.CaptureFixture[str]) -> N
     [
         "",
         TRACEPARENT.upper(),
-        TRACEPARENT + "\n",
+        TRACEPARENT + "-01",
         TRACEPARENT.removeprefix("00-"),
         f"00-{'0' * 32}-00f067aa0ba902b7-01",
         f"00-{TRACE}-{'0' * 16}-01",

@@ -14,13 +14,15 @@ from app.logs import request_id
 from app.streams.events import Done, Error
 from app.streams.source import Run
 
+LOST = "producer_lost"
+
 
 class Answer(KnownAnswer):
     def __init__(self, generation: Generation, asked: Asked, *, grace: float, longest: float) -> None:
         """It is stopped when nobody has read it for `grace`, and ended after `longest`, both in seconds."""
         super().__init__(asked, grace)
         self.generation = generation
-        self.run = Run(generation.events(), self.log, generation.time_left)
+        self.run = Run(generation.events(), self.log, generation.time_left, generation.told.context)
         self._request_id = request_id.get()
         loop = asyncio.get_running_loop()
         self._unread = loop.call_later(self.unread_in, self._stop_if_unread)
@@ -41,9 +43,17 @@ class Answer(KnownAnswer):
         return next((event.code for event in self.run.last or () if isinstance(event, Error)), None)
 
     @property
-    def seconds_to_first_piece(self) -> float | None:
-        started, first = self.generation.started, self.generation.first_piece
-        return None if started is None or first is None else first - started
+    def outcome(self) -> str:
+        """How it has ended, in a word that says more than its `reason`: `end`, `length`, `refusal`, `error` or
+        `timeout`; `stopped` by a caller; `abandoned` by all its readers; `lost` with this process; or `elsewhere`, if
+        another process has ended it and tells of that."""
+        if self.log.was_cut:
+            return "elsewhere"
+        if self.error_code == LOST:
+            return "lost"
+        if self.reason == "cancelled":
+            return "stopped" if self.stopped else "abandoned"
+        return self.reason or "error"
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -60,7 +70,7 @@ class Answer(KnownAnswer):
 
     def lose(self) -> None:
         """Ends it because this process ends. Its log never says `shutdown`, for that tells a reader to come back."""
-        self._give_up("producer_lost", "The server was restarted before the answer was whole.", "error")
+        self._give_up(LOST, "The server was restarted before the answer was whole.", "error")
 
     def _stop_if_unread(self) -> None:
         self._unread.cancel()

@@ -5,7 +5,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from app.admission import Admit, too_many_answers
+from app.admission import ALL_ANSWERS, Admit, too_many_answers
 from app.chat.answer import Answer
 from app.chat.answer_settings import AnswerSettings
 from app.chat.known_answer import Asked, KnownAnswer, Name
@@ -57,7 +57,7 @@ class AnswerStore:
                 passed = known
             self._forget_the_oldest()
             if self._is_full():
-                raise Unavailable("too many answers at once")
+                raise Unavailable("too many answers at once", limit=ALL_ANSWERS)
             self._refuse_if_too_many(asked.caller)
             if admit is None:
                 return None

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
+from app import telemetry
 from app.admission import Admit
 from app.background import Background
 from app.chat.answer import Answer
@@ -41,6 +42,11 @@ class Answers:
         self._background = Background(shutdown)
         self._recording: set[asyncio.Task[None]] = set()
 
+    @property
+    def running(self) -> int:
+        """How many are made at this moment, in this process."""
+        return len(self._store.running())
+
     async def ask(self, messages: Sequence[Message], caller: str, *, key: str | None = None) -> KnownAnswer:
         """Two of one caller with the same `key` are one answer as long as it is kept: while it runs, and if it is whole
         or a caller has stopped it. After any other end, the second is asked anew. The last message is the question.
@@ -76,8 +82,10 @@ class Answers:
         self._refuse_if_late()
         generation = self._generation(messages)
         asked = Asked(generation.id, caller, fingerprint, name)
-        known = await self._store.find_or_reserve(asked, joins, self._admit)
-        return known or self._run(generation, asked, self._times.answer_grace_seconds)
+        if known := await self._store.find_or_reserve(asked, joins, self._admit):
+            telemetry.reader_came_back()
+            return known
+        return self._run(generation, asked, self._times.answer_grace_seconds)
 
     async def start(self, messages: Sequence[Message], caller: str, *, grace: float | None = None) -> Answer:
         """Asks the model. `grace` is in seconds, by default that of the settings.

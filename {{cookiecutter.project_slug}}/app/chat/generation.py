@@ -8,6 +8,7 @@ from secrets import token_hex
 from sys import getsizeof
 from time import monotonic
 
+from app import telemetry
 from app.chat.providers.base import Finish, Message, ModelError, Provider
 from app.contain import contained
 from app.logs import request_id
@@ -22,18 +23,16 @@ class Generation:
     """Asks the model once. When its events have ended, `reason` says how the model ended, and `usage` what it took.
 
     `question_bytes` is about what the messages take while the model runs. `text` is what has been made so far, also of
-    an answer that was stopped or has failed. `started` is when its events were first asked for, and `first_piece` when
-    the first piece came that is not empty: in seconds of `time.monotonic`, and None until then.
+    an answer that was stopped or has failed.
     """
 
     def __init__(self, provider: Provider, messages: Sequence[Message], *, seconds: float, max_chars: int) -> None:
         """`seconds` limits the wait for each piece. Past `max_chars` the answer is cut, and ends as `length`."""
         self.id = token_hex(16)
         self.model = provider.model
+        self.told = telemetry.Answering(provider.service, provider.model)
         self.reason = "cancelled"  # until it gets to an end
         self.usage: Mapping[str, int] = {}
-        self.started: float | None = None
-        self.first_piece: float | None = None
         self._texts: list[str] = []
         self._provider = provider
         self._messages: Sequence[Message] = messages
@@ -62,7 +61,7 @@ class Generation:
         return self._events(messages)
 
     async def _events(self, messages: Sequence[Message]) -> AsyncGenerator[Event, None]:
-        self.started = monotonic()
+        self.told.begin(messages)
         yield Status("thinking", self.id)
         answered = False
         async with aclosing(self._provider.stream(messages)) as pieces:
@@ -84,7 +83,7 @@ class Generation:
                     yield Done(self.reason)  # before the model is closed: however that goes, the answer is whole
                     return
                 if piece:  # an empty one shows nothing to a reader
-                    self.first_piece = self.first_piece or monotonic()
+                    self.told.piece()
                 if isinstance(piece, Event):
                     yield piece
                 elif not piece:

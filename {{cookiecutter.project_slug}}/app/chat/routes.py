@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import BaseModel, Field
 
+from app import telemetry
 from app.callers.caller import CallerDep
 from app.chat.answer_stream import AnswerStream
 from app.chat.dependencies import AnswersDep
@@ -87,6 +88,7 @@ async def read_answer(
     place = answer.goes_on_at(after if last_event_id is None else last_event_id)
     if place is None:
         return Response(status_code=204)  # a browser's EventSource does not come back then
+    telemetry.reader_came_back()
     return AnswerStream(answer, after=place)
 
 

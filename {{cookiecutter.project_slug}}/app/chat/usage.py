@@ -1,13 +1,9 @@
-"""Logs what each answer took, once, when it ends. It is best effort: a crash loses it.
+"""Tells what each answer took, once, when it ends. It is best effort: a crash loses it.
 
 A service that bills by tokens counts those of a stopped answer too, but doesn't say how many they are.
 """
 
-import logging
-
 from app.chat.answer import Answer
-
-log = logging.getLogger("app.usage")
 
 
 async def record_usage(answer: Answer) -> None:
@@ -20,6 +16,7 @@ async def record_usage(answer: Answer) -> None:
     }
     if answer.error_code:
         fields["error"] = answer.error_code
-    if (first := answer.seconds_to_first_piece) is not None:
+    fields["outcome"] = answer.outcome
+    if (first := generation.told.seconds_to_first_piece) is not None:
         fields["first_piece_seconds"] = round(first, 3)
-    log.info("usage", extra={**fields, **generation.usage})
+    generation.told.end({**fields, **generation.usage}, generation.text)

@@ -34,7 +34,7 @@ class MemoryLog:
         self.bytes = 0
         self._readers: set[asyncio.Future[None]] = set()
         self._room: asyncio.Future[None] | None = None
-        self._cut = False
+        self.was_cut = False
 
     def __len__(self) -> int:
         return self._gone + len(self._events)
@@ -59,7 +59,7 @@ class MemoryLog:
 
     def cut(self) -> None:
         """Sends its readers away. What they read here turned out not to be the log, and they can come back to that."""
-        self._cut = True
+        self.was_cut = True
         self._wake_readers()
 
     @property
@@ -82,7 +82,7 @@ class MemoryLog:
         ahead = place > len(self)  # it names a place that the log has not reached
         if place >= len(self) and not self.end:
             await self._wait(place, seconds)
-        if self._cut or (self.end and ahead and place > self.end_place):  # what it has read there was something else
+        if self.was_cut or (self.end and ahead and place > self.end_place):  # what it has read there was something else
             raise come_back()
         ready = self.behind(place)
         return ready if ready or not self.end else None
@@ -91,7 +91,7 @@ class MemoryLog:
         """For an event behind `place`, for the end, or for so long."""
         loop = asyncio.get_running_loop()
         over = loop.time() + seconds
-        while place >= len(self) and not (self.end or self._cut) and (left := over - loop.time()) > 0:
+        while place >= len(self) and not (self.end or self.was_cut) and (left := over - loop.time()) > 0:
             self._readers.add(reader := loop.create_future())
             silence = loop.call_later(left, _wake, reader)
             try:

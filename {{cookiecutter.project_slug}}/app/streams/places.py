@@ -1,14 +1,12 @@
 """How many streams are open: all those of this process, and those of each caller."""
 
 import asyncio
-import logging
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from app.errors import TooMany, Unavailable
 
-log = logging.getLogger(__name__)
 ENDS_SECONDS = 0.1  # for a stream whose answer has ended
 
 
@@ -34,8 +32,7 @@ class Places:
         with `comes_back` the caller may have twice as many, but no new answer: see `admit`.
         """
         if self.taken >= self._most:
-            log.warning("refused: all of %d streams are open", self._most)
-            raise Unavailable("too many streams at once")
+            raise Unavailable("too many streams at once", limit="all streams")
         self._refuse(caller, self._of[caller] >= self._per_caller * (1 + comes_back))
         self.taken += 1
         self._of[caller] += 1

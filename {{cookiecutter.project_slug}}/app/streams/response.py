@@ -101,10 +101,11 @@ class EventStream(Response):
                 if sending.deadline < inf:
                     raise come_back()
             except StreamFault as fault:
-                last = fault.error, Done(fault.reason)
+                last, client.why = (fault.error, Done(fault.reason)), "sent_back"
             except Exception as failure:
                 # Where sending fails, the client may have left.
-                if not (client.sending and (client.left or isinstance(failure, OSError))):
+                client.why = "left" if client.sending and (client.left or isinstance(failure, OSError)) else "failed"
+                if client.why == "failed":
                     log.exception("stream failed")
                 last = internal_error()
             if last and not client.sending and not client.left:

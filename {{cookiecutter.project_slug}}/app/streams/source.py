@@ -7,6 +7,7 @@ each of these awaits. The time limit and the end come from outside that task, fo
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextvars import Context
 
 import anyio
 
@@ -27,7 +28,14 @@ TimeLeft = Callable[[], float]
 class Run:
     """A source that runs into a log. `closed` is done when the source has closed and the log has its end."""
 
-    def __init__(self, source: AsyncIterator[Event], into: MemoryLog, time_left: TimeLeft | None = None) -> None:
+    def __init__(
+        self,
+        source: AsyncIterator[Event],
+        into: MemoryLog,
+        time_left: TimeLeft | None = None,
+        context: Context | None = None,
+    ) -> None:
+        """The source runs in the `context`: by default a copy of the one that is now."""
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._source = source
         self._into = into
@@ -35,7 +43,7 @@ class Run:
         self._last: Last | None = None  # the end of the log, as soon as it is known
         self._begun = False  # a task that is cancelled before it begins runs nothing, so the source would not close
         self._timer: asyncio.TimerHandle | None = None
-        self._task = asyncio.create_task(self._fill())
+        self._task = asyncio.create_task(self._fill(), context=context)
         self._task.add_done_callback(self._close)
         self._look_at_the_time()
 

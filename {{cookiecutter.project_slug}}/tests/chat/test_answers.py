@@ -163,8 +163,9 @@ async def test_so_many_run_at_once(answers_of: Open) -> None:
     answers = await answers_of(60.0, max_answers=2)
     first = await ask(answers, QUESTION, "me", key="k")
     await answers.ask(QUESTION, "me")
-    with pytest.raises(Unavailable):
+    with pytest.raises(Unavailable) as refused:
         await answers.ask(QUESTION, "me")
+    assert refused.value.limit == "all answers"
     assert (await answers.ask(QUESTION, "me", key="k")).id == first.id
     await first.stop()
     await ended(first)

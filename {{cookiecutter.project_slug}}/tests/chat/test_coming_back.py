@@ -24,7 +24,7 @@ Visit = tuple[int, int | None]  # turns of the loop before it, and the pieces af
 
 
 class Model:
-    model = "of steps"
+    service = model = "of steps"
 
     def __init__(self, steps: Sequence[str]) -> None:
         self.steps = steps

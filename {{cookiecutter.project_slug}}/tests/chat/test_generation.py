@@ -212,11 +212,11 @@ async def test_a_provider_may_not_yield_what_is_not_its_own_to_say(event: Event)
 
 async def test_an_answer_knows_when_it_began_and_when_its_first_piece_came() -> None:
     generation = generation_of(0.01, "a")
-    assert (generation.started, generation.first_piece) == (None, None)
+    assert (generation.told.started, generation.told.first_piece) == (None, None)
     [event async for event in generation.events()]
-    assert generation.started is not None
-    assert generation.first_piece is not None
-    assert generation.first_piece > generation.started
+    assert generation.told.started is not None
+    assert generation.told.first_piece is not None
+    assert generation.told.first_piece > generation.told.started
 
 
 async def test_a_sign_of_life_is_no_first_piece() -> None:
@@ -225,11 +225,11 @@ async def test_a_sign_of_life_is_no_first_piece() -> None:
         await anext(events)
         began = monotonic()
         await anext(events)
-    assert generation.first_piece is not None
-    assert generation.first_piece - began >= 0.01
+    assert generation.told.first_piece is not None
+    assert generation.told.first_piece - began >= 0.01
 
 
 async def test_an_answer_without_a_piece_has_no_time_of_its_first() -> None:
     generation = generation_of(Finish())
     [event async for event in generation.events()]
-    assert generation.first_piece is None
+    assert generation.told.first_piece is None

@@ -6,16 +6,16 @@ it from one to the next, and a job's record to the worker. `app/otel/` says wher
 """
 
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import Context, copy_context
-from time import monotonic
 
-from opentelemetry import propagate, trace
+from opentelemetry import context, propagate, trace
 
 from app import logs
 from app.otel import export
-from app.otel.measures import count, measure
+from app.otel.answering import Answering as Answering
+from app.otel.attempts import attempt as attempt
+from app.otel.attempts import attempt_ended as attempt_ended
+from app.otel.attempts import lease_taken as lease_taken
+from app.otel.measures import count
 
 log = logging.getLogger(__name__)
 tracer = trace.get_tracer("app")
@@ -24,13 +24,18 @@ tracer = trace.get_tracer("app")
 def set_up_worker(level: str, form: str) -> None:
     """Sets up what a worker tells. It is called in each process of a worker, before its first job."""
     logs.set_up(level, form)
-    export.set_up()
+    export.set_up(worker=True)
 
 
-def belongs_to(_traceparent: str) -> None:
-    """What is told from now on belongs to the trace of the span that FastAPI has begun for the request."""
-    context = trace.get_current_span().get_span_context()
-    logs.trace_id.set(trace.format_trace_id(context.trace_id) if context.is_valid else "-")
+def belongs_to(traceparent: str) -> None:
+    """What is told from now on belongs to the trace of the span that FastAPI has begun for the request. Where nothing
+    is exported there is no such span, and the trace goes on as it came."""
+    span = trace.get_current_span().get_span_context()
+    if span.is_remote or not span.is_valid:
+        found = propagate.extract({"traceparent": traceparent}, trace.set_span_in_context(trace.INVALID_SPAN))
+        context.attach(found)
+        span = trace.get_current_span().get_span_context()
+    logs.trace_id.set(trace.format_trace_id(span.trace_id) if span.is_valid else "-")
 
 
 def traceparent() -> str:
@@ -40,26 +45,10 @@ def traceparent() -> str:
     return carrier.get("traceparent", "")
 
 
-class Answering:
-    """What is told of one answer. `started` is when the model was asked, and `first_piece` when its first piece came
-    that is not empty: in seconds of `time.monotonic`, and None until then."""
-
-    def __init__(self, model: str) -> None:
-        self.context: Context = copy_context()
-        """For what makes the answer: it belongs to the trace of the request that has asked for it."""
-        self.model = model
-        self.started: float | None = None
-        self.first_piece: float | None = None
-
-    def begin(self) -> None:
-        self.started = monotonic()
-
-    def piece(self) -> None:
-        self.first_piece = self.first_piece or monotonic()
-
-    def end(self, fields: Mapping[str, object]) -> None:
-        """`fields` say how it has ended, and what it took."""
-        log.info("usage", extra={**fields})
+def answer_lost(answer_id: str) -> None:
+    """The process is gone that made an answer, and this one has ended it for its readers. Nobody else tells of that."""
+    count("chat.answers.lost", {})
+    log.warning("an answer is lost: its process is gone", extra={"stream": answer_id})
 
 
 def reader_came_back() -> None:
@@ -85,15 +74,7 @@ def job_accepted(task: str, job_id: str) -> None:
     log.info("job accepted", extra={"task": task, "job": job_id})
 
 
-@contextmanager
-def attempt(task: str, job_id: str, number: int, traceparent: str) -> Iterator[None]:
-    """What is told in the block belongs to the trace of the request that the job was accepted from."""
-    log.debug("job begun", extra={"task": task, "job": job_id, "attempt": number})
-    yield
-
-
-def attempt_ended(level: int, message: str, fields: Mapping[str, object], *, failed: bool = False) -> None:
-    """`fields` say how it has ended: its task, job, attempt, seconds and outcome. With `failed`, the exception that is
-    handled now is told too."""
-    measure("jobs.attempt.duration", 0.0, {"task": str(fields["task"]), "outcome": str(fields["outcome"])})
-    log.log(level, message, extra={**fields}, exc_info=failed)
+def end_worker() -> None:
+    """It is called in each process of a worker that another one has begun, behind its last job."""
+    log.debug("worker ended")
+    export.set_up(worker=True).flush()

@@ -62,6 +62,11 @@ class ModelError(Exception):
 
 class Provider(Protocol):
     @property
+    def service(self) -> str:
+        """The name of the model's service, by which its answers are told of."""
+        ...
+
+    @property
     def model(self) -> str:
         """The name of the model, as its service knows it."""
         ...

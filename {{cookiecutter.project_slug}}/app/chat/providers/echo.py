@@ -8,7 +8,7 @@ from app.chat.providers.base import Finish, Message
 
 
 class Echo:
-    model = "echo"
+    service = model = "echo"
 
     def __init__(self, token_seconds: float) -> None:
         """`token_seconds` is the pause before each word."""

@@ -11,6 +11,7 @@ from contextlib import suppress
 
 from fastapi import APIRouter, Response
 
+from app import telemetry
 from app.callers.caller import CallerDep
 from app.chat.answer_stream import AnswerStream
 from app.chat.answers import Answers
@@ -64,8 +65,10 @@ async def resume_ui_chat(chat_id: str, answers: AnswersDep, caller: CallerDep) -
 
     `useChat` with `resume` asks this when its page loads. 204 says that there is none: a 404 would be shown.
     """
-    answer = await answers.named(_name(caller.name, chat_id))
-    return AnswerStream(answer, UIMessageEncoder(), headers=HEADERS) if answer else Response(status_code=204)
+    if (answer := await answers.named(_name(caller.name, chat_id))) is None:
+        return Response(status_code=204)
+    telemetry.reader_came_back()
+    return AnswerStream(answer, UIMessageEncoder(), headers=HEADERS)
 
 
 @router.delete(STREAM, status_code=202)

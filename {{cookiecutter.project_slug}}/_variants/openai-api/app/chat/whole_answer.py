@@ -8,6 +8,7 @@ import anyio
 from anyio.lowlevel import checkpoint_if_cancelled
 from starlette.types import Receive
 
+from app import telemetry
 from app.chat.answer import Answer
 from app.logs import request_id
 from app.shutdown import Shutdown
@@ -25,17 +26,23 @@ async def whole_answer(answer: Answer, receive: Receive, shutdown: Shutdown) -> 
     Raises StreamFault if the model fails, if the answer is stopped, or if the drain time is over, and ClientLeft if the
     client has left: the server cancels no handler, so this function listens itself.
     """
-    leaving = asyncio.create_task(_left(receive))
+    leaving, outcome = asyncio.create_task(_left(receive)), "failed"
     try:
         with answer.reading(), anyio.CancelScope() as waiting, shutdown.at_limit(waiting.cancel):
             leaving.add_done_callback(lambda _: waiting.cancel())
             async with aclosing(with_heartbeat(answer.log, seconds=60)) as batches:
-                return await _text(batches)
+                text, outcome = await _text(batches), "end"
+                return text
         if leaving.done():
+            outcome = "left"
             raise ClientLeft
         raise StreamFault(Error("server_shutdown", "The server is restarting.", True, request_id.get()), "shutdown")
+    except StreamFault as fault:
+        outcome = "sent_back" if fault.reason == "shutdown" else "end"
+        raise
     finally:
         leaving.cancel()
+        telemetry.reader_ended(outcome)
 
 
 async def _text(batches: AsyncIterator[Sequence[Event]]) -> str:

@@ -20,7 +20,8 @@ class Times:
 
 @dataclass(frozen=True)
 class Look:
-    """What one look has found. `left` is how many milliseconds of the lease are left."""
+    """What one look has found. `left` is how many milliseconds of the lease are left. `ends` is 1 if this look has
+    ended the answer, since nobody writes it any more."""
 
     holder: str
     left: int
@@ -30,6 +31,7 @@ class Look:
     fingerprint: str
     length: int
     events: Sequence[str]
+    ends: int
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from weakref import WeakValueDictionary
 
-from app.admission import ANSWERS, Admission, Admit, too_many_answers
+from app.admission import ALL_ANSWERS, ANSWERS, Admission, Admit, too_many_answers
 from app.chat.answer_mirror import Mirror
 from app.chat.answer_mirrors import Mirrors
 from app.chat.answer_records import ADMIT, CROWDED, FULL, Records
@@ -122,7 +122,7 @@ class Names:
                     self._reserved.add(asked.id)
                     return None
                 if owner == FULL:
-                    raise Unavailable("too many answers at once")
+                    raise Unavailable("too many answers at once", limit=ALL_ANSWERS)
                 if owner == CROWDED:
                     raise too_many_answers(self._most)
                 if owner == ADMIT:

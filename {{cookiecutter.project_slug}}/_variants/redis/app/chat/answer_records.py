@@ -8,6 +8,7 @@ from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 from redis.exceptions import NoScriptError
 
+from app import telemetry
 from app.chat.answer_calls import Look, Reply, Times, Write
 from app.chat.answer_events import dump
 from app.chat.answer_keys import Keys
@@ -96,7 +97,11 @@ class Records:
             ask = {**self._looking, **limits, "id": answer_id, "from": place, "stamp": is_read, "caller": caller}
             calls.append(([*self._keys.of(answer_id), *self._keys.indexes], [_json(ask)]))
         replies = await self._together(self._look, calls)
-        return [reply if isinstance(reply, Exception) else Look(*reply) if reply else None for reply in replies]
+        looks = [reply if isinstance(reply, Exception) else Look(*reply) if reply else None for reply in replies]
+        for (answer_id, _, _), look in zip(wanted, looks, strict=True):
+            if isinstance(look, Look) and look.ends:
+                telemetry.answer_lost(answer_id)
+        return looks
 
     async def stop(self, answer_id: str) -> None:
         async with answering():

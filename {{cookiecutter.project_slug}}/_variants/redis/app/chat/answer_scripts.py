@@ -71,14 +71,14 @@ local events, state, running, ended, bytes = unpack(KEYS)
 local names = {'holder', 'lease', 'ended', 'suspected', 'stop', 'caller', 'fingerprint'}
 local holder, lease, over, suspected, stop, caller, fingerprint = unpack(redis.call('HMGET', state, unpack(names)))
 if not holder or (ask.caller and ask.caller ~= caller) then return {} end
-local left = tonumber(lease or 0) - now
+local left, ends = tonumber(lease or 0) - now, 0
 if not over and left < 0 then
     if not suspected then
         redis.pcall('HSET', state, 'suspected', now)  -- a Redis that is full can be read
     elseif now - suspected >= ask.suspicion then
         redis.call('RPUSH', events, ask.error, ask.done)
         redis.call('HSET', state, 'ended', 1, 'holder', '')
-        holder, over = '', '1'
+        holder, over, ends = '', '1', 1
         redis.call('PEXPIRE', events, ask.retention)
         redis.call('PEXPIRE', state, ask.retention)
         redis.call('ZREM', running, ask.id)
@@ -97,7 +97,7 @@ while place < length and size < ask.limit and #found < ask.most do
         place = place + 1
     end
 end
-return {holder, left, over or '', stop or '', caller or '', fingerprint or '', length, found}
+return {holder, left, over or '', stop or '', caller or '', fingerprint or '', length, found, ends}
 """
 )
 

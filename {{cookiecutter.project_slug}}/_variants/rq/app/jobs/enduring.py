@@ -12,7 +12,7 @@ from redis import Redis
 from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.client import Pipeline
 from redis.retry import Retry
-from rq import SpawnWorker, Worker
+from rq import Queue, SpawnWorker, Worker
 from rq.exceptions import StopRequested
 from rq.executions import Execution
 from rq.job import Job
@@ -20,6 +20,7 @@ from rq.serializers import JSONSerializer
 from rq.worker import BaseWorker
 from rq.worker_registration import register
 
+from app import telemetry
 from app.jobs.settings import JobSettings
 from app.jobs.workers import WORKER_TTL_SECONDS, Message, rq_queue
 from app.redis_client import ANSWER_SECONDS, words
@@ -98,6 +99,12 @@ class ForkWorker(Enduring, Worker):
 
 class NewProcessWorker(Enduring, SpawnWorker):
     """A process for each job, begun anew."""
+
+    def perform_job(self, job: Job, queue: Queue, execution: Execution) -> bool:
+        try:
+            return super().perform_job(job, queue, execution)
+        finally:
+            telemetry.end_worker()
 
 
 def rq_worker(settings: JobSettings, worker_class: type[BaseWorker]) -> BaseWorker:

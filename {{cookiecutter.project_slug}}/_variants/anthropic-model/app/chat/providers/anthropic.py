@@ -6,6 +6,7 @@ from typing import Any, Self
 import httpx2
 from anthropic import APIError, AsyncAnthropic, AsyncStream, DefaultAsyncHttpxClient, Timeout
 
+from app import telemetry
 from app.chat.providers.base import Finish, Message, ModelError
 from app.chat.providers.bounded import bound
 from app.chat.providers.conversation import conversation
@@ -17,6 +18,8 @@ from app.chat.providers.shapes import at_once, count, fields, text, the_one, usa
 
 class Anthropic:
     """The SDK tries again after rate limits, 5xx and lost connections, until the service has begun to answer."""
+
+    service = "anthropic"
 
     def __init__(self, settings: ProviderSettings) -> None:
         self.model = settings.model_name
@@ -42,7 +45,7 @@ class Anthropic:
 
     async def stream(self, messages: Sequence[Message]) -> AsyncGenerator[str | Finish, None]:
         ending, usage, odd = None, dict[str, int](), None
-        system, turns = conversation(self._prompt, messages)
+        trace, (system, turns) = telemetry.traceparent(), conversation(self._prompt, messages)
         body = {"model": self.model, "messages": [turn.model_dump() for turn in turns], "stream": True}
         try:
             # Not `messages.create`: the objects that it builds of each event take a quarter of the CPU time that a
@@ -52,6 +55,7 @@ class Anthropic:
                 "/v1/messages",
                 cast_to=object,
                 body={**self._parameters, **({"system": system} if system else {}), **body},
+                options={"headers": {"traceparent": trace} if trace else {}},
                 stream=True,
                 stream_cls=AsyncStream[object],
             )

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
-from app import logs
+from app import logs, telemetry
 from app.chat.answer_settings import AnswerSettings
 from app.chat.providers.anthropic import Anthropic
 from app.chat.providers.base import Finish, Message, ModelError, Provider
@@ -28,6 +28,7 @@ from tests.upstream import ENDLESS, Answer, Upstream, upstream
 KEY = "sk-hidden"
 QUESTION = [Message(role="user", content="Hi")]
 NOTICED_SECONDS = 0.5
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
 def said(kind: str, **fields: Any) -> str:
@@ -76,6 +77,35 @@ async def answer_of(provider: Anthropic, messages: Sequence[Message] = QUESTION)
 async def test_it_yields_the_answer_piece_by_piece_and_what_it_took() -> None:
     async with asked(HELLO) as (provider, _):
         assert await answer_of(provider) == ["Hel", "lo", Finish("end", {"input_tokens": 3, "output_tokens": 2})]
+
+
+async def test_the_trace_goes_on_to_the_service_with_each_try() -> None:
+    telemetry.belongs_to(TRACEPARENT)
+    async with asked(LIMITED, HELLO) as (provider, service):
+        await answer_of(provider)
+    telemetry.belongs_to("")
+    assert [request.headers["traceparent"] for request in service.requests] == [TRACEPARENT] * 2
+
+
+async def test_without_a_trace_the_service_is_told_of_none() -> None:
+    async with asked(HELLO) as (provider, service):
+        await answer_of(provider)
+    assert "traceparent" not in service.requests[0].headers
+
+
+async def test_an_answer_is_of_the_trace_of_the_request_that_asked(
+    settings: Settings, answer_settings: Callable[..., AnswerSettings]
+) -> None:
+    async with asked(HELLO, HELLO) as (provider, service):
+        app = create_app(settings, [chat(provider, answer_settings())], ANYBODY)
+        async with app.router.lifespan_context(app) as state:
+            for headers in ({"traceparent": TRACEPARENT}, {}):
+                body = {"question": "Hi"}
+                async with exchange(app, "/chat/stream", body=body, headers=headers, **state) as stream:  # type: ignore[arg-type]
+                    await stream.rest()
+    first, second = (request.headers.get("traceparent", "") for request in service.requests)
+    assert first.split("-")[1] == TRACEPARENT.split("-")[1]
+    assert second.split("-")[1:2] != first.split("-")[1:2]
 
 
 async def test_a_piece_is_there_before_the_next_is_made() -> None:

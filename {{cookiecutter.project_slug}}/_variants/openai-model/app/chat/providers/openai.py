@@ -15,6 +15,7 @@ from openai import (
     UnprocessableEntityError,
 )
 
+from app import telemetry
 from app.chat.providers.base import Finish, Message, ModelError
 from app.chat.providers.bounded import bound
 from app.chat.providers.conversation import conversation
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 
 class OpenAI:
     """The SDK tries again after rate limits, 5xx and lost connections, until the service has begun to answer."""
+
+    service = "openai"
 
     def __init__(self, settings: ProviderSettings) -> None:
         self.model = settings.model_name
@@ -89,7 +92,7 @@ class OpenAI:
         system, turns = conversation(self._prompt, messages)
         said = [Message(role="system", content=system)] if system else []
         body = {"model": self.model, "messages": [each.model_dump() for each in (*said, *turns)], "stream": True}
-        sent, refused = self._parameters, set[str]()
+        sent, refused, trace = self._parameters, set[str](), telemetry.traceparent()
         while True:
             try:
                 # Not `chat.completions.create`: the objects that it builds of each chunk take most of the CPU time that
@@ -99,6 +102,7 @@ class OpenAI:
                     "/chat/completions",
                     cast_to=object,
                     body={**sent, **body},
+                    options={"headers": {"traceparent": trace} if trace else {}},
                     stream=True,
                     stream_cls=AsyncStream[object],
                 )

@@ -1,0 +1,29 @@
+"""The application with a model that does what it is asked to; served by `uvicorn tests.asked:app`."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+
+from app.chat.providers.base import Finish, Message, ModelError
+from app.chat.room import chat
+from app.main import create_app
+
+
+class Obedient:
+    service, model = "acme", "m-1"
+
+    async def stream(self, messages: Sequence[Message]) -> AsyncGenerator[str | Finish, None]:
+        asked = messages[-1].content
+        yield "MARKED"
+        if "fail" in asked:
+            raise ModelError("on purpose", code="model_busy")
+        if "wait" in asked:
+            await asyncio.sleep(60)
+        while "never end" in asked:
+            yield "word " * 1000
+            await asyncio.sleep(0)
+        yield " answer"
+        yield " of three"
+        yield Finish("end", {"input_tokens": 3, "output_tokens": 2})
+
+
+app = create_app(rooms=[chat(Obedient())])
