@@ -77,8 +77,8 @@ def queries() -> set[str]:
 def test_each_panel_shows_something_of_a_server_and_a_worker_that_run(
     render: Callable[..., Project], tmp_path: Path
 ) -> None:
-    """Each answer, reader, refusal and job that there can be happens again and again, until all of them are seen. Then a
-    server is killed, and another one tells that its answers are lost; and what that one tells while it stops."""
+    """Each answer, reader, refusal and job that there can be happens again and again, until all are seen. Then a server
+    is killed, and another one tells that its answers are lost; and that one tells what it does while it stops."""
     project = render(queue_backend="rq", model_provider="anthropic", front_end="openai", telemetry="opentelemetry")
     project.sync()
     ports = {name: free_port() for name in ("web", "worker", "other")}
