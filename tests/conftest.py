@@ -20,10 +20,13 @@ from rendering import (
     snapshot,
     varied,
 )
+from variants import VARIANTS
 
 pytest_plugins = ["needs", "rabbitmq", "front_ends"]
 # The hooks are modules to the tests.
 sys.path.insert(0, str(ROOT / "hooks"))
+# As is the receiver of what a project tells, which its own tests have too.
+sys.path.append(str(VARIANTS / "opentelemetry" / "tests"))
 # A run in the background of a shell ignores Ctrl-C, and what it starts would inherit that: some of it is ended by one.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

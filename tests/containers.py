@@ -1,8 +1,8 @@
 """Podman, with images and containers of these tests alone: what a project's Dockerfile says is built, and what
 compose.yaml says is run.
 
-No registry of images is asked. The base image is made of this system's own packages: it has another Python than the
-Dockerfile names, and as little bytecode as Docker's image of Python.
+No registry of images is asked. The base image is made of this system's own packages, unpacked and not configured: it
+has another Python than the Dockerfile names, and as little bytecode as Docker's image of Python.
 """
 
 import json
@@ -10,7 +10,6 @@ import os
 import platform
 import re
 import shlex
-import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,18 +22,19 @@ from needs import NEEDS
 from rendering import EXCLUDE_NEWER, Project, run
 from running import STOP_SECONDS, wait_until
 
-PACKAGES = "ca-certificates,python-is-python3,python3-pip"
+# With the time zones and the names of protocols, as Docker's image has them.
+PACKAGES = "base-files,base-passwd,coreutils,dash,netbase,passwd,python-is-python3,python3-pip,tzdata"
+# What their scripts would have done that is needed, and what makes of a system's pip one that a container has.
+COMPLETED = [
+    *(f'cp "$1/usr/share/base-passwd/{name}.master" "$1/etc/{name}"' for name in ("passwd", "group")),
+    'rm -f "$1"/usr/lib/python3.*/EXTERNALLY-MANAGED',
+]
+CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 APT = Path("/etc/apt")
 SOURCES = [APT / "sources.list.d/debian.sources", APT / "sources.list.d/ubuntu.sources", APT / "sources.list"]
 # What an owner's mirror needs comes with the base image, as it would with a company's own.
 MIRROR = re.compile(r"(PIP|UV)_((DEFAULT_|EXTRA_)?INDEX(_URL)?|TRUSTED_HOST|INSECURE_HOST)")
-BASE = """
-FROM scratch
-ADD base.tar /
-COPY ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
-RUN find /usr/lib/python3 /usr/lib/python3.* -name '*.pyc' -delete && rm -f /usr/lib/python3.*/EXTERNALLY-MANAGED
-ENV UV_SYSTEM_CERTS=true PIP_ROOT_USER_ACTION=ignore {environment}
-"""
+ENVIRONMENT = {"UV_SYSTEM_CERTS": "true", "PIP_ROOT_USER_ACTION": "ignore", "UV_EXCLUDE_NEWER": EXCLUDE_NEWER}
 HYBRID = Path("/sys/fs/cgroup/unified")  # both kinds of control groups: crun, which Debian's podman takes, refuses that
 LIMIT = "4096:4096"  # podman would raise the limits of files and processes, which not every machine's root may do
 
@@ -57,21 +57,21 @@ class Podman:
         return done
 
     def make_base(self, name: str) -> None:
-        """Unless it is there: it takes a minute."""
+        """Unless it is there."""
         if self.run("image", "exists", name, check=False).returncode == 0:
             return
         suite = platform.freedesktop_os_release()["VERSION_CODENAME"]
         # This machine's own sources: by itself it asks no mirror of a company's, and of Ubuntu's packages only "main".
         told = [each for each in SOURCES if each.is_file() and re.search(r"(?m)^(deb |URIs:)", each.read_text("utf-8"))]
-        options = ("--variant=minbase", f"--include={PACKAGES}", suite, "base.tar")
-        made = run("mmdebstrap", *options, *map(str, told), cwd=self._folder)
+        hooks = [*COMPLETED, f'install -D {shlex.quote(str(SYSTEM_CERTIFICATES))} "$1{CERTIFICATES}"']
+        options = ["--variant=extract", f"--include={PACKAGES}", *(f"--extract-hook={hook}" for hook in hooks)]
+        made = run("mmdebstrap", *options, suite, "base.tar", *map(str, told), cwd=self._folder)
         assert made.returncode == 0, made.stderr
-        shutil.copy(SYSTEM_CERTIFICATES, self._folder)
         kept = {key: value for key, value in os.environ.items() if MIRROR.fullmatch(key)}
-        environment = kept | {"UV_EXCLUDE_NEWER": EXCLUDE_NEWER}
-        words = " ".join(f"{key}={json.dumps(value).replace('$', chr(92) + '$')}" for key, value in environment.items())
-        (self._folder / "Containerfile").write_text(BASE.format(environment=words), "utf-8")
-        self.run("build", "--quiet", "--network", "host", "--tag", name, ".")
+        changes = [
+            f"ENV {key}={json.dumps(value).replace('$', chr(92) + '$')}" for key, value in (ENVIRONMENT | kept).items()
+        ]
+        self.run("import", "--quiet", *(word for each in changes for word in ("--change", each)), "base.tar", name)
         (self._folder / "base.tar").unlink()
 
     def build(self, project: Project, name: str) -> None:

@@ -35,9 +35,11 @@ def subjects(project: Project) -> dict[str, set[Subject]]:
     or starts one, about that.
 
     Whoever takes an application or a client of one is about what is the same in every app/, too. What the answer to one
-    question brings imports nothing of another's: a test of the worker is not about the front end. Where a test is about
-    no answer at all, it has a set for each question: it runs with each answer once, and not with each combination of
-    them. Only tests/test_main.py does.
+    question brings imports nothing of another's: a test of the worker is not about the front end. Nor is a test that an
+    answer brings about another's answer, though it may need some of that to build an application: those files have the
+    same names and types with each answer, as mypy says of each two (tests/test_quality.py), and tests of their own.
+    Where a test is about no answer at all, it has a set for each question: it runs with each answer once, and not with
+    each combination of them. Only tests/test_main.py does.
 
     Else, what a module of app/ imports in turn does not count, for it has tests of its own. Nor does what a server
     serves that runs as a process: the template's own test_served.py is about that, with each queue, model and front
@@ -57,7 +59,7 @@ def imported(project: Project, name: str) -> set[str]:
 
 
 def with_imports(project: Project) -> frozenset[Subject]:
-    """Of each of its Python files, name and bytes of it and of each file that it imports or names."""
+    """Of each of its Python files, name and bytes of it and of each other that it imports or names."""
     return _with_imports(project.path, frozenset(project.files()))
 
 
@@ -68,8 +70,8 @@ def _brought(question: str) -> set[str]:
 
 @cache  # what was rendered is changed by no test
 def _with_imports(root: Path, files: frozenset[str]) -> frozenset[Subject]:
-    content = {name: (root / name).read_bytes() for name in files}
-    own = (({name} | files & _read(text).named) for name, text in content.items() if name.endswith(".py"))
+    content = {name: (root / name).read_bytes() for name in files if name.endswith(".py")}
+    own = ({name} | content.keys() & _read(text).named for name, text in content.items())
     return frozenset(frozenset((name, content[name]) for name in names) for names in own)
 
 
@@ -94,6 +96,8 @@ def _subjects(root: Path, files: frozenset[str]) -> dict[str, set[Subject]]:
         while new:
             subject |= new
             new = {other for name in new for other in named.get(name, ())} - subject
+        if own := [question for question in OVERLAYS if test in _brought(question)]:
+            subject -= set().union(*map(_brought, OVERLAYS.keys() - own)) - set().union(*map(_brought, own))
         sets = [subject]
         if test == WHOLE_APPLICATION:
             sets = [subject | application]

@@ -2,6 +2,7 @@
 to, and readers that stay, leave or come back."""
 
 import json
+import re
 import secrets
 import threading
 from collections.abc import Iterator
@@ -93,15 +94,31 @@ def serving_model() -> Iterator[Model]:
         model.shutdown()
 
 
-def ask(server: Server, pieces: int = 3, then: str = "end", trace: Traceparent | None = None) -> HTTPResponse:
+def ask(
+    server: Server, pieces: int = 3, then: str = "end", key: str = "", trace: Traceparent | None = None
+) -> HTTPResponse:
     """The response once its head is there."""
     question = json.dumps({"pieces": pieces, "then": then, "secret": SECRET})
-    headers = {"traceparent": str(trace)} if trace else {}
-    return server.request("POST", "/chat/stream", json.dumps({"question": question}), headers)
+    return server.request("POST", "/chat/stream", json.dumps({"question": question}), _headers(key, trace))
+
+
+def read_again(server: Server, answer: HTTPResponse, key: str = "", trace: Traceparent | None = None) -> HTTPResponse:
+    """From its start."""
+    return server.request("GET", f"/chat/stream/{answer.headers['X-Stream-ID']}", headers=_headers(key, trace))
+
+
+def _headers(key: str, trace: Traceparent | None) -> dict[str, str]:
+    return ({"Authorization": f"Bearer {key}"} if key else {}) | ({"traceparent": str(trace)} if trace else {})
 
 
 def reason(response: HTTPResponse) -> str:
     """How the stream ends, which is read to its end."""
-    event, data = response.read().decode().rstrip("\n").splitlines()[-2:]
-    assert event.startswith(("event: done", "id: ")), event
-    return str(json.loads(data.removeprefix("data: "))["reason"])
+    text = response.read().decode()
+    done = re.findall(r"^event: done\n(?:id: \d+\n)?data: (.*)$", text, re.MULTILINE)
+    assert len(done) == 1, (response.status, text)
+    return str(json.loads(done[0])["reason"])
+
+
+def read_some(response: HTTPResponse) -> None:
+    """Up to its first token."""
+    assert any(line.startswith(b"event: token") for line in iter(response.readline, b""))

@@ -337,11 +337,14 @@ class Poster:
         self.jobs: list[str] = []
 
     def run(self) -> None:
-        while not self._enough.wait(0.05):
-            body = json.dumps({"title": f"number {len(self.jobs)}", "text": "to be " * 30_000})
-            response = request(self._port, "POST", "/documents", body, KEYED)
-            assert response.status == 202, response.read()
-            self.jobs.append(response.headers["Location"])
+        while not self._enough.wait(0.2):
+            self.post()
+
+    def post(self) -> None:
+        body = json.dumps({"title": "Hamlet", "text": "to be " * 30_000})
+        response = request(self._port, "POST", "/documents", body, KEYED)
+        assert response.status == 202, response.read()
+        self.jobs.append(response.headers["Location"])
 
     def all_done(self) -> bool:
         """Whether each has succeeded, with one attempt: none was lost, or had to be done again."""
@@ -358,7 +361,7 @@ def test_a_deploy_refuses_no_request_cuts_no_answer_and_loses_no_job(
     queue: str, render: Callable[..., Project], tmp_path: Path
 ) -> None:
     """Some follow answers and one hands in jobs all the while. Each web server is told to stop while it makes an answer
-    that takes much longer than DRAIN_SECONDS, and each worker is replaced by another."""
+    that takes much longer than DRAIN_SECONDS, and each worker is replaced by another when there is enough to do."""
     project = render(queue_backend=queue)
     project.sync()
     enough = threading.Event()
@@ -387,7 +390,7 @@ def test_a_deploy_refuses_no_request_cuts_no_answer_and_loses_no_job(
         busy = [*(pool.submit(reader.run) for reader in readers), pool.submit(poster.run)]
 
         def done() -> list[int]:
-            return [*(reader.whole for reader in readers), len(poster.jobs) // 10]
+            return [*(reader.whole for reader in readers), len(poster.jobs) // 3]
 
         def go_on() -> None:
             """Until each has done some more, or has failed."""
@@ -408,6 +411,8 @@ def test_a_deploy_refuses_no_request_cuts_no_answer_and_loses_no_job(
             assert not re.search("ERROR|Traceback", gone.text), gone.text
         for old in workers:
             work()
+            for _ in range(8):
+                poster.post()
             assert old.stop(seconds=ENDED_SECONDS) == 0
             assert "Traceback" not in old.text
             go_on()

@@ -88,6 +88,7 @@ def test_a_renders_own_tests_pass_and_none_is_left_out(
             {"tests/test_served.py"},
         ),
         ("scripts/dev.py", {"tests/jobs/test_dev.py"}, {"tests/jobs/test_worker.py"}),
+        ("app/callers/known.py", {"tests/test_served.py", "tests/jobs/test_untold.py"}, {"tests/jobs/test_dev.py"}),
     ],
 )
 def test_a_file_of_tests_runs_again_where_its_subject_differs(

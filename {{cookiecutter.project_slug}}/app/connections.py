@@ -37,6 +37,11 @@ class Connections:
         self._among: set[Any] | None = None
         self._warned = False
 
+    @property
+    def open(self) -> int:
+        """How many there are. 0 under another server, and before the first request."""
+        return len(self._among) - (self in self._among) if self._among else 0
+
     def note(self, scope: Scope, send: Send) -> None:
         """Notes the connection of a request, and puts its transport into the request's state."""
         connection = getattr(send, "__self__", None)

@@ -84,7 +84,8 @@ class Shutdown:
         """Starts the drain time, once. Must be called on the event loop."""
         if not self.draining:
             self.draining = True
-            log.info("draining: what still runs in %g s is ended", self.drain_seconds)
+            said = "draining: what still runs in %g s is ended"
+            log.info(said, self.drain_seconds, extra={"connections": self.connections.open})
             asyncio.get_running_loop().call_later(self.drain_seconds, self._expire)
 
     def _expire(self) -> None:

@@ -94,10 +94,11 @@ def job_accepted(task: str, job_id: str) -> None:
 
 
 @contextmanager
-def attempt(task: str, job_id: str, number: int, traceparent: str) -> Iterator[None]:
-    """What is told in the block belongs to the trace of the request that the job was accepted from."""
+def attempt(task: str, job_id: str, number: int, waited: float, traceparent: str, _before: str) -> Iterator[None]:
+    """What is told in the block belongs to the trace of the request that the job was accepted from. `waited` is the
+    seconds since the attempt ought to have begun; `_before` is the `traceparent` of the one that failed before it."""
     belongs_to(traceparent)
-    log.debug("job begun", extra={"task": task, "job": job_id, "attempt": number})
+    log.debug("job begun", extra={"task": task, "job": job_id, "attempt": number, "waited": round(waited, 3)})
     yield
 
 
@@ -105,3 +106,13 @@ def attempt_ended(level: int, message: str, fields: Mapping[str, object], *, fai
     """`fields` say how it has ended: its task, job, attempt, seconds and outcome. With `failed`, the exception that is
     handled now is told too."""
     log.log(level, message, extra={**fields}, exc_info=failed)
+
+
+def lease_taken(fields: Mapping[str, object]) -> None:
+    """The lease of an attempt has run out, and the job is given to whoever is free. `fields` are those of an end."""
+    log.warning("job lost: its lease ran out, as when its process dies. It is tried again", extra={**fields})
+
+
+def end_worker() -> None:
+    """It is called in each process of a worker that another one has begun, behind its last job."""
+    log.debug("worker ended")

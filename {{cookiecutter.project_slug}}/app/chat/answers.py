@@ -42,6 +42,11 @@ class Answers:
         self._background = Background(shutdown)
         self._recording: set[asyncio.Task[None]] = set()
 
+    @property
+    def running(self) -> int:
+        """How many are made at this moment, in this process."""
+        return len(self._store.running())
+
     async def ask(self, messages: Sequence[Message], caller: str, *, key: str | None = None) -> KnownAnswer:
         """Two of one caller with the same `key` are one answer as long as it is kept: while it runs, and if it is whole
         or a caller has stopped it. After any other end, the second is asked anew. The last message is the question.

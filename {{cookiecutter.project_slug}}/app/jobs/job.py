@@ -5,16 +5,16 @@
                  │  └────> retrying ──> running      after a failure, or when the lease has run out
     queued, running, retrying ──> cancelled
 
-`due` is the one time at which somebody must look at the job next, by dispatching it: when it is to begin, when its
-lease ends, when the pause before a retry is over, or when a message that the broker may have lost is to be repeated.
+`due` is when somebody must dispatch the job next: when it is to begin, its lease ends, the pause before a retry is
+over, or a message that the broker may have lost is to be repeated.
 """
 
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
 from app.errors import Conflict
-from app.jobs.status import ENDED, Count, JobError, JobStatus, NoSuchJob, NotYours, Progress, Time
+from app.jobs.status import ENDED, Cancelled, Count, Due, JobError, JobStatus, NoSuchJob, NotYours, Progress, Time
 
 MAX_PAUSE_SECONDS = 120.0
 GIVEN_BACK_SECONDS = 5.0, 60.0  # until a job that was given back is due: at first, and at most
@@ -28,13 +28,16 @@ class Job(BaseModel, frozen=True, extra="allow"):
     task: str
     fingerprint: str  # of the payload: the same idempotency key with another one is a conflict
     request_id: str
+    traceparent: str = ""  # of the request that it was accepted from
     caller: str = "anonymous"  # whose job it is, by the name of their Caller
     created_at: Time
-    due: Annotated[float, Field(allow_inf_nan=False)] | None  # None when nobody needs to look again
+    due: Due | None  # None when nobody needs to look again
     status: JobStatus = "queued"
     attempts: Count = 0
+    attempted: str = ""  # the traceparent of the attempt that failed last
     dispatches: Count = 0  # since the last attempt began
     holder: str | None = None  # who has the lease
+    since: Due | None = None  # when the attempt that runs began; of a job that was dispatched, since when it waits
     progress: Progress = Progress()
     error: JobError | None = None
     unfit_since: Time | None = None  # since when workers have given it back; None once one has made an attempt
@@ -44,6 +47,12 @@ class Job(BaseModel, frozen=True, extra="allow"):
     @property
     def ended(self) -> bool:
         return self.status in ENDED
+
+    @property
+    def waits_since(self) -> float | None:
+        """When its next attempt ought to begin: a dispatch moves `due`. None if none is to begin."""
+        since = self.since if self.dispatches and self.since is not None else self.due
+        return since if self.status in ("queued", "retrying") else None
 
     def of(self, caller: str) -> Self:
         """Raises NoSuchJob if it is another caller's."""
@@ -59,17 +68,16 @@ class Job(BaseModel, frozen=True, extra="allow"):
         return self._with(
             status="retrying" if self.status == "running" else self.status,
             holder=None,
+            since=self.due if self.status == "running" else self.waits_since,
             due=now + min(pause * 2 ** min(self.dispatches, DOUBLINGS), MAX_PAUSE_SECONDS),
             dispatches=self.dispatches + 1,
         )
 
     def begin(self, holder: str, now: float, lease: float, max_attempts: int) -> Self:
-        """Counts the attempt before it is made, so that a job which kills its process fails in the end, and does not
-        run for ever. `lease` is in seconds."""
+        """Counts the attempt before it is made, so that a job which kills its process fails in the end."""
         if self.holder == holder:  # it has begun already, and the store's answer was lost
             return self
-        # Nothing was dispatched since the last attempt began. So the message is an old one: somebody holds the job, or
-        # the pause before its retry is not over.
+        # An old message: nothing was dispatched since the last attempt, which still runs, or whose pause is not over.
         if self.due is None or not self.dispatches:
             raise NotYours(self.id)
         if self.attempts >= max_attempts:
@@ -81,6 +89,7 @@ class Job(BaseModel, frozen=True, extra="allow"):
             dispatches=0,
             holder=holder,
             due=now + lease,
+            since=now,
             started_at=self.started_at or now,
         )
 
@@ -99,12 +108,9 @@ class Job(BaseModel, frozen=True, extra="allow"):
         return job._with(status="retrying", holder=None, due=now + retry_in)
 
     def give_back(self, holder: str, now: float, error: JobError, seconds: float) -> Self:
-        """Another version of this service may be able to run the job, so this attempt does not count. Once workers have
-        given it back for so many `seconds`, the job has failed.
-
-        It is due again soon at first, and then more and more rarely, so that others are not held up by many of them."""
-        since = self.unfit_since or now
-        attempts = self.attempts - 1
+        """Another version may be able to run the job, so this attempt does not count. It is due soon at first, then
+        more and more rarely: many must not hold up others. Given back for so many `seconds`, it has failed."""
+        since, attempts = self.unfit_since or now, self.attempts - 1
         job = self._held_by(holder)._with(attempts=attempts, unfit_since=since, error=error)
         if now - since >= seconds:
             return job._end("failed", now)
@@ -125,7 +131,7 @@ class Job(BaseModel, frozen=True, extra="allow"):
         """A failed job starts over, with all its attempts."""
         if self.status != "failed":
             raise Conflict(f"the job is {self.status}: only a failed one can be run again")
-        fresh = self._with(attempts=0, dispatches=0, progress=Progress(), error=None, unfit_since=None)
+        fresh = self._with(attempts=0, dispatches=0, since=None, progress=Progress(), error=None, unfit_since=None)
         return fresh._with(status="queued", due=now, started_at=None, ended_at=None)
 
     def event(self) -> dict[str, Any]:
@@ -134,7 +140,7 @@ class Job(BaseModel, frozen=True, extra="allow"):
 
     def _held_by(self, holder: str) -> Self:
         if self.holder != holder:
-            raise NotYours(self.id)
+            raise Cancelled(self.id) if self.status == "cancelled" else NotYours(self.id)
         return self
 
     def _end(self, status: JobStatus, now: float, **changes: Any) -> Self:

@@ -8,6 +8,7 @@ from time import monotonic
 from typing import NoReturn, TypeVar
 from uuid import uuid4
 
+from app import telemetry
 from app.errors import NotFound, Unavailable
 from app.jobs.definition import JobContext, limits
 from app.jobs.job import Job
@@ -26,8 +27,9 @@ STORE_RETRY_SECONDS = 1.0
 class Lease:
     """Each method raises NotYours when the lease is lost: it ran out, or the job was cancelled or forgotten."""
 
-    def __init__(self, store: Store, job: Job, holder: str, seconds: float) -> None:
+    def __init__(self, store: Store, job: Job, holder: str, seconds: float, waited: float) -> None:
         self.job = job  # as this holder wrote it last
+        self.waited = waited  # in seconds, from when the attempt ought to have begun
         self._store = store
         self._holder = holder
         self._seconds = seconds
@@ -71,8 +73,12 @@ class Lease:
 
     async def fail(self, progress: Progress, error: JobError, retry_in: float | None) -> None:
         """`retry_in` is in seconds, or None when this was the last attempt."""
-        failure = partial(Job.fail, holder=self._holder, progress=progress, error=error, retry_in=retry_in)
-        await answered(lambda: self._write(failure))
+        attempted = telemetry.traceparent()
+
+        def failed(job: Job, now: float) -> Job:
+            return job.fail(self._holder, now, progress, error, retry_in).model_copy(update={"attempted": attempted})
+
+        await answered(lambda: self._write(failed))
 
     async def give_back(self, error: JobError, seconds: float) -> float:
         """The attempt does not count; the job has failed if it was given back for so many `seconds`. Says for how many
@@ -98,12 +104,16 @@ async def take(store: Store, job_id: str, settings: JobSettings) -> tuple[Lease,
     Raises NotFound, and NotYours when the job is not to be run now.
     """
     holder = uuid4().hex
+    waited = 0.0
 
     def begin(job: Job, now: float) -> Job:
+        nonlocal waited
+        if job.waits_since is not None:  # else this is a repeat, and the store's answer was lost
+            waited = max(0.0, now - job.waits_since)
         return job.begin(holder, now, settings.job_lease_seconds, limits(job.task, settings).max_attempts)
 
     job, payload = await answered(lambda: store.begin(job_id, begin))
-    return Lease(store, job, holder, settings.job_lease_seconds), payload
+    return Lease(store, job, holder, settings.job_lease_seconds, waited), payload
 
 
 async def answered(call: Callable[[], Awaitable[T]]) -> T:

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
+from app import telemetry
 from app.admission import Admit
 from app.digest import digest
 from app.errors import Conflict, NotFound, Unavailable
@@ -20,7 +21,7 @@ from app.jobs.definition import P, Task
 from app.jobs.events import JobLog, resume
 from app.jobs.job import Job
 from app.jobs.result import from_text
-from app.jobs.status import JobStatus
+from app.jobs.status import Backlog, JobStatus
 from app.jobs.store import Store
 from app.logs import request_id
 
@@ -56,6 +57,7 @@ class JobQueue:
                 # Without what the next version may add as a default: the same request is the same job to both.
                 fingerprint=digest(payload.model_dump(mode="json", exclude_defaults=True)),
                 request_id=request_id.get(),
+                traceparent=telemetry.traceparent(),
                 caller=caller,
                 created_at=now,
                 due=max(now, due.timestamp()) if due else now,
@@ -63,6 +65,8 @@ class JobQueue:
             if self._admit and not (key and await self._will_do(job.id)):
                 await self._admit(caller)
             stored = await self._store.create(job, text)
+            if stored == job:
+                telemetry.job_accepted(job.task, job.id)
             if stored.fingerprint != job.fingerprint:
                 raise Conflict("this Idempotency-Key was used with another body")
             if stored.status == "failed":
@@ -109,6 +113,10 @@ class JobQueue:
             job = await self._store.update(job_id, lambda job: job.of(caller).again(now))
         self._wake.set()
         return job
+
+    async def backlog(self) -> Backlog:
+        """Of all callers. Raises Unavailable when the store does not answer."""
+        return await self._store.backlog()
 
     async def resume(self, job_id: str, last_id: int, *, caller: str) -> int | None:
         """Where a follower whose last event was `last_id` continues; None when that was the job's `done`.

@@ -7,9 +7,9 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from functools import partial
 from typing import Protocol
 
+from app import telemetry
 from app.errors import NotFound
 from app.jobs.job import Job
 from app.jobs.status import NotYours
@@ -106,14 +106,28 @@ class Relay:
         try:
             for job_id in looked_at:
                 with suppress(NotYours, NotFound):  # another process was faster, or its time has passed
-                    job = await self._store.update(job_id, partial(Job.dispatched, now=now, pause=self._lease))
-                    claimed.append(job)
+                    claimed.append(await self._claim(job_id, now))
         finally:  # what is claimed is sent, though the store or this process goes away: its repeat may be far away
             # Behind many messages a job's own is most likely still on its way, and a repeat would only make them more.
             sent = [job for job in claimed if waiting < FEW or job.dispatches % RARELY == 1]
             if sent:
                 await self._backend.dispatch(sent)
         return len(looked_at)
+
+    async def _claim(self, job_id: str, now: float) -> Job:
+        taken = None  # the job, if somebody has let its lease run out
+
+        def dispatched(job: Job) -> Job:
+            nonlocal taken
+            taken = job if job.status == "running" else None
+            return job.dispatched(now, self._lease)
+
+        job = await self._store.update(job_id, dispatched)
+        if taken:
+            seconds = round(now - (now if taken.since is None else taken.since), 3)
+            told = {"task": job.task, "job": job.id, "attempt": job.attempts, "seconds": seconds, "outcome": "lost"}
+            telemetry.lease_taken({**told, "request_id": job.request_id, "caller": job.caller})
+        return job
 
 
 def _ended(relay: "asyncio.Task[None]") -> None:

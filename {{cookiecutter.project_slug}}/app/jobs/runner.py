@@ -5,6 +5,7 @@ import logging
 
 from pydantic import ValidationError
 
+from app import telemetry
 from app.contain import contained, leave_behind
 from app.errors import NotFound
 from app.jobs import tasks  # noqa: F401 - they register themselves
@@ -12,10 +13,11 @@ from app.jobs.definition import TASKS, JobContext, limits
 from app.jobs.lease import Lease, take
 from app.jobs.result import BadResult, to_text
 from app.jobs.settings import JobSettings
-from app.jobs.status import JobError, NotYours
+from app.jobs.status import Cancelled, JobError, NotYours
 from app.jobs.store import Store
 from app.jobs.unfit import Refused, give_back
 from app.logs import caller, request_id
+from app.telemetry import attempt_ended
 
 log = logging.getLogger(__name__)
 CLEANUP_SECONDS = 5.0
@@ -43,18 +45,18 @@ async def run(store: Store, job_id: str, settings: JobSettings) -> None:
     job = lease.job
     request_id.set(job.request_id)
     caller.set(job.caller)
-    if job.ended:
-        log.error("job failed: none of its %d attempts came to an end", job.attempts, extra=lease.told("failed"))
-        return
-    log.debug("job begun", extra={"task": job.task, "job": job.id, "attempt": job.attempts})
-    try:
-        await Attempt(lease, payload, settings).run()
-    except NotYours:
-        log.warning(
-            "job lost: this attempt counts for nothing. The job was cancelled, or its lease ran out: a blocked event "
-            "loop does that",
-            extra=lease.told("lost"),
-        )
+    with telemetry.attempt(job.task, job.id, job.attempts, lease.waited, job.traceparent, job.attempted):
+        if job.ended:
+            said = f"job failed: none of its {job.attempts} attempts came to an end"
+            attempt_ended(logging.ERROR, said, lease.told("failed"))
+            return
+        try:
+            await Attempt(lease, payload, settings).run()
+        except Cancelled:
+            attempt_ended(logging.INFO, "job cancelled: it was stopped", lease.told("cancelled"))
+        except NotYours:
+            said = "job lost: this attempt counts for nothing. Its lease ran out: a blocked event loop does that"
+            attempt_ended(logging.WARNING, said, lease.told("lost"))
 
 
 class Attempt:
@@ -82,17 +84,18 @@ class Attempt:
             last = isinstance(error, BadResult) or job.attempts >= max_attempts
             retry_in = None if last else BACKOFF_SECONDS[min(job.attempts, len(BACKOFF_SECONDS)) - 1]
             if last:
-                log.exception("job failed", extra=self._lease.told("failed"))
+                attempt_ended(logging.ERROR, "job failed", self._lease.told("failed"), failed=True)
                 # For the library that logs or shows it again, under a name of its own for the job.
                 error.add_note(f"job {job.id}, attempt {job.attempts}, request {job.request_id}")
             else:
-                log.exception("job failed: it is tried again in %g s", retry_in, extra=self._lease.told("retrying"))
+                said = f"job failed: it is tried again in {retry_in:g} s"
+                attempt_ended(logging.ERROR, said, self._lease.told("retrying"), failed=True)
             await self._lease.fail(self._context.latest, _shown(error, job.request_id), retry_in)
             if last:
                 raise
         else:
             await self._lease.succeed(self._context.latest, result)
-            log.info("job succeeded", extra=self._lease.told("succeeded"))
+            attempt_ended(logging.INFO, "job succeeded", self._lease.told("succeeded"))
 
     async def _outcome(self) -> str:
         """What the body returns, as JSON. It is stopped when the lease is lost or its time is over."""

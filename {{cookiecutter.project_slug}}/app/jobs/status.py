@@ -1,6 +1,6 @@
 """What is said of a job: its status, its progress, its error, and that it is not yours."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, Field
 
@@ -9,6 +9,7 @@ from app.errors import NotFound
 JobStatus = Literal["queued", "running", "retrying", "succeeded", "failed", "cancelled"]
 ENDED: frozenset[JobStatus] = frozenset({"succeeded", "failed", "cancelled"})
 Time = Annotated[float, Field(ge=0, lt=253_402_300_800, allow_inf_nan=False)]  # to the end of the year 9999
+Due = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0, le=1_000_000_000)]
 
 
@@ -22,6 +23,20 @@ class NoSuchJob(NotFound):
 
 class NotYours(Exception):
     """Somebody else runs the job, or nobody should: it is not due, was cancelled or has ended."""
+
+
+class Cancelled(NotYours):
+    """The job was cancelled while its holder ran it."""
+
+
+class Backlog(NamedTuple):
+    """How many jobs have not ended, by their status, and for how many seconds the one has waited that ought to have
+    begun first. A job that is for later does not wait yet."""
+
+    queued: int
+    running: int
+    retrying: int
+    oldest_seconds: float
 
 
 class Progress(BaseModel, frozen=True, extra="allow"):

@@ -2,7 +2,6 @@
 
 import logging
 import time
-from bisect import bisect_left, insort
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from itertools import islice
@@ -10,9 +9,9 @@ from typing import Any, Self
 
 from app.errors import Unavailable
 from app.jobs.job import Job
-from app.jobs.records import Entry
+from app.jobs.records import Entry, Live
 from app.jobs.settings import JobSettings
-from app.jobs.status import JobStatus, NoSuchJob
+from app.jobs.status import Backlog, JobStatus, NoSuchJob
 from app.jobs.watchers import Watchers
 
 log = logging.getLogger(__name__)
@@ -28,7 +27,7 @@ class Store:
         self.retention = retention_seconds
         self._entries: dict[str, Entry] = {}  # those whose status changed last come last
         self._ended: dict[str, float] = {}  # and when: those that ended first come first
-        self._due: list[tuple[float, str]] = []  # sorted
+        self._live = Live()
         self._bytes = 0
         self._watchers = Watchers()
         self.watch = self._watchers.watch
@@ -62,7 +61,7 @@ class Store:
                 raise Unavailable("too many jobs wait")
             self._entries[job.id] = entry
             self._bytes += entry.bytes
-            self._look_at(job)
+            self._live.note(job)
         return self._entries[job.id].job
 
     async def get(self, job_id: str) -> Job:
@@ -81,8 +80,7 @@ class Store:
         entry = self._entry(job_id)
         before, job = entry.job, change(entry.job)
         entry.job, bytes_before = job, entry.bytes
-        if job.due != before.due:
-            self._look_at(job, before)
+        self._live.note(job, before)
         if job.event() != before.event():
             entry.add_event()
             self._watchers.tell(job_id)
@@ -107,7 +105,10 @@ class Store:
 
     async def due(self, now: float, limit: int) -> list[str]:
         """The ids of jobs that are due at `now`, those first that have been due for longest."""
-        return [job_id for at, job_id in self._due[:limit] if at <= now]
+        return self._live.due(now, limit)
+
+    async def backlog(self) -> Backlog:
+        return self._live.backlog(await self.now())
 
     async def latest(self, status: JobStatus | None, limit: int, caller: str | None = None) -> list[Job]:
         """The jobs whose status changed last, the latest first: those of that status and caller, or of all."""
@@ -126,12 +127,6 @@ class Store:
         if job_id not in self._entries:
             raise NoSuchJob
         return self._entries[job_id]
-
-    def _look_at(self, job: Job, before: Job | None = None) -> None:
-        if before and before.due is not None:
-            del self._due[bisect_left(self._due, (before.due, job.id))]
-        if job.due is not None:
-            insort(self._due, (job.due, job.id))
 
     def _forget(self) -> None:
         """Those whose time is over."""

@@ -7,8 +7,8 @@ import time
 from app.jobs.lease import Lease
 from app.jobs.settings import JobSettings
 from app.jobs.status import JobError
+from app.telemetry import attempt_ended
 
-log = logging.getLogger(__name__)
 TELL_SECONDS = 60.0  # between two lines about jobs of the same task that this version can't run
 
 _told: dict[str, float] = {}  # when there was such a line last, by the task's name
@@ -24,14 +24,12 @@ async def give_back(lease: Lease, error: Refused, settings: JobSettings) -> None
     waits = await lease.give_back(told, settings.job_unknown_task_seconds)
     job = lease.job
     if job.ended:
-        log.error("job refused: %s", error, extra=lease.told("failed"))
+        attempt_ended(logging.ERROR, f"job refused: {error}", lease.told("failed"))
         raise error
     # `_told` limits the lines of a process that runs many jobs, and `waits` those where each job has a process.
+    level = logging.DEBUG
     if time.monotonic() - _told.get(job.task, -TELL_SECONDS) >= TELL_SECONDS and not 0 < waits < TELL_SECONDS:
         _told[job.task] = time.monotonic()
-        log.warning(
-            "job given back, as others of its task may be, for %.0f s so far: %s",
-            waits,
-            error,
-            extra=lease.told("given_back"),
-        )
+        level = logging.WARNING
+    said = f"job given back, as others of its task may be, for {waits:.0f} s so far: {error}"
+    attempt_ended(level, said, lease.told("given_back"))

@@ -62,6 +62,7 @@ class Process(Middleware):
 
     def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
         self._presence.end()
+        telemetry.end_worker()
 
     def _watch(self) -> None:
         """Ends this process when its parent is dead. Dramatiq does not notice that, and the process would stay for

@@ -1,5 +1,8 @@
 """What the application is made of: the parts of this service, and what FastAPI itself tells of requests."""
 
+from collections.abc import MutableMapping
+from typing import Any
+
 from fastapi.telemetry import TelemetryConfig
 
 from app.application import Room
@@ -8,6 +11,8 @@ from app.figures import figures
 from app.jobs.room import jobs
 from app.limits.room import limits
 from app.otel import export
+
+PROBES = {"/health", "/ready", "/metrics"}
 
 
 def all_rooms() -> list[Room]:
@@ -21,6 +26,10 @@ def all_rooms() -> list[Room]:
 
 
 def telemetry_of_fastapi() -> TelemetryConfig:
-    """A span and a duration for each request. Its log records would hold the text of exceptions."""
+    """A span and a duration for each request but those of probes. Its log records would hold the text of exceptions."""
     export.set_up()
-    return {"logs": False, "operation_spans": False, "auto_configure": False}
+    return {"logs": False, "operation_spans": False, "auto_configure": False, "exclude": _is_a_probe}
+
+
+def _is_a_probe(scope: MutableMapping[str, Any]) -> bool:
+    return scope["path"].removeprefix(scope.get("root_path", "")) in PROBES

@@ -6,15 +6,16 @@ it from one to the next, and a job's record to the worker. `app/otel/` says wher
 """
 
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 
 from opentelemetry import context, propagate, trace
 
 from app import logs
 from app.otel import export
 from app.otel.answering import Answering as Answering
-from app.otel.measures import count, measure
+from app.otel.attempts import attempt as attempt
+from app.otel.attempts import attempt_ended as attempt_ended
+from app.otel.attempts import lease_taken as lease_taken
+from app.otel.measures import count
 
 log = logging.getLogger(__name__)
 tracer = trace.get_tracer("app")
@@ -23,7 +24,7 @@ tracer = trace.get_tracer("app")
 def set_up_worker(level: str, form: str) -> None:
     """Sets up what a worker tells. It is called in each process of a worker, before its first job."""
     logs.set_up(level, form)
-    export.set_up()
+    export.set_up(worker=True)
 
 
 def belongs_to(traceparent: str) -> None:
@@ -73,15 +74,7 @@ def job_accepted(task: str, job_id: str) -> None:
     log.info("job accepted", extra={"task": task, "job": job_id})
 
 
-@contextmanager
-def attempt(task: str, job_id: str, number: int, traceparent: str) -> Iterator[None]:
-    """What is told in the block belongs to the trace of the request that the job was accepted from."""
-    log.debug("job begun", extra={"task": task, "job": job_id, "attempt": number})
-    yield
-
-
-def attempt_ended(level: int, message: str, fields: Mapping[str, object], *, failed: bool = False) -> None:
-    """`fields` say how it has ended: its task, job, attempt, seconds and outcome. With `failed`, the exception that is
-    handled now is told too."""
-    measure("jobs.attempt.duration", 0.0, {"task": str(fields["task"]), "outcome": str(fields["outcome"])})
-    log.log(level, message, extra={**fields}, exc_info=failed)
+def end_worker() -> None:
+    """It is called in each process of a worker that another one has begun, behind its last job."""
+    log.debug("worker ended")
+    export.set_up(worker=True).flush()

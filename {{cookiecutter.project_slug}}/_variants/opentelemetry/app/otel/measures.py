@@ -8,6 +8,8 @@ from collections.abc import Mapping
 
 from opentelemetry import metrics
 
+from app.otel.forks import hand_over, is_fork
+
 # From 10 ms to minutes.
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 TOKENS = tuple(4.0**power for power in range(14))  # as the conventions say
@@ -20,8 +22,13 @@ _histograms = {
         ("gen_ai.client.operation.time_to_first_chunk", "s", "Until the model's first words.", SECONDS),
         ("gen_ai.client.operation.time_per_output_chunk", "s", "From a piece to the next: an answer's mean.", SECONDS),
         ("gen_ai.client.token.usage", "{token}", "What an answer took.", TOKENS),
-        ("jobs.wait.duration", "s", "From when a job is due until an attempt begins.", SECONDS),
-        ("jobs.attempt.duration", "s", "Of an attempt at a job, by how it has ended.", SECONDS),
+        ("jobs.wait.duration", "s", "From when an attempt at a job ought to begin until it does.", SECONDS),
+        (
+            "jobs.attempt.duration",
+            "s",
+            "Of an attempt at a job, by how it has ended. That it is lost is counted where its lease is taken away.",
+            SECONDS,
+        ),
     )
 }
 _counters = {
@@ -40,9 +47,15 @@ Attributes = Mapping[str, str | int]
 
 def measure(name: str, value: float, attributes: Attributes) -> None:
     """One value of the histogram of that name."""
-    _histograms[name].record(value, attributes)
+    if is_fork():
+        hand_over("measure", name, value, dict(attributes))
+    else:
+        _histograms[name].record(value, attributes)
 
 
 def count(name: str, attributes: Attributes) -> None:
     """One more of the counter of that name."""
-    _counters[name].add(1, attributes)
+    if is_fork():
+        hand_over("count", name, dict(attributes))
+    else:
+        _counters[name].add(1, attributes)

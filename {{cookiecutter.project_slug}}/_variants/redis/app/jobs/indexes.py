@@ -8,12 +8,13 @@ from typing import cast, get_args
 from redis.asyncio import Redis
 
 from app.jobs.job import Job
-from app.jobs.record_scripts import ALIGN, FORGET
+from app.jobs.record_scripts import ALIGN, BACKLOG, FORGET
 from app.jobs.records import Records, Unreadable, load
-from app.jobs.status import JobStatus
+from app.jobs.status import Backlog, JobStatus
 
 log = logging.getLogger(__name__)
 ASIDE_SECONDS = 60.0
+LIVE = "queued", "running", "retrying"
 
 
 class Indexes:
@@ -22,12 +23,20 @@ class Indexes:
         self._records = records
         self._forget = client.register_script(FORGET)
         self._align = client.register_script(ALIGN)
+        self._backlog = client.register_script(BACKLOG)
 
     async def due(self, now: float, limit: int) -> list[str]:
         """The ids of jobs that are due at `now`, those first that have been due for longest."""
         async with self._records.answering():
             due = await self._client.zrange(self._records.due_key, "-inf", now, byscore=True, offset=0, num=limit)
         return cast(list[str], due)
+
+    async def backlog(self) -> Backlog:
+        now = await self._records.now()
+        keys = [*map(self._records.index, LIVE), self._records.waits_key]
+        async with self._records.answering():
+            queued, running, retrying, *since = await self._backlog(keys)
+        return Backlog(queued, running, retrying, max(0.0, now - float(since[0])) if since else 0.0)
 
     async def latest(self, status: JobStatus | None, limit: int, caller: str | None = None) -> list[Job]:
         """The jobs whose status changed last, the latest first: those of that status and caller, or of all."""
@@ -55,9 +64,10 @@ class Indexes:
             await self._client.zadd(self._records.due_key, {job_id: due}, xx=True)
 
     async def forget(self, job_id: str) -> None:
-        """Nobody looks at the job any more, if it has no record."""
+        """Nobody looks at the job any more, nor counts it, if it has no record."""
+        keys = [self._records.key(job_id, "record"), self._records.due_key, self._records.waits_key]
         async with self._records.answering():
-            await self._forget([self._records.key(job_id, "record"), self._records.due_key], [job_id])
+            await self._forget([*keys, *map(self._records.index, LIVE)], [job_id])
 
     async def align(self, job_id: str, raw: str) -> None:
         """The job is due when its record says so, unless somebody has changed that since."""

@@ -11,7 +11,7 @@
 #
 # `was` and `is` are the indexes of all jobs of the status that it had, and has now; `of_was` and `of_is` the caller's.
 COMPARE_AND_SET = """
-local record, payload, result, events, due, was, is, of_was, of_is = unpack(KEYS)
+local record, payload, result, events, due, waits, was, is, of_was, of_is = unpack(KEYS)
 local change = cjson.decode(ARGV[1])
 local time = redis.call('TIME')
 local now = string.format('%d.%06d', time[1], time[2])
@@ -20,6 +20,7 @@ if change.event then redis.call('PUBLISH', change.channel, change.id) end
 if change.payload then redis.call('SET', payload, change.payload) end
 if change.result then redis.call('SET', result, change.result) end
 if change.due then redis.call('ZADD', due, change.due, change.id) else redis.call('ZREM', due, change.id) end
+if change.waits then redis.call('ZADD', waits, change.waits, change.id) else redis.call('ZREM', waits, change.id) end
 if was ~= is or not change.before then
     redis.call('ZREM', was, change.id)
     redis.call('ZADD', is, now, change.id)
@@ -55,7 +56,10 @@ return {1, change.gives_payload and redis.call('TYPE', payload).ok == 'string' a
 """
 
 # Not a plain ZREM: the job may have been accepted a moment ago.
-FORGET = "if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('ZREM', KEYS[2], ARGV[1]) end"
+FORGET = """
+if redis.call('EXISTS', KEYS[1]) == 1 then return end
+for each = 2, #KEYS do redis.call('ZREM', KEYS[each], ARGV[1]) end
+"""
 
 # For an id that the set has at another time than its record: it would be found again and again.
 ALIGN = """
@@ -65,3 +69,20 @@ if ARGV[3] then redis.call('ZADD', KEYS[2], ARGV[3], ARGV[2]) else redis.call('Z
 
 # Whether Redis takes what a change writes. The empty id is that of no job.
 CHECK = "redis.call('SET', KEYS[1], 1, 'PX', 1000) redis.call('PUBLISH', ARGV[1], '')"
+
+# How many jobs are queued, running and retrying, and since when the one has waited that ought to have begun first. A
+# version without the index `waits` may have begun or ended a job that stands in it: such a one is taken out.
+BACKLOG = """
+local queued, running, retrying, waits = unpack(KEYS)
+local counts = {redis.call('ZCARD', queued), redis.call('ZCARD', running), redis.call('ZCARD', retrying)}
+for _ = 1, 1000 do
+    local id, since = unpack(redis.call('ZRANGE', waits, 0, 0, 'WITHSCORES'))
+    if not id then break end
+    if redis.call('ZSCORE', queued, id) or redis.call('ZSCORE', retrying, id) then
+        counts[4] = since
+        break
+    end
+    redis.call('ZREM', waits, id)
+end
+return counts
+"""

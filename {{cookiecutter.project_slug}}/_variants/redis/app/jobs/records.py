@@ -36,7 +36,7 @@ class Records:
         # When Redis told its time, by `monotonic`, and how far Redis is ahead of that.
         self._heard = self._ahead = float("-inf")
         self._refused: set[str] = set()  # the words of Redis since it has taken something
-        self.due_key = self.index("due")
+        self.due_key, self.waits_key = self.index("due"), self.index("waits")
 
     def index(self, name: str, caller: str | None = None) -> str:
         """That of all jobs, or of one caller's. A caller's name may be any text, of any length."""
@@ -115,10 +115,11 @@ class Records:
                 "result": result,
                 "event": None if before and before.event() == after.event() else json.dumps(after.event()),
                 "due": None if after.due is None else str(after.due),
+                "waits": None if after.waits_since is None else str(after.waits_since),
                 "expires_in": retention if after.ended else None,
                 "gives_payload": gives_payload or None,
             }
-            keys = [*(self.key(job_id, part) for part in PARTS), self.due_key]
+            keys = [*(self.key(job_id, part) for part in PARTS), self.due_key, self.waits_key]
             moves = (before or after).status, after.status
             indexes = [self.index(status, of) for of in (None, after.caller) for status in moves]
             present = to_json({name: value for name, value in fields.items() if value is not None})

@@ -5,6 +5,7 @@ NAME:job:ID:payload      what the job was asked to do, JSON
 NAME:job:ID:result       what it returned, JSON
 NAME:job:ID:events       a list: an event's place in it is its id
 NAME:jobs:due            a sorted set: which job somebody must look at, and when
+NAME:jobs:waits          a sorted set: which jobs wait for an attempt, and since or until when
 NAME:jobs:STATUS         a sorted set for each status: which jobs have it, and since when
 NAME:jobs:of:WHO:STATUS  the same of each caller's jobs: WHO is a digest of the caller's name
 NAME:jobs:news           a channel: the id of a job that has a new event
@@ -49,6 +50,7 @@ class Store:
         self.check = self.records.check
         self.due = self._indexes.due
         self.latest = self._indexes.latest
+        self.backlog = self._indexes.backlog
 
     @classmethod
     @asynccontextmanager

@@ -24,6 +24,14 @@ def redis_url() -> Iterator[str]:
         yield f"{server.connection_url}/0"
 
 
+@pytest.fixture(autouse=True, scope="session")
+def soon_unknown() -> Iterator[None]:
+    """Whoever asks for an answer that nobody knows would wait for a second whether it appears in Redis."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("app.chat.answer_store.APPEARS_SECONDS", (0.0, 0.1))
+        yield
+
+
 @pytest.fixture(scope="session")
 def store_env(redis_url: str) -> dict[str, str]:
     """What a served process needs for it. A queue name of their own keeps test runs on one server apart."""

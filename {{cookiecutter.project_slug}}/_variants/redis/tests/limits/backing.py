@@ -10,6 +10,8 @@ from pydantic import RedisDsn
 from app.limits.settings import LimitSettings
 from app.redis_client import connect
 
+SCANNED = 10_000  # keys at a time: other tests leave many of theirs
+
 
 @pytest.fixture(scope="session")
 def limit_settings(redis_url: str) -> Callable[[int], LimitSettings]:
@@ -29,7 +31,7 @@ def pass_time() -> Callable[[LimitSettings, float], Awaitable[None]]:
 
     async def pass_time(settings: LimitSettings, seconds: float) -> None:
         async with connect(settings) as redis:
-            async for key in redis.scan_iter(f"{settings.queue_name}:*"):
+            async for key in redis.scan_iter(f"{settings.queue_name}:*", SCANNED):
                 await redis.pexpire(key, await redis.pttl(key) - round(1000 * seconds))
 
     return pass_time

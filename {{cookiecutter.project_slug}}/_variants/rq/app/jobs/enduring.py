@@ -12,7 +12,7 @@ from redis import Redis
 from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.client import Pipeline
 from redis.retry import Retry
-from rq import SpawnWorker, Worker
+from rq import Queue, SpawnWorker, Worker
 from rq.exceptions import StopRequested
 from rq.executions import Execution
 from rq.job import Job
@@ -20,6 +20,7 @@ from rq.serializers import JSONSerializer
 from rq.worker import BaseWorker
 from rq.worker_registration import register
 
+from app import telemetry
 from app.jobs.settings import JobSettings
 from app.jobs.workers import WORKER_TTL_SECONDS, Message, rq_queue
 from app.redis_client import ANSWER_SECONDS, words
@@ -99,13 +100,16 @@ class ForkWorker(Enduring, Worker):
 class NewProcessWorker(Enduring, SpawnWorker):
     """A process for each job, begun anew."""
 
+    def perform_job(self, job: Job, queue: Queue, execution: Execution) -> bool:
+        try:
+            return super().perform_job(job, queue, execution)
+        finally:
+            telemetry.end_worker()
+
 
 def rq_worker(settings: JobSettings, worker_class: type[BaseWorker]) -> BaseWorker:
-    connection = Redis.from_url(
-        str(settings.redis_url),
-        driver_info=None,
-        retry=Retry(Backoff(cap=5, base=0.1), RECONNECTS),
-    )
+    retry = Retry(Backoff(cap=5, base=0.1), RECONNECTS)
+    connection = Redis.from_url(str(settings.redis_url), driver_info=None, retry=retry)
     return worker_class(
         [rq_queue(settings, connection)],
         name=f"{socket.gethostname()}.{uuid4().hex}",

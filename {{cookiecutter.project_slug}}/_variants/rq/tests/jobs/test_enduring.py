@@ -6,8 +6,8 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import contextmanager
 from uuid import uuid4
 
 import pytest
@@ -61,7 +61,7 @@ class Worker:
                     self._news.notify_all()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def settings(job_settings: JobSettings) -> JobSettings:
     return job_settings.model_copy(update={"queue_name": f"test-{uuid4().hex[:8]}"})
 
@@ -76,32 +76,39 @@ def user(settings: JobSettings) -> Iterator[str]:
         client.execute_command("ACL", "DELUSER", name)
 
 
-@pytest.fixture
-def start() -> Iterator[Callable[[JobSettings], Worker]]:
-    with ExitStack() as workers:
+@contextmanager
+def working(settings: JobSettings) -> Iterator[Worker]:
+    worker = Worker(settings)
+    try:
+        worker.says("RQ's worker listens")
+        yield worker
+        worker.stop()
+    finally:
+        worker.kill()
 
-        def start(settings: JobSettings) -> Worker:
-            workers.callback((worker := Worker(settings)).kill)
-            worker.says("RQ's worker listens")
-            return worker
 
-        yield start
+@pytest.fixture(scope="module")
+def worker(settings: JobSettings) -> Iterator[Worker]:
+    """One for all tests that it outlives."""
+    with working(settings) as worker:
+        yield worker
 
 
-async def done(settings: JobSettings) -> None:
+async def done(settings: JobSettings) -> str:
+    """The id of a job that a worker has done."""
     async with opened(settings) as jobs, asyncio.timeout(60):
         job = await jobs.enqueue(index_document, Document(title="t", text="x"), caller="c")
         while (job := await jobs.get(job.id, caller="c")).status != "succeeded":
             await asyncio.sleep(0.05)
         assert job.attempts == 1
+        return job.id
 
 
-def test_a_worker_waits_while_redis_refuses_and_says_so_once(
-    settings: JobSettings, user: str, start: Callable[[JobSettings], Worker]
-) -> None:
-    restricted = str(settings.redis_url).replace("redis://", f"redis://{user}:secret@")
-    worker = start(settings.model_copy(update={"redis_url": restricted}))
-    with redis.Redis.from_url(str(settings.redis_url)) as client:
+def test_a_worker_waits_while_redis_refuses_and_says_so_once(job_settings: JobSettings, user: str) -> None:
+    restricted = str(job_settings.redis_url).replace("redis://", f"redis://{user}:secret@")
+    own = {"redis_url": restricted, "queue_name": f"test-{uuid4().hex[:8]}"}
+    settings = job_settings.model_copy(update=own)
+    with working(settings) as worker, redis.Redis.from_url(str(job_settings.redis_url)) as client:
         client.execute_command("ACL", "SETUSER", user, "-@write")
         client.client_kill_filter(_type="normal", user=user)  # else it would wait for a job for 15 s first
         waiting = "no permissions to run the 'set' command"
@@ -109,7 +116,6 @@ def test_a_worker_waits_while_redis_refuses_and_says_so_once(
         client.execute_command("ACL", "SETUSER", user, "+@all")
         worker.says("RQ's worker listens", times=2)
         asyncio.run(done(settings))
-    worker.stop()
     assert "".join(worker.lines).count(waiting) == 1
 
 
@@ -122,46 +128,34 @@ def test_a_worker_that_stops_waits_for_no_redis(settings: JobSettings, caplog: p
     assert "trying again" not in caplog.text
 
 
-def test_a_worker_obeys_no_commands_that_come_over_redis(
-    settings: JobSettings, start: Callable[[JobSettings], Worker]
-) -> None:
-    worker = start(settings)
+def test_a_worker_obeys_no_commands_that_come_over_redis(settings: JobSettings, worker: Worker) -> None:
     with redis.Redis.from_url(str(settings.redis_url), decode_responses=True) as client:
         (name,) = [key.removeprefix("rq:worker:") for key in client.smembers(f"rq:workers:{settings.queue_name}")]
         assert client.publish(f"rq:pubsub:{name}", json.dumps({"command": "shutdown"})) == 0
     asyncio.run(done(settings))
-    worker.stop()
 
 
-def test_a_worker_goes_on_behind_an_id_that_is_no_text(
-    settings: JobSettings, start: Callable[[JobSettings], Worker]
-) -> None:
-    worker = start(settings)
+def test_a_worker_goes_on_behind_an_id_that_is_no_text(settings: JobSettings, worker: Worker) -> None:
     with redis.Redis.from_url(str(settings.redis_url)) as client:
         client.rpush(f"rq:queue:{settings.queue_name}", *[b"\xff"] * 100)
     worker.says("an id in RQ's queue is dropped: it is no text", times=100)
     asyncio.run(done(settings))
-    worker.stop()
     assert "".join(worker.lines).count("RQ's worker listens") == 1  # it was not begun again each time
 
 
-def test_the_log_says_once_how_a_job_has_ended(settings: JobSettings, start: Callable[[JobSettings], Worker]) -> None:
+def test_the_log_says_once_how_a_job_has_ended(settings: JobSettings, worker: Worker) -> None:
     """RQ says that it is OK, also of one that is tried again."""
-    worker = start(settings)
-    asyncio.run(done(settings))
-    worker.stop()
-    said = "".join(worker.lines)
-    assert said.count(" outcome=succeeded") == 1
-    assert "Job OK" not in said
+    ended, next_one = (asyncio.run(done(settings)) for _ in range(2))
+    worker.says(next_one)  # so all is said of the one before
+    assert sum(ended in line and " outcome=succeeded" in line for line in worker.lines) == 1
+    assert "Job OK" not in "".join(worker.lines)
 
 
-def test_a_registry_of_another_kind_keeps_a_worker_from_nothing(
-    settings: JobSettings, start: Callable[[JobSettings], Worker]
-) -> None:
+def test_a_registry_of_another_kind_keeps_a_worker_from_nothing(job_settings: JobSettings) -> None:
+    settings = job_settings.model_copy(update={"queue_name": f"test-{uuid4().hex[:8]}"})
     with redis.Redis.from_url(str(settings.redis_url)) as client:
         client.set(f"rq:failed:{settings.queue_name}", "of another kind")
-        worker = start(settings)
-        worker.says("RQ's maintenance has failed")
-        asyncio.run(done(settings))
-        worker.stop()
+        with working(settings) as worker:
+            worker.says("RQ's maintenance has failed")
+            asyncio.run(done(settings))
         client.delete(f"rq:failed:{settings.queue_name}")

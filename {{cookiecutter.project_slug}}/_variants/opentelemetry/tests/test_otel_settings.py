@@ -1,0 +1,119 @@
+"""The settings of telemetry: those of OpenTelemetry are looked at before its SDK reads them."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from app.otel.settings import TelemetrySettings
+from app.settings import PROJECT
+from tests.server import ROOT, free_port
+
+KEY = "kept-secret"
+WORKER = "from app import telemetry; telemetry.set_up_worker('INFO', 'text'); "
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("METRICS", "statsd"),
+        ("METRICS_PORT", "65536"),
+        ("METRICS_HOST", "localhost"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", f"localhost:4318/{KEY}"),
+        ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", f"grpc://{KEY}"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", f"authorization: Bearer {KEY}"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", f"a=b,{KEY}"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", f"a=b\nc={KEY}"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "10s"),
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "zip"),
+        ("OTEL_EXPORTER_OTLP_CERTIFICATE", "no/such/file"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "team"),
+        ("OTEL_TRACES_EXPORTER", "console"),
+        ("OTEL_METRICS_EXPORTER", "prometheus"),
+        ("OTEL_TRACES_SAMPLER", "sometimes"),
+        ("OTEL_TRACES_SAMPLER_ARG", "10%"),
+        ("OTEL_METRIC_EXPORT_INTERVAL", "0"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "many"),
+        ("OTEL_SDK_DISABLED", "perhaps"),
+    ],
+)
+def test_a_bad_value_stops_the_start_with_the_settings_name_and_does_not_show_it(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit, match=f"(?m)^{name}: ") as stopped:
+        TelemetrySettings.read()
+    assert KEY not in str(stopped.value)
+
+
+@pytest.mark.parametrize(
+    ("environment", "traces", "metrics", "scraped"),
+    [
+        ({}, False, False, False),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": ""}, False, False, False),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://a:4318"}, True, True, False),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "https://a/v1/traces"}, True, False, False),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://a:4318", "OTEL_TRACES_EXPORTER": "None"}, False, True, False),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://a", "OTEL_METRICS_EXPORTER": "none"}, True, False, False),
+        ({"METRICS": "prometheus"}, False, False, True),
+        ({"METRICS": "prometheus", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://a"}, True, True, True),
+        ({"METRICS": "prometheus", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://a", "OTEL_SDK_DISABLED": "true"},)
+        + (False,) * 3,
+    ],
+)
+def test_what_is_exported(
+    environment: dict[str, str], traces: bool, metrics: bool, scraped: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    settings = TelemetrySettings.read()
+    assert (settings.exports_traces, settings.exports_metrics, settings.is_scraped) == (traces, metrics, scraped)
+
+
+def test_headers_and_attributes_may_hold_what_services_ask_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20a==, x-api-key=k_1/+~: ,X-Empty=\n")
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "app.kubernetes.io/name=x,team=Ü y=z")
+    assert not TelemetrySettings.read().has_a_service_name
+    assert os.environ["OTEL_EXPORTER_OTLP_HEADERS"].endswith("X-Empty=")  # what the SDK reads
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "team=chat,service.name=mine")
+    assert TelemetrySettings.read().has_a_service_name
+
+
+def run(code: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """A worker, or what there is of one here."""
+    settings = {"ENV_FILE": "", "METRICS": "prometheus", **environment}
+    return subprocess.run([sys.executable, "-c", WORKER + code], cwd=ROOT, env=settings, capture_output=True, text=True)
+
+
+def test_a_worker_that_prometheus_is_to_ask_needs_a_port() -> None:
+    failed = run("")
+    assert failed.returncode == 1
+    assert failed.stderr.startswith("METRICS_PORT: must be set")
+
+
+def test_two_on_one_host_need_a_port_each() -> None:
+    """With a second one at the same port, each would be told of half of the time."""
+    port = str(free_port())
+    code = "import subprocess, sys; sys.exit(subprocess.run([sys.executable, '-c', sys.argv[1]]).returncode)"
+    failed = subprocess.run(
+        [sys.executable, "-c", WORKER + code, WORKER],
+        cwd=ROOT,
+        env={"ENV_FILE": "", "METRICS": "prometheus", "METRICS_PORT": port},
+        capture_output=True,
+        text=True,
+    )
+    assert failed.returncode == 1
+    assert f"METRICS_PORT: nothing can listen at 127.0.0.1, port {port} (" in failed.stderr
+
+
+def test_a_worker_tells_at_its_port_what_it_has_counted() -> None:
+    port = str(free_port())
+    code = (
+        f"telemetry.count('jobs.accepted', {{'task': 'a'}}); from urllib.request import urlopen; "
+        f"print(urlopen('http://127.0.0.1:{port}/metrics').read().decode())"
+    )
+    told = run(code, METRICS_PORT=port)
+    assert 'jobs_accepted_total{task="a"} 1.0\n' in told.stdout, told.stderr
+    assert f'service_name="{PROJECT}-worker"' in told.stdout
