@@ -113,6 +113,10 @@ def measure(servers: list[Server], number: int, sizes: Sizes, figures: Figures) 
         figures.add("telemetry", f"{name}, more", "us", "opentelemetry", more, compared=False, target=target)
 
 
+def descriptors(_: Sizes) -> int:
+    return AT_ONCE
+
+
 def measured(folder: Path, sizes: Sizes) -> Figures:
     made = {name: projects.made(folder / f"telemetry-{name}", "none", f"telemetry={name}") for name in CONTESTANTS}
     figures = Figures(BASELINE)
