@@ -275,6 +275,10 @@ def measure_idle(bench: Bench, sizes: Sizes, figures: Figures) -> None:
     figures.add("idle", f"commands of two idle processes, in {sizes.idle_seconds:g} s", "", "redis", sent, target="0")
 
 
+def descriptors(sizes: Sizes) -> int:
+    return sizes.readers + sizes.answers
+
+
 def measured(folder: Path, sizes: Sizes) -> Figures:
     made = {name: projects.made(folder / name, queue) for name, queue in QUEUES.items()}
     figures = Figures(BASELINE)

@@ -23,8 +23,10 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from types import ModuleType
 
 import redis_answers
+import telemetry_cost
 from measuring import (
     BEGAN,
     Figures,
@@ -299,7 +301,7 @@ METRICS = {
     "growth": measure_growth,
     "first-event": measure_first_event,
 }
-REDIS = "redis"  # a table of its own
+TABLES = {"redis": redis_answers, "telemetry": telemetry_cost}  # of their own, and of rendered projects
 ONCE = {"idle"}  # a second time, memory would come from what the first has left
 
 
@@ -371,13 +373,14 @@ def allow_descriptors_for(sizes: Sizes, metrics: list[str]) -> None:
     allow_descriptors(max(idle, *sizes.crowds))
 
 
-def in_redis(quick: bool, rounds: int | None, kept: Path | None, wants_json: bool) -> str:
-    sizes = redis_answers.QUICK if quick else redis_answers.Sizes()
+def of_projects(bench: ModuleType, quick: bool, rounds: int | None, kept: Path | None, wants_json: bool) -> str:
+    sizes = bench.QUICK if quick else bench.Sizes()
     sizes = replace(sizes, rounds=rounds or sizes.rounds)
-    allow_descriptors(sizes.readers + sizes.answers)
+    allow_descriptors(bench.descriptors(sizes))
     with tempfile.TemporaryDirectory() as scratch:
-        figures = redis_answers.measured((kept or Path(scratch)).absolute(), sizes)
-    return (redis_answers.as_json if wants_json else redis_answers.as_markdown)(figures, sizes)
+        figures = bench.measured((kept or Path(scratch)).absolute(), sizes)
+    text: str = (bench.as_json if wants_json else bench.as_markdown)(figures, sizes)
+    return text
 
 
 def main(arguments: list[str]) -> int:
@@ -385,14 +388,14 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print the figures as JSON, and nothing else, on stdout")
     parser.add_argument("--plot", type=picture, metavar="FILE.png", help="draw the figures into this file")
     parser.add_argument("--quick", action="store_true", help="much smaller numbers of all: to see that it works")
-    only = f"measure this alone; {REDIS}, which is not measured else: what answers in Redis cost"
-    parser.add_argument("--only", choices=[*METRICS, REDIS], help=only)
+    only = f"measure this alone; what {' and '.join(TABLES)} cost is not measured else"
+    parser.add_argument("--only", choices=[*METRICS, *TABLES], help=only)
     parser.add_argument("--rounds", type=positive, metavar="N", help=f"default: {Sizes.rounds}, with --quick 1")
     parser.add_argument(
         "--projects",
         type=Path,
         metavar="FOLDER",
-        help=f"of `--only {REDIS}`: keep the projects here, and measure those that are here already",
+        help="of these two: keep the projects here, and measure those that are here already",
     )
     options = parser.parse_args(arguments)
     if sys.platform == "win32":
@@ -405,8 +408,8 @@ def main(arguments: list[str]) -> int:
     metrics = [options.only] if options.only else list(METRICS)
     stop_on_signals()
     try:
-        if options.only == REDIS:
-            print(in_redis(options.quick, options.rounds, options.projects, options.json))
+        if bench := TABLES.get(options.only):
+            print(of_projects(bench, options.quick, options.rounds, options.projects, options.json))
             return 0
         allow_descriptors_for(sizes, metrics)
         figures = measure(sizes, metrics, math.inf if options.rounds else LIMIT_SECONDS)

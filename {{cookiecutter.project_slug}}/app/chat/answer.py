@@ -5,7 +5,7 @@ be gone while the model still runs. Only the request id and the caller go along.
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from app.chat.generation import Generation
@@ -24,9 +24,8 @@ class Answer(KnownAnswer):
         self.generation = generation
         self.run = Run(generation.events(), self.log, generation.time_left, generation.told.context)
         self._request_id = request_id.get()
-        loop = asyncio.get_running_loop()
-        self._unread = loop.call_later(self.unread_in, self._stop_if_unread)
-        self._longest = loop.call_later(longest, self._too_long)
+        self._unread = self.call_later(self.unread_in, self._stop_if_unread)
+        self._longest = self.call_later(longest, self._too_long)
         self.run.closed.add_done_callback(self._cancel_timers)
 
     @property
@@ -63,6 +62,12 @@ class Answer(KnownAnswer):
         finally:
             self._stop_if_unread()
 
+    def call_later(self, seconds: float, callback: Callable[..., object], *arguments: object) -> asyncio.TimerHandle:
+        """As the loop's own, but in the context of the answer. Else a timer would keep what there is of the request, or
+        of a reader's, for as long as the answer is kept."""
+        loop = asyncio.get_running_loop()
+        return loop.call_later(seconds, callback, *arguments, context=self.generation.told.context)
+
     async def stop(self) -> None:
         if self.reason is None:
             self.stopped = True
@@ -77,7 +82,7 @@ class Answer(KnownAnswer):
         if self._readers or not self.running:
             return
         if (seconds := self.unread_in) > 0:
-            self._unread = asyncio.get_running_loop().call_later(seconds, self._stop_if_unread)
+            self._unread = self.call_later(seconds, self._stop_if_unread)
         else:
             self.run.stop(Done("cancelled"))
 

@@ -114,9 +114,8 @@ class AnswerStore:
         self._ended[answer.id] = answer
         self._ended_bytes += answer.bytes
         # By its id: a timer would hold the answer, and what is forgotten for want of room would not be free.
-        self._forgetting[answer.id] = asyncio.get_running_loop().call_later(
-            self._settings.answer_retention_seconds, self._forget, answer.id
-        )
+        seconds = self._settings.answer_retention_seconds
+        self._forgetting[answer.id] = answer.call_later(seconds, self._forget, answer.id)
         self._forget_the_oldest()
 
     def _forget_the_oldest(self) -> None:

@@ -35,11 +35,12 @@ class Run:
         time_left: TimeLeft | None = None,
         context: Context | None = None,
     ) -> None:
-        """The source runs in the `context`: by default a copy of the one that is now."""
+        """All of it runs in the `context`: by default in copies of the one that is now."""
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._source = source
         self._into = into
         self._time_left = time_left
+        self._context = context
         self._last: Last | None = None  # the end of the log, as soon as it is known
         self._begun = False  # a task that is cancelled before it begins runs nothing, so the source would not close
         self._timer: asyncio.TimerHandle | None = None
@@ -82,7 +83,7 @@ class Run:
     def _call_later(self, seconds: float, callback: Callable[[], None]) -> None:
         if self._timer:
             self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_later(seconds, callback)
+        self._timer = asyncio.get_running_loop().call_later(seconds, callback, context=self._context)
 
     def _leave_behind(self) -> None:
         if not self._task.done():

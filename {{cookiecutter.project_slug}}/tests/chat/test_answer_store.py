@@ -65,8 +65,8 @@ async def test_no_timer_is_left_of_what_is_forgotten_for_want_of_room(
     loop, timers = asyncio.get_running_loop(), list[asyncio.TimerHandle]()
     call_later = loop.call_later
 
-    def noted(delay: float, callback: Callable[..., object], *args: Any) -> asyncio.TimerHandle:
-        timers.append(call_later(delay, callback, *args))
+    def noted(delay: float, callback: Callable[..., object], *args: Any, **options: Any) -> asyncio.TimerHandle:
+        timers.append(call_later(delay, callback, *args, **options))
         return timers[-1]
 
     answers = await answers_of("a", answer_retention_seconds=77)

@@ -314,6 +314,30 @@ async def test_its_errors_name_the_request_that_asked(answers_of: Open) -> None:
     assert vars(error)["request_id"] == "of-the-request"
 
 
+async def test_an_answer_that_is_kept_holds_nothing_of_the_requests_that_have_read_it(answers_of: Open) -> None:
+    """Its timers would, and so whatever there is in the contexts of these requests."""
+
+    class OfRequest:
+        pass
+
+    of_request = contextvars.ContextVar[OfRequest]("of_request")
+    answers = await answers_of("a", Finish())
+    answer = await ask(answers, QUESTION, "me")
+
+    async def read() -> weakref.ref[OfRequest]:
+        of_request.set(found := OfRequest())
+        with answer.reading():
+            assert await answer.log.after(0, WAIT_SECONDS)
+        return weakref.ref(found)
+
+    found = await asyncio.create_task(read())
+    await ended(answer)
+    await answers.close()
+    await asyncio.sleep(0)
+    gc.collect()
+    assert found() is None
+
+
 async def test_what_an_answer_took_is_logged_once_when_it_ends(
     answers_of: Open, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -18,7 +18,6 @@ from app.otel.attempts import lease_taken as lease_taken
 from app.otel.measures import count
 
 log = logging.getLogger(__name__)
-tracer = trace.get_tracer("app")
 
 
 def set_up_worker(level: str, form: str) -> None:

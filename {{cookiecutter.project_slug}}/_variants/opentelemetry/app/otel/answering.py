@@ -92,6 +92,8 @@ class Answering:
         if outcome in FAILED:
             self._span.set_status(trace.StatusCode.ERROR)
         self._span.end()
+        self._span = trace.INVALID_SPAN
+        self.context.run(context.attach, context.Context())  # an answer is kept for a while, and needs no spans then
 
     @property
     def _captures(self) -> bool:

@@ -74,7 +74,7 @@ class AnswerStore:
         self._writer.add(answer)
         # Redis may be away for longer than the answer is kept.
         answer.run.closed.add_done_callback(
-            lambda _: asyncio.get_running_loop().call_later(self._records.kept_ended, self._writer.forget, answer.id)
+            lambda _: answer.call_later(self._records.kept_ended, self._writer.forget, answer.id)
         )
 
     async def get(self, answer_id: str, caller: str) -> KnownAnswer:
