@@ -22,7 +22,8 @@ from needs import NEEDS
 from rendering import EXCLUDE_NEWER, Project, run
 from running import STOP_SECONDS, wait_until
 
-PACKAGES = "base-files,base-passwd,coreutils,dash,passwd,python-is-python3,python3-pip"
+# With the time zones and the names of protocols, as Docker's image has them.
+PACKAGES = "base-files,base-passwd,coreutils,dash,netbase,passwd,python-is-python3,python3-pip,tzdata"
 # What their scripts would have done that is needed, and what makes of a system's pip one that a container has.
 COMPLETED = [
     *(f'cp "$1/usr/share/base-passwd/{name}.master" "$1/etc/{name}"' for name in ("passwd", "group")),

@@ -59,7 +59,7 @@ def imported(project: Project, name: str) -> set[str]:
 
 
 def with_imports(project: Project) -> frozenset[Subject]:
-    """Of each of its Python files, name and bytes of it and of each file that it imports or names."""
+    """Of each of its Python files, name and bytes of it and of each other that it imports or names."""
     return _with_imports(project.path, frozenset(project.files()))
 
 
@@ -70,8 +70,8 @@ def _brought(question: str) -> set[str]:
 
 @cache  # what was rendered is changed by no test
 def _with_imports(root: Path, files: frozenset[str]) -> frozenset[Subject]:
-    content = {name: (root / name).read_bytes() for name in files}
-    own = (({name} | files & _read(text).named) for name, text in content.items() if name.endswith(".py"))
+    content = {name: (root / name).read_bytes() for name in files if name.endswith(".py")}
+    own = ({name} | content.keys() & _read(text).named for name, text in content.items())
     return frozenset(frozenset((name, content[name]) for name in names) for names in own)
 
 

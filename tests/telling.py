@@ -95,13 +95,20 @@ def serving_model() -> Iterator[Model]:
 
 
 def ask(
-    server: Server, pieces: int = 3, then: str = "end", trace: Traceparent | None = None, key: str = ""
+    server: Server, pieces: int = 3, then: str = "end", key: str = "", trace: Traceparent | None = None
 ) -> HTTPResponse:
     """The response once its head is there."""
     question = json.dumps({"pieces": pieces, "then": then, "secret": SECRET})
-    headers = {"traceparent": str(trace)} if trace else {}
-    headers |= {"Authorization": f"Bearer {key}"} if key else {}
-    return server.request("POST", "/chat/stream", json.dumps({"question": question}), headers)
+    return server.request("POST", "/chat/stream", json.dumps({"question": question}), _headers(key, trace))
+
+
+def read_again(server: Server, answer: HTTPResponse, key: str = "", trace: Traceparent | None = None) -> HTTPResponse:
+    """From its start."""
+    return server.request("GET", f"/chat/stream/{answer.headers['X-Stream-ID']}", headers=_headers(key, trace))
+
+
+def _headers(key: str, trace: Traceparent | None) -> dict[str, str]:
+    return ({"Authorization": f"Bearer {key}"} if key else {}) | ({"traceparent": str(trace)} if trace else {})
 
 
 def reason(response: HTTPResponse) -> str:

@@ -17,7 +17,7 @@ from needs import NEEDS
 from prometheus import Prometheus, prometheus
 from rendering import Project, run
 from running import START_SECONDS, Server, free_port, posix_only, python_of, running, services, serving
-from telling import ask, read_some, reason, serving_model
+from telling import ask, read_again, read_some, reason, serving_model
 from variants import VARIANTS
 
 DEPLOY = VARIANTS / "opentelemetry" / "deploy"
@@ -77,11 +77,11 @@ def queries() -> set[str]:
 def test_each_panel_shows_something_of_a_server_and_a_worker_that_run(
     render: Callable[..., Project], tmp_path: Path
 ) -> None:
-    """Each answer, reader, refusal and job that there can be happens again and again, until all of them are seen. What
-    is only there while the server stops is seen then."""
+    """Each answer, reader, refusal and job that there can be happens again and again, until all are seen. Then a server
+    is killed, and another one tells that its answers are lost; and that one tells what it does while it stops."""
     project = render(queue_backend="rq", model_provider="anthropic", front_end="openai", telemetry="opentelemetry")
     project.sync()
-    ports = {"web": free_port(), "worker": free_port()}
+    ports = {name: free_port() for name in ("web", "worker", "other")}
     with ExitStack() as stack:
         env = stack.enter_context(services(project))
         model = stack.enter_context(serving_model())
@@ -93,18 +93,25 @@ def test_each_panel_shows_something_of_a_server_and_a_worker_that_run(
             "METRICS": "prometheus",
         }
         server = stack.enter_context(serving(project, env, METRICS_PORT=str(ports["web"])))
+        other = stack.enter_context(serving(project, env, METRICS_PORT=str(ports["other"])))
         command = (python_of(project), "-m", "app.worker")
         of_worker = env | {"METRICS_PORT": str(ports["worker"])}
         worker = stack.enter_context(running(*command, cwd=project.path, env=of_worker))
         seen = stack.enter_context(prometheus(tmp_path / "prometheus", ports))
         held = [ask(server, then="wait", key=ALICE) for _ in range(MOST)]
-        while_it_stops = {query for query in queries() if "server_drain_duration_seconds" in query}
-        until_shown(seen, queries() - while_it_stops, lambda: happen(server))
-        server.process.send(signal.SIGTERM)
-        until_shown(seen, while_it_stops, lambda: None)
-        for response in held:
-            response.close()
-        server.process.wait()
+        lost, stops = (
+            {query for query in queries() if name in query}
+            for name in ("chat_answers_lost", "server_drain_duration_seconds")
+        )
+        until_shown(seen, queries() - lost - stops, lambda: happen(server))
+        server.process.stop(signal.SIGKILL)
+        assert [reason(read_again(other, answer, ALICE)) for answer in held] == ["error"] * MOST
+        until_shown(seen, lost, lambda: None)
+        with closing(ask(other, then="wait", key=ALICE)) as answer:
+            read_some(answer)
+            other.process.send(signal.SIGTERM)
+            until_shown(seen, stops, lambda: None)
+        other.process.wait()
         assert worker.stop() == 0
 
 
@@ -112,15 +119,13 @@ def happen(server: Server) -> None:
     """What there are figures of."""
     answer = ask(server, key=BOB)
     assert reason(answer) == "end"
-    authorized = {"Authorization": f"Bearer {BOB}"}
-    again = server.request("GET", f"/chat/stream/{answer.headers['X-Stream-ID']}", headers=authorized)
-    assert reason(again) == "end"
+    assert reason(read_again(server, answer, BOB)) == "end"
     assert reason(ask(server, then="fail", key=BOB)) == "error"
     with closing(ask(server, then="wait", key=BOB)) as left:
         read_some(left)
     assert ask(server, key=ALICE).status == 429
     document = json.dumps({"title": "A tale", "text": "to be or not to be"})
-    assert server.request("POST", "/documents", document, authorized).status == 202
+    assert server.request("POST", "/documents", document, {"Authorization": f"Bearer {BOB}"}).status == 202
 
 
 def until_shown(prometheus: Prometheus, queries: set[str], again: Callable[[], None]) -> None:

@@ -85,7 +85,9 @@ def answered(case: Case, server: Server, ask: Callable[[], Any]) -> Any:
     assert KEY not in server.process.text
     if case.ends in FINISH:
         counts = " input_tokens={} output_tokens={}".format(*case.usage) if case.usage else ""
-        assert re.search(rf" reason={case.ends} outcome={case.ends}( first_piece_seconds=[\d.]+)?{counts} chars=\d+$", usage)
+        assert re.search(
+            rf" reason={case.ends} outcome={case.ends}( first_piece_seconds=[\d.]+)?{counts} chars=\d+$", usage
+        )
         assert failures == []
     else:
         assert f" reason=error error={case.ends}" in usage

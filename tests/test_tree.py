@@ -35,7 +35,7 @@ COMMON = {
     "test_stream_limits.py test_telemetry.py two_callers.py",
     "tests/callers/": "__init__.py knowing.py test_guard.py test_known.py test_settings.py",
     "tests/chat/": "__init__.py asking.py backing.py conftest.py test_answer_store.py test_answers.py "
-    "test_coming_back.py test_generation.py test_routes.py",
+    "test_coming_back.py test_generation.py test_routes.py test_usage.py",
     "tests/chat/providers/": "__init__.py test_echo.py",
     "tests/jobs/": "__init__.py backing.py conftest.py fakes.py test_backend.py test_definition.py test_events.py "
     "test_job.py test_queue.py test_relay.py test_result.py test_routes.py test_runner.py test_settings.py "

@@ -109,8 +109,7 @@ def attempt_ended(level: int, message: str, fields: Mapping[str, object], *, fai
 
 
 def lease_taken(fields: Mapping[str, object]) -> None:
-    """The lease of an attempt has run out, and the job is given to whoever is free. `fields` are those of an attempt that
-    has ended."""
+    """The lease of an attempt has run out, and the job is given to whoever is free. `fields` are those of an end."""
     log.warning("job lost: its lease ran out, as when its process dies. It is tried again", extra={**fields})
 
 

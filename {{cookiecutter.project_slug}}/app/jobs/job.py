@@ -74,7 +74,7 @@ class Job(BaseModel, frozen=True, extra="allow"):
         )
 
     def begin(self, holder: str, now: float, lease: float, max_attempts: int) -> Self:
-        """Counts the attempt before it is made: a job that kills its process fails in the end. `lease` is in seconds."""
+        """Counts the attempt before it is made, so that a job which kills its process fails in the end."""
         if self.holder == holder:  # it has begun already, and the store's answer was lost
             return self
         # An old message: nothing was dispatched since the last attempt, which still runs, or whose pause is not over.
@@ -108,8 +108,8 @@ class Job(BaseModel, frozen=True, extra="allow"):
         return job._with(status="retrying", holder=None, due=now + retry_in)
 
     def give_back(self, holder: str, now: float, error: JobError, seconds: float) -> Self:
-        """Another version may be able to run the job, so this attempt does not count. It is due again soon at first, and
-        then more and more rarely: many must not hold up others. Given back for so many `seconds`, it has failed."""
+        """Another version may be able to run the job, so this attempt does not count. It is due soon at first, then
+        more and more rarely: many must not hold up others. Given back for so many `seconds`, it has failed."""
         since, attempts = self.unfit_since or now, self.attempts - 1
         job = self._held_by(holder)._with(attempts=attempts, unfit_since=since, error=error)
         if now - since >= seconds:

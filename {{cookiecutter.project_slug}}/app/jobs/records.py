@@ -48,8 +48,8 @@ class Live:
 
     def note(self, job: Job, before: Job | None = None) -> None:
         """`before` is what the job was."""
-        _move(self._due, job.id, before and before.due, job.due)
-        _move(self._waits, job.id, before and before.waits_since, job.waits_since)
+        _move(self._due, job.id, before.due if before else None, job.due)
+        _move(self._waits, job.id, before.waits_since if before else None, job.waits_since)
         if before:
             self._number[before.status] -= 1
         self._number[job.status] += 1

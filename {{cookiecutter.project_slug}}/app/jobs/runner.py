@@ -55,7 +55,7 @@ async def run(store: Store, job_id: str, settings: JobSettings) -> None:
         except Cancelled:
             attempt_ended(logging.INFO, "job cancelled: it was stopped", lease.told("cancelled"))
         except NotYours:
-            said = "job lost: this attempt counts for nothing. The job is forgotten, or its lease ran out: a blocked event loop does that"
+            said = "job lost: this attempt counts for nothing. Its lease ran out: a blocked event loop does that"
             attempt_ended(logging.WARNING, said, lease.told("lost"))
 
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from pydantic import BaseModel, Field, SecretStr, computed_field
 
+from app import telemetry
 from app.callers.caller import Caller
 from app.errors import Conflict, NotFound, TooMany, Unavailable
 from app.jobs import queue
@@ -15,6 +16,8 @@ from app.jobs.queue import JobQueue
 from app.jobs.routes import read_job
 from app.jobs.store import Store
 from tests.jobs.fakes import Broker, Jobs, Order, T, U
+
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
 async def fail(jobs: Jobs, job: Job) -> None:
@@ -37,6 +40,22 @@ async def test_accepting_a_job_asks_nothing_of_the_broker(jobs: Jobs, broker: Br
 async def test_a_job_knows_who_asked_for_it(jobs: Jobs) -> None:
     job = await jobs.enqueue(T, Order(what="tea"), caller="alice")
     assert (await jobs.get(job.id, caller="alice")).caller == "alice"
+
+
+async def test_a_job_that_is_accepted_is_told_of_once_and_belongs_to_the_trace(
+    jobs: Jobs, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A request that is sent again accepts nothing, and neither does one by which a failed job is run again."""
+    caplog.set_level("INFO", "app.telemetry")
+    telemetry.belongs_to(TRACEPARENT)
+    job = await jobs.enqueue(T, Order(what="tea"), caller="c", key="k")
+    assert job.traceparent.split("-")[1] == TRACEPARENT.split("-")[1]
+    telemetry.belongs_to("")
+    await jobs.enqueue(T, Order(what="tea"), caller="c", key="k")
+    await fail(jobs, job)
+    again = await jobs.enqueue(T, Order(what="tea"), caller="c", key="k")
+    assert (again.status, again.traceparent) == ("queued", job.traceparent)
+    assert [(vars(line)["task"], vars(line)["job"]) for line in caplog.records] == [("t", job.id)]
 
 
 async def test_the_same_key_gives_the_same_job(jobs: Jobs) -> None:

@@ -24,6 +24,8 @@ from app.jobs.unfit import Refused
 from app.logs import context, request_id
 from tests.jobs.fakes import dispatched_job as a_job
 
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+
 
 class Order(BaseModel):
     what: str
@@ -523,7 +525,7 @@ async def test_an_attempt_says_once_how_it_has_ended_and_whose_it_was(
     level: str,
     told: str,
 ) -> None:
-    caplog.set_level("INFO", "app.jobs")
+    caplog.set_level("INFO", "app")
     whose: list[dict[str, str]] = []
 
     def note(_: logging.LogRecord) -> bool:
@@ -532,7 +534,8 @@ async def test_an_attempt_says_once_how_it_has_ended_and_whose_it_was(
 
     caplog.handler.addFilter(note)
     await accepted(store, Scripted(outcome), monkeypatch, max_attempts, timeout=0.05)
-    await store.update("j", lambda job: job.model_copy(update={"caller": "alice"}))
+    whose_it_is = {"caller": "alice", "traceparent": f"00-{TRACE}-00f067aa0ba902b7-01"}
+    await store.update("j", lambda job: job.model_copy(update=whose_it_is))
     with suppress(RuntimeError, runner.OutOfTime):
         await run(store, "j", job_settings)
     caplog.handler.removeFilter(note)
@@ -541,25 +544,32 @@ async def test_an_attempt_says_once_how_it_has_ended_and_whose_it_was(
     assert line.message.startswith("job succeeded" if level == "INFO" else "job failed")
     assert told_of(line) == ("order", "j", 1, told)
     assert bool(line.exc_info) == (level == "ERROR")
-    assert whose == [{"request_id": "r-7", "caller": "alice"}]
+    assert whose == [{"request_id": "r-7", "caller": "alice", "trace_id": TRACE}]
 
 
-async def test_an_attempt_that_was_lost_says_so(
+@pytest.mark.parametrize("outcome", ["cancelled", "lost"])
+async def test_an_attempt_that_may_not_go_on_says_why(
     store: Store,
     job_settings: JobSettings,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     quick: None,
+    outcome: str,
 ) -> None:
+    caplog.set_level("INFO", "app.telemetry")
     script = Scripted(asyncio.Event())
     await accepted(store, script, monkeypatch)
     running = asyncio.create_task(run(store, "j", job_settings))
     await script.begun.wait()
-    await store.update("j", partial(Job.cancel, now=time.time()))
+    if outcome == "cancelled":
+        await store.update("j", partial(Job.cancel, now=time.time()))
+    else:
+        await store.update("j", lambda job: job.dispatched(now=job.due or 0, pause=15))
     await running
     (line,) = caplog.records
-    assert (line.levelname, line.message.startswith("job lost: ")) == ("WARNING", True)
-    assert told_of(line) == ("order", "j", 1, "lost")
+    assert line.levelname == {"cancelled": "INFO", "lost": "WARNING"}[outcome]
+    assert line.message.startswith(f"job {outcome}: ")
+    assert told_of(line) == ("order", "j", 1, outcome)
 
 
 async def test_a_payload_that_does_not_fit_is_quoted_nowhere(

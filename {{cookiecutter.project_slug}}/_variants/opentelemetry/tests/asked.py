@@ -16,11 +16,11 @@ class Obedient:
         yield "MARKED"
         if "fail" in asked:
             raise ModelError("on purpose", code="model_busy")
+        if "flood" in asked:
+            for _ in range(1000):  # more than all buffers on the way
+                yield "x" * 32 * 1024
         if "wait" in asked:
             await asyncio.sleep(60)
-        while "never end" in asked:
-            yield "word " * 1000
-            await asyncio.sleep(0)
         yield " answer"
         yield " of three"
         yield Finish("end", {"input_tokens": 3, "output_tokens": 2})

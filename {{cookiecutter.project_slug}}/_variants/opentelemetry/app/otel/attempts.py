@@ -29,7 +29,7 @@ def attempt(task: str, job_id: str, number: int, waited: float, traceparent: str
     request where none has said so: an attempt whose process was killed has no span.
     """
     measure("jobs.wait.duration", waited, {"task": task})
-    told = {"task": task, "job": job_id, "attempt": number}
+    told: dict[str, str | int] = {"task": task, "job": job_id, "attempt": number}
     retried = trace.get_current_span(_context(before or traceparent)).get_span_context()
     with tracer.start_as_current_span(
         f"job {task}",
@@ -65,8 +65,7 @@ def attempt_ended(level: int, message: str, fields: Mapping[str, object], *, fai
 
 
 def lease_taken(fields: Mapping[str, Any]) -> None:
-    """The lease of an attempt has run out, and the job is given to whoever is free. `fields` are those of an attempt that
-    has ended."""
+    """The lease of an attempt has run out, and the job is given to whoever is free. `fields` are those of an end."""
     measure("jobs.attempt.duration", fields["seconds"], {name: fields[name] for name in ("task", "outcome")})
     log.warning("job lost: its lease ran out, as when its process dies. It is tried again", extra={**fields})
 

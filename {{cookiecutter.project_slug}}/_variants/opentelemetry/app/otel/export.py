@@ -15,10 +15,9 @@ from functools import cache, partial
 
 from opentelemetry import metrics, trace
 from opentelemetry.context import Context
-from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import MetricReader
+from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
 from opentelemetry.sdk.metrics.view import ExplicitBucketHistogramAggregation, View
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import Span, SpanProcessor, TracerProvider
@@ -102,7 +101,7 @@ def _export_traces(export: Export, resource: Resource) -> None:
 def _export_metrics(export: Export, resource: Resource) -> None:
     readers = list[MetricReader]()
     if export.settings.exports_metrics:
-        readers.append(reader := forks.Reader(OTLPMetricExporter()))
+        readers.append(reader := PeriodicExportingMetricReader(forks.Metrics()))
         export.flushes.append(reader.force_flush)
     if export.settings.is_scraped:
         export.exposition = Exposition()

@@ -16,7 +16,8 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+from opentelemetry.sdk.metrics.export import MetricExportResult, MetricsData
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -84,16 +85,17 @@ def _say_dropped(number: int) -> None:
     log.warning("%d of what forked processes have measured is dropped", number)
 
 
-class Reader(PeriodicExportingMetricReader):
-    """The SDK goes on exporting in a fork: a copy of what this process had measured by then."""
+class Metrics(OTLPMetricExporter):
+    """The SDK goes on exporting in a fork: what this process had measured by then, again and again."""
 
-    def collect(self, timeout_millis: float = 10_000) -> None:
-        if not is_fork():
-            super().collect(timeout_millis)
+    def export(
+        self, metrics_data: MetricsData, timeout_millis: float | None = 10_000, **kwargs: Any
+    ) -> MetricExportResult:
+        return MetricExportResult.SUCCESS if is_fork() else super().export(metrics_data, timeout_millis, **kwargs)
 
 
 class Spans(BatchSpanProcessor):
-    """The same of spans."""
+    """Those of forks, too."""
 
     def on_end(self, span: ReadableSpan) -> None:
         if not is_fork():

@@ -15,7 +15,12 @@ CALLERS_SPAN = "00f067aa0ba902b7"
 WHOLE, LEFT, FAILED, STALLED, STOPPED = 6, 3, 1, 1, 1
 ANSWERS = WHOLE + LEFT + FAILED + STALLED + STOPPED
 CAPTURE = {"OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": "true"}
-BRIEF = {"ANSWER_GRACE_SECONDS": "0", "SEND_TIMEOUT_SECONDS": "0.5", "HEARTBEAT_SECONDS": "0.05"}
+BRIEF = {
+    "MAX_ANSWER_CHARS": "40000000",
+    "ANSWER_GRACE_SECONDS": "0",
+    "SEND_TIMEOUT_SECONDS": "0.5",
+    "HEARTBEAT_SECONDS": "0.05",
+}
 
 
 @dataclass
@@ -49,7 +54,7 @@ def told(server_env: dict[str, str], request: pytest.FixtureRequest) -> Iterator
         for _ in range(LEFT):
             reader = ask(server, "wait", until=b"event: token\n")
             reader.close()
-        server.deaf("/chat/stream", request_id="deaf", body=json.dumps({"question": "SECRET: never end"}))
+        server.deaf("/chat/stream", request_id="deaf", body=json.dumps({"question": "SECRET: flood, and wait"}))
         server.logged("[deaf] the client has taken nothing")
         reader = ask(server, "wait", until=b"event: token\n")
         server.request("DELETE", str(reader.headers["location"])).read()

@@ -160,7 +160,9 @@ async def test_a_key_whose_answer_was_never_made_is_refused_until_its_lease_is_o
     assert names(await read(await replica.ask("k"))) == ["status", "token", "done"]
 
 
-async def test_one_whose_process_has_died_is_ended_by_its_readers_once(shared: Service) -> None:
+async def test_one_whose_process_has_died_is_ended_by_its_readers_once_and_told_of_once(
+    shared: Service, caplog: pytest.LogCaptureFixture
+) -> None:
     dies = await shared.replica("a", 60.0, times=BRISK)
     others = [await shared.replica(times=BRISK) for _ in range(3)]
     answer = await dies.start()
@@ -173,6 +175,8 @@ async def test_one_whose_process_has_died_is_ended_by_its_readers_once(shared: S
     for each in known:
         assert await read(each) == [*events, error, done]
     assert await read(await (await shared.replica()).get(answer)) == [*events, error, done]
+    lost = [vars(record)["stream"] for record in caplog.records if record.message.startswith("an answer is lost")]
+    assert lost == [answer.id]
 
 
 @pytest.mark.parametrize("more", [1, 2, 3])
@@ -214,7 +218,7 @@ async def test_who_was_only_stopped_finds_its_answer_ended_and_closes_its_model(
     await until(lambda: stands.provider.closed.is_set() and not answer.running)
     assert await read(await stands.get(answer)) == end
     (line,) = (vars(record) for record in caplog.records if record.name == "app.usage")
-    assert (line["reason"], line["error"]) == ("error", LOST)
+    assert (line["reason"], line["error"], line["outcome"]) == ("error", LOST, "elsewhere")
 
 
 async def test_a_redis_that_stood_still_for_longer_than_a_lease_ends_no_answer(shared: Service) -> None:

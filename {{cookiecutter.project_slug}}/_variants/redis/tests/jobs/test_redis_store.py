@@ -22,7 +22,7 @@ from app.jobs.queue import JobQueue
 from app.jobs.record_scripts import FORGET
 from app.jobs.runner import run
 from app.jobs.settings import JobSettings
-from app.jobs.status import Progress
+from app.jobs.status import Backlog, Progress
 from app.jobs.store import Store
 from tests.jobs.fakes import Broker, Jobs, Order, T, dispatched_job
 
@@ -53,7 +53,7 @@ async def test_a_job_that_has_not_ended_never_expires(store: Store) -> None:
     await store.create(a_job(), "{}")
     ends = await lifetimes(store)
     assert UNWRITTEN < ends.pop(index_of(store, "queued")) <= UNWRITTEN + DAY
-    keys = ["job:j:record", "job:j:payload", "job:j:events", "jobs:due", "jobs:queued"]
+    keys = ["job:j:record", "job:j:payload", "job:j:events", "jobs:due", "jobs:waits", "jobs:queued"]
     assert ends == dict.fromkeys(keys, -1)
 
 
@@ -141,6 +141,25 @@ async def test_what_a_version_without_the_index_has_ended_leaves_no_key_for_ever
     await store.client.delete(store.records.key("j", "record"), store.records.key("other", "record"))  # they expire
     assert await store.latest(None, 10, "anonymous") == []
     assert -1 not in (await lifetimes(store)).values()
+
+
+async def test_a_job_that_a_version_without_the_index_has_begun_does_not_wait(store: Store) -> None:
+    now = await store.now()
+    for job_id in ("begun", "ended"):
+        await store.create(dispatched_job(job_id), "{}")
+        await store.begin(job_id, lambda job, now: job.begin("me", now, 15, 3))
+    await store.update("ended", partial(Job.cancel, now=now))
+    await store.client.zadd(store.records.waits_key, {"begun": 1.0, "ended": 2.0})  # as it would leave them
+    assert await store.backlog() == Backlog(0, 1, 0, 0.0)
+    assert await store.client.exists(store.records.waits_key) == 0
+
+
+async def test_a_job_whose_record_is_gone_is_not_counted_for_ever(store: Store) -> None:
+    await store.create(dispatched_job("j"), "{}")
+    await store.client.delete(store.records.key("j", "record"))
+    assert (await store.backlog()).queued == 1
+    await Jobs(store, Broker()).relay.dispatch_due()
+    assert await store.backlog() == Backlog(0, 0, 0, 0.0)
 
 
 async def test_nothing_comes_back_when_redis_has_lost_all(store: Store) -> None:

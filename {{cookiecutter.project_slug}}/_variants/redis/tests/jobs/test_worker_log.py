@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from pydantic import BaseModel
 
-from app import logs
+from app import logs, telemetry
 from app.jobs.definition import Task
 from app.jobs.settings import JobSettings
 from app.jobs.tasks import Document, index_document
@@ -19,6 +19,7 @@ from tests.jobs.fakes import nothing, opened
 from tests.server import ROOT, Server
 
 MARKED = "m4rk3d"
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 TOO_LONG = " ".join(f"{MARKED}{letter * 50}" for letter in "abcdefghij")  # for a result of 500 bytes
 
 
@@ -40,6 +41,7 @@ async def ended(settings: JobSettings) -> dict[str, str]:
         ids = {}
         for kind, task, payload in payloads:
             logs.request_id.set(f"trace-{kind}")
+            telemetry.belongs_to(f"00-{TRACE}-00f067aa0ba902b7-01")
             ids[kind] = (await jobs.enqueue(task, payload, caller=f"{kind}-caller")).id
         while not all([(await jobs.get(job_id, caller=f"{kind}-caller")).ended for kind, job_id in ids.items()]):
             await asyncio.sleep(0.05)
@@ -75,6 +77,7 @@ def test_of_each_attempt_there_is_a_line_and_nothing_of_what_it_was_given(
     for kind, job_id in ids.items():
         found = told[job_id]
         assert (found["request_id"], found["caller"]) == (f"trace-{kind}", f"{kind}-caller")
+        assert {each["trace_id"] for each in objects if each.get("job") == job_id} == {TRACE}
         assert (found["task"], found["attempt"]) == ("index_document", 1)
         assert 0 <= found["seconds"] < 60
         assert next(found["message"] for found in objects if found.get("job") == job_id) == "job begun"

@@ -108,11 +108,8 @@ class NewProcessWorker(Enduring, SpawnWorker):
 
 
 def rq_worker(settings: JobSettings, worker_class: type[BaseWorker]) -> BaseWorker:
-    connection = Redis.from_url(
-        str(settings.redis_url),
-        driver_info=None,
-        retry=Retry(Backoff(cap=5, base=0.1), RECONNECTS),
-    )
+    retry = Retry(Backoff(cap=5, base=0.1), RECONNECTS)
+    connection = Redis.from_url(str(settings.redis_url), driver_info=None, retry=retry)
     return worker_class(
         [rq_queue(settings, connection)],
         name=f"{socket.gethostname()}.{uuid4().hex}",

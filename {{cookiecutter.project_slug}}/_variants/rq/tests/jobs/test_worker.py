@@ -28,7 +28,7 @@ def test_a_live_worker_shows_in_readiness(client: TestClient, worker: None) -> N
     while (answer := client.get("/ready", params={"strict": 1})).status_code != 200:
         assert time.monotonic() < deadline, answer.json()
         time.sleep(0.05)
-    assert answer.json() == {"status": "ok", "checks": {"answers": "ok", "redis": "ok", "worker": "ok"}}
+    assert answer.json() == {"status": "ok", "checks": {"answers": "ok", "redis": "ok", "worker": "ok", "jobs": "ok"}}
 
 
 @pytest.fixture
