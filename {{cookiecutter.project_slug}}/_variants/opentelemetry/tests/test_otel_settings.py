@@ -112,7 +112,7 @@ def test_two_on_one_host_need_a_port_each() -> None:
 def test_a_worker_tells_at_its_port_what_it_has_counted() -> None:
     port = str(free_port())
     code = (
-        f"telemetry.count('jobs.accepted', {{'task': 'a'}}); from urllib.request import urlopen; "
+        f"telemetry.count('jobs.accepted', dict(task='a')); from urllib.request import urlopen; "
         f"print(urlopen('http://127.0.0.1:{port}/metrics').read().decode())"
     )
     told = run(code, METRICS_PORT=port)
