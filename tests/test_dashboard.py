@@ -65,11 +65,25 @@ def rules() -> list[dict[str, Any]]:
     return list(group["rules"])
 
 
-def queries() -> set[str]:
-    """Of all panels, as Grafana would send them, and what each alert asks for."""
+def queries(project: Project) -> set[str]:
+    """Of all panels, as Grafana would send them; what each alert asks for; and each metric of the README's table."""
     shown = {target["expr"] for panel in PANELS for target in panel["targets"]}
     filled_in = {expr.replace("$__rate_interval", WINDOW).replace("$job", ".*") for expr in shown}
-    return filled_in | {f"count({name})" for rule in rules() for name in METRIC.findall(rule["expr"])}
+    asked_for = {name for rule in rules() for name in METRIC.findall(rule["expr"])}
+    return filled_in | {f"count({name})" for name in asked_for} | set(map(told, metrics(project)))
+
+
+def metrics(project: Project) -> set[str]:
+    """Those of which the README says what they measure."""
+    rows = re.findall(
+        r"^\| (`[a-z_.]+`(?:, `[a-z_.]+`)*) \| (?:s|`\{token\}`|) \|", project.read("README.md"), re.MULTILINE
+    )
+    return {name for row in rows for name in re.findall("[a-z_.]+", row)}
+
+
+def told(metric: str) -> str:
+    """Asks for it by what Prometheus may call it."""
+    return f'count({{__name__=~"{metric.replace(".", "_")}(_seconds)?(_total|_count)?"}})'
 
 
 @posix_only
@@ -100,10 +114,10 @@ def test_each_panel_shows_something_of_a_server_and_a_worker_that_run(
         seen = stack.enter_context(prometheus(tmp_path / "prometheus", ports))
         held = [ask(server, then="wait", key=ALICE) for _ in range(MOST)]
         lost, stops = (
-            {query for query in queries() if name in query}
-            for name in ("chat_answers_lost", "server_drain_duration_seconds")
+            {query for query in queries(project) if name in query}
+            for name in ("chat_answers_lost", "server_drain_duration")
         )
-        until_shown(seen, queries() - lost - stops, lambda: happen(server))
+        until_shown(seen, queries(project) - lost - stops, lambda: happen(server))
         server.process.stop(signal.SIGKILL)
         assert [reason(read_again(other, answer, ALICE)) for answer in held] == ["error"] * MOST
         until_shown(seen, lost, lambda: None)
@@ -113,6 +127,12 @@ def test_each_panel_shows_something_of_a_server_and_a_worker_that_run(
             until_shown(seen, stops, lambda: None)
         other.process.wait()
         assert worker.stop() == 0
+        known = "|".join(map(re.escape, {name.replace(".", "_") for name in metrics(project)}))
+        names = {
+            series["metric"]["__name__"]
+            for series in seen.ask('{job=~".+", __name__!~"scrape_.*|up|python_.*|process_.*|target_info"}')
+        }
+        assert {name for name in names if not re.match(f"({known})(_|$)", name)} == set()
 
 
 def happen(server: Server) -> None:
