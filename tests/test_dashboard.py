@@ -121,7 +121,7 @@ def test_each_panel_shows_something_of_a_server_and_a_worker_that_run(
         until_shown(seen, queries(project) - lost - stops, lambda: happen(server))
         server.process.stop(signal.SIGKILL)
         assert [reason(read_again(other, answer, ALICE)) for answer in held] == ["error"] * MOST
-        until_shown(seen, lost, lambda: None)
+        until_shown(seen, lost | {f"sum(chat_answers_lost_total) == {MOST}"}, lambda: None)
         with closing(ask(other, then="wait", key=ALICE)) as answer:
             read_some(answer)
             other.process.send(signal.SIGTERM)
