@@ -37,9 +37,9 @@ COMMON = {
     "tests/chat/": "__init__.py asking.py backing.py conftest.py test_answer_store.py test_answers.py "
     "test_coming_back.py test_generation.py test_routes.py test_usage.py",
     "tests/chat/providers/": "__init__.py test_echo.py",
-    "tests/jobs/": "__init__.py backing.py conftest.py fakes.py test_backend.py test_backlog.py test_definition.py test_events.py "
-    "test_job.py test_queue.py test_relay.py test_result.py test_routes.py test_runner.py test_settings.py "
-    "test_store.py test_tasks.py test_untold.py",
+    "tests/jobs/": "__init__.py backing.py conftest.py fakes.py test_backend.py test_backlog.py test_definition.py "
+    "test_events.py test_job.py test_queue.py test_relay.py test_result.py test_routes.py test_runner.py "
+    "test_settings.py test_store.py test_tasks.py test_untold.py",
     "tests/limits/": "__init__.py backing.py conftest.py test_rate.py test_room.py",
     "tests/streams/": "__init__.py dialects.py test_events.py test_faults.py test_heartbeat.py test_in_fastapi.py "
     "test_log.py test_places.py test_readers.py test_response.py test_source.py",
