@@ -1,4 +1,4 @@
-"""A worker's process that tells of what it does: `python -m tests.jobs.telling attempts`, `forks` or `floods`."""
+"""A worker's process that tells of what it does: `python -m tests.jobs.telling attempts`, or another name below."""
 
 import asyncio
 import os
@@ -6,9 +6,9 @@ import signal
 import sys
 import threading
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
-from opentelemetry import trace
+from opentelemetry import metrics, trace
 
 from app import telemetry
 from app.jobs.definition import TASKS, JobContext, Task
@@ -72,6 +72,20 @@ def fork(work: Any, *arguments: Any) -> int:
     os._exit(bool(asyncio.run(work(*arguments))))
 
 
+async def flushed() -> None:
+    """As the SDK would do from time to time, in each process that has its threads."""
+    for provider in cast(tuple[Any, Any], (metrics.get_meter_provider(), trace.get_tracer_provider())):
+        provider.force_flush()
+
+
+def copies() -> None:
+    """What was measured before the fork is in the fork too."""
+    telemetry.job_accepted("do", "j")
+    with tracer.start_as_current_span("before"):
+        pass
+    assert fork(flushed) == 0
+
+
 def floods() -> None:
     """Of a fork that tells more than the pipe takes while nobody reads it."""
     reads, came, stopped = threading.Event(), threading.Event(), threading.Event()
@@ -109,6 +123,8 @@ if __name__ == "__main__":
         floods()
     else:
         telemetry.set_up_worker("INFO", "text")
+    if sys.argv[1] == "copies":
+        copies()
     if sys.argv[1] == "attempts":
         asyncio.run(attempts())
     if sys.argv[1] == "forks":

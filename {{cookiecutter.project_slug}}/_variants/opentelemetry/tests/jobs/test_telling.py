@@ -67,6 +67,13 @@ def test_what_forks_tell_is_told_by_their_parent(receiver: Receiver, jobs_env: d
     assert log.count("job succeeded") == 1
 
 
+def test_a_fork_exports_no_copy_of_what_its_parent_has_measured(receiver: Receiver, jobs_env: dict[str, str]) -> None:
+    seldom = {"OTEL_METRIC_EXPORT_INTERVAL": "600000", "OTEL_BSP_SCHEDULE_DELAY": "600000"}
+    tell("copies", jobs_env | receiver.env | seldom)
+    assert sorted(receiver.requests) == ["/v1/metrics", "/v1/traces"]
+    assert receiver.total("jobs.accepted") == len(receiver.spans("before")) == 1
+
+
 def test_a_fork_that_tells_more_than_there_is_room_for_is_not_held_up(jobs_env: dict[str, str]) -> None:
     """What had no room is counted."""
     tell("floods", jobs_env)
