@@ -29,8 +29,12 @@ async def do(context: JobContext, order: Order) -> None:
             raise RuntimeError("a s3cret")
         if order.what == "dies":
             os.kill(os.getpid(), signal.SIGKILL)
+        if order.what == "fails too late":
+            await opened[0].update(context.key, lambda job: job.dispatched(job.due or 0, pause=15))
+            raise RuntimeError("too late")
 
 
+opened: list[Store] = []
 TASKS["do"] = DO = Task("do", do, Order)
 
 
@@ -59,10 +63,10 @@ async def attempts() -> None:
         assert (await store.get(job.id)).status == "succeeded"
 
 
-async def made(job: Job | None, what: str) -> None:
+async def made(what: str) -> None:
     async with Store.open(JobSettings.read()) as store:
-        job = job or await accepted(Jobs(store, Broker()), what)
-        await attempt(store, job)
+        opened.append(store)
+        await attempt(store, await accepted(Jobs(store, Broker()), what))
 
 
 def fork(work: Any, *arguments: Any) -> int:
@@ -123,9 +127,11 @@ if __name__ == "__main__":
         floods()
     else:
         telemetry.set_up_worker("INFO", "text")
+    if sys.argv[1] == "late":
+        asyncio.run(made("fails too late"))
     if sys.argv[1] == "copies":
         copies()
     if sys.argv[1] == "attempts":
         asyncio.run(attempts())
     if sys.argv[1] == "forks":
-        assert [fork(made, None, what) for what in ("succeeds", "dies", "fails once")] == [0, -signal.SIGKILL, 0]
+        assert [fork(made, what) for what in ("succeeds", "dies", "fails once")] == [0, -signal.SIGKILL, 0]

@@ -47,6 +47,18 @@ def test_each_attempt_is_a_span_in_the_trace_of_the_request(receiver: Receiver, 
     assert outcomes == {"retrying": 1, "lost": 1, "succeeded": 1}
 
 
+def test_an_attempt_that_fails_when_its_lease_is_taken_is_no_failure(
+    receiver: Receiver, jobs_env: dict[str, str]
+) -> None:
+    """It is lost. That is counted by who has taken the lease, and not here once more."""
+    log = tell("late", jobs_env | receiver.env)
+    assert "job failed: it is tried again" in log
+    (span,) = receiver.spans("job do")
+    assert (span.attributes["outcome"], span.status) == ("lost", "ERROR")
+    assert receiver.total("jobs.wait.duration") == 1
+    assert receiver.points("jobs.attempt.duration") == []
+
+
 def test_what_forks_tell_is_told_by_their_parent(receiver: Receiver, jobs_env: dict[str, str]) -> None:
     """Also what one has told that was killed."""
     log = tell("forks", jobs_env | receiver.env)
