@@ -26,7 +26,7 @@ def test_a_job_begins_with_its_attempt_counted_and_a_lease() -> None:
 
 
 def test_a_record_of_an_earlier_version_belongs_to_no_trace_and_waits_since_it_is_due() -> None:
-    """It has no fields that say so. One that such a version has dispatched waits since its message is to be repeated."""
+    """It has no fields that say so. One that such a version has dispatched waits since it is to be repeated."""
     old = '{"id":"j","task":"t","fingerprint":"f","request_id":"r","created_at":0,"due":100,"dispatches":%d}'
     for dispatches in (0, 1):
         job = Job.model_validate_json(old % dispatches)
