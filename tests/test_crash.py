@@ -141,8 +141,12 @@ def served(project: Project, env: dict[str, str], tmp_path: Path, shared_web: Pa
 
 
 @pytest.fixture
-def broker(variant: str, service: Service, redis: Redis) -> Broker:
-    return BROKERS[variant](redis, service.queue, service.env.get("BROKER_URL", ""))
+def broker(service: Service, redis: Redis) -> Broker:
+    return broker_of(service, redis)
+
+
+def broker_of(service: Service, redis: Redis) -> Broker:
+    return BROKERS[service.variant](redis, service.queue, service.env.get("BROKER_URL", ""))
 
 
 @pytest.fixture
@@ -257,9 +261,12 @@ def test_the_procfiles_worker_keeps_the_backoff(pair: Pair) -> None:
     assert (record["attempts"], record["error"]) == (3, None)
 
 
-def test_a_broker_that_forgets_everything_loses_nothing(service: Service, broker: Broker) -> None:
+@together(*DURABLE)
+def test_a_broker_that_forgets_everything_loses_nothing(served: Pair, redis: Redis) -> None:
     """Its queues are emptied while the workers are busy: every job takes effect once."""
-    with service.web() as web, service.workers(2, supervised=True):
+    service, web = served
+    broker = broker_of(service, redis)
+    with service.workers(2, supervised=True):
         # Dramatiq does many at once, and would be done with all before a busy machine has looked.
         ids = web.add_many("last", 100, seconds=0.5 if "dramatiq" in service.variant else 0.05)
         service.journal.wait("end", 20)
@@ -565,13 +572,15 @@ def test_a_follower_who_is_cut_off_misses_nothing(service: Service) -> None:
         assert again.status_code == 204
 
 
-def test_a_cancelled_job_stops(service: Service) -> None:
+@together(*DURABLE)
+def test_a_cancelled_job_stops(served: Pair) -> None:
     """A running one within five seconds, its cleanup included; one that waits behind it never starts. By the default
-    lease, as it looks whether it was cancelled when it renews that."""
+    lease, as a worker looks whether its job was cancelled when it renews that."""
+    service, web = served
     service.lease(DEFAULT_LEASE_SECONDS)
     held = service.folder / "held"
     held.touch()
-    with service.web() as web, service.workers(alone=True):
+    with service.workers(alone=True):
         running = web.add("hold", file=str(held))
         # With its progress written, it looks at its record again only when it renews its lease.
         until(lambda: web.job(running)["progress"]["fraction"] == 0.5, "its progress is written")

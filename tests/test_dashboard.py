@@ -65,11 +65,24 @@ def rules() -> list[dict[str, Any]]:
     return list(group["rules"])
 
 
-def queries() -> set[str]:
-    """Of all panels, as Grafana would send them, and what each alert asks for."""
+def queries(project: Project) -> set[str]:
+    """Of all panels, as Grafana would send them; what each alert asks for; and each metric of the README's table."""
     shown = {target["expr"] for panel in PANELS for target in panel["targets"]}
     filled_in = {expr.replace("$__rate_interval", WINDOW).replace("$job", ".*") for expr in shown}
-    return filled_in | {f"count({name})" for rule in rules() for name in METRIC.findall(rule["expr"])}
+    asked_for = {name for rule in rules() for name in METRIC.findall(rule["expr"])}
+    return filled_in | {f"count({name})" for name in asked_for} | set(map(told, metrics(project)))
+
+
+def metrics(project: Project) -> set[str]:
+    """Those of which the README says what they measure."""
+    table = project.read("README.md").partition("### What is measured")[2].partition("\n\n`chat.answer.outcome`")[0]
+    rows = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+    return {name for row in rows for name in re.findall("`([a-z_.]+)`", row)}
+
+
+def told(metric: str) -> str:
+    """Asks for it by what Prometheus may call it."""
+    return f'count({{__name__=~"{metric.replace(".", "_")}(_seconds)?(_total|_count)?"}})'
 
 
 @posix_only
@@ -78,7 +91,9 @@ def test_each_panel_shows_something_of_a_server_and_a_worker_that_run(
     render: Callable[..., Project], tmp_path: Path
 ) -> None:
     """Each answer, reader, refusal and job that there can be happens again and again, until all are seen. Then a server
-    is killed, and another one tells that its answers are lost; and that one tells what it does while it stops."""
+    is killed, and another one tells that its answers are lost; and that one tells what it does while it stops.
+
+    The README explains each metric, and no other is there but Prometheus's own."""
     project = render(queue_backend="rq", model_provider="anthropic", front_end="openai", telemetry="opentelemetry")
     project.sync()
     ports = {name: free_port() for name in ("web", "worker", "other")}
@@ -100,17 +115,19 @@ def test_each_panel_shows_something_of_a_server_and_a_worker_that_run(
         seen = stack.enter_context(prometheus(tmp_path / "prometheus", ports))
         held = [ask(server, then="wait", key=ALICE) for _ in range(MOST)]
         lost, stops = (
-            {query for query in queries() if name in query}
-            for name in ("chat_answers_lost", "server_drain_duration_seconds")
+            {query for query in queries(project) if name in query}
+            for name in ("chat_answers_lost", "server_drain_duration")
         )
-        until_shown(seen, queries() - lost - stops, lambda: happen(server))
+        until_shown(seen, queries(project) - lost - stops, lambda: happen(server))
         server.process.stop(signal.SIGKILL)
         assert [reason(read_again(other, answer, ALICE)) for answer in held] == ["error"] * MOST
-        until_shown(seen, lost, lambda: None)
+        until_shown(seen, lost | {f"sum(chat_answers_lost_total) == {MOST}"}, lambda: None)
         with closing(ask(other, then="wait", key=ALICE)) as answer:
             read_some(answer)
             other.process.send(signal.SIGTERM)
             until_shown(seen, stops, lambda: None)
+            explained = "|".join(name.replace(".", "_") for name in metrics(project))
+            assert seen.ask(f'{{job=~".+", __name__!~"({explained}|scrape|python|process|target)(_.*)?|up"}}') == []
         other.process.wait()
         assert worker.stop() == 0
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
-from rendering import Answers, Project, choices, combinations, named, pairwise_or_slow
+from rendering import Answers, Project, choices, named, pairwise_or_slow, varied
 from variants import OVERLAYS, brought, chosen, folders, part
 
 BASE = "{{cookiecutter.project_slug}}"
@@ -37,12 +37,12 @@ COMMON = {
     "tests/chat/": "__init__.py asking.py backing.py conftest.py test_answer_store.py test_answers.py "
     "test_coming_back.py test_generation.py test_routes.py test_usage.py",
     "tests/chat/providers/": "__init__.py test_echo.py",
-    "tests/jobs/": "__init__.py backing.py conftest.py fakes.py test_backend.py test_definition.py test_events.py "
-    "test_job.py test_queue.py test_relay.py test_result.py test_routes.py test_runner.py test_settings.py "
-    "test_store.py test_tasks.py test_untold.py",
+    "tests/jobs/": "__init__.py backing.py conftest.py fakes.py test_backend.py test_backlog.py test_definition.py "
+    "test_events.py test_job.py test_queue.py test_relay.py test_result.py test_routes.py test_runner.py "
+    "test_settings.py test_store.py test_tasks.py test_untold.py",
     "tests/limits/": "__init__.py backing.py conftest.py test_rate.py test_room.py",
-    "tests/streams/": "__init__.py dialects.py test_client.py test_events.py test_faults.py test_heartbeat.py "
-    "test_in_fastapi.py test_log.py test_places.py test_readers.py test_response.py test_source.py",
+    "tests/streams/": "__init__.py dialects.py test_client.py test_events.py test_faults.py test_heartbeat.py test_in_fastapi.py "
+    "test_log.py test_places.py test_readers.py test_response.py test_source.py",
 }
 # Of the common files, those that one durable queue may have different from another. What any of them adds lies in
 # app/jobs/, tests/jobs/, where a worker and its tests are, and where answers are kept.
@@ -187,11 +187,18 @@ def lines_of_code(text: str) -> int:
     return len(lines.difference(*(range(node.lineno, (node.end_lineno or 0) + 1) for node in told)))
 
 
+def of_other_questions() -> set[str]:
+    """What answers bring that are not about the queue: as it lies in their folders, whatever the queue is."""
+    others = [chain for question, of_it in OVERLAYS.items() if question != "queue_backend" for chain in of_it.values()]
+    return {name for chain in others for folder in chain for name in brought(folder)}
+
+
 def test_only_the_queues_own_files_differ_from_choice_to_choice(emitted: Callable[[Answers], Project]) -> None:
-    """All of app/ but what opens the store and hands ids to a worker is the same bytes in every project."""
-    projects = [emitted({**combinations()[0], "queue_backend": queue}) for queue in choices("queue_backend")]
+    """All of app/ but what opens the store and hands ids to a worker is the same bytes in every project, and but for
+    what the answers to other questions bring."""
+    projects = [emitted(answers) for answers in varied()]
     names = {name for project in projects for name in project.files() if name.startswith("app/")}
-    for name in names & listed(COMMON) - OF_THE_QUEUE:
+    for name in names & listed(COMMON) - OF_THE_QUEUE - of_other_questions():
         assert len({(project.path / name).read_bytes() for project in projects}) == 1, name
 
 
@@ -205,9 +212,9 @@ def test_only_the_librarys_own_files_differ_from_one_durable_queue_to_another(
     emitted: Callable[[Answers], Project],
 ) -> None:
     """Accepting, relaying, leases, attempts, results and events, and their tests, are the same bytes in each."""
-    durable = [queue for queue in choices("queue_backend") if queue != "none"]
-    projects = [emitted({**combinations()[0], "queue_backend": queue}) for queue in durable]
+    projects = [emitted(answers) for answers in varied() if answers["queue_backend"] != "none"]
     names = {name for project in projects for name in project.files() if name.startswith(("app/", "tests/"))}
+    names -= of_other_questions()
     differing = {
         name
         for name in names

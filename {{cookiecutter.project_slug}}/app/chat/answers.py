@@ -67,12 +67,7 @@ class Answers:
         return await self.find_or_start(messages, caller, (KEY, caller, key), fingerprint, joins)
 
     async def find_or_start(
-        self,
-        messages: Sequence[Message],
-        caller: str,
-        name: Name,
-        fingerprint: str,
-        joins: Joins,
+        self, messages: Sequence[Message], caller: str, name: Name, fingerprint: str, joins: Joins
     ) -> KnownAnswer:
         """Gives the last answer of that name, if it is still known and `joins` says that it will do. Else asks the
         model, and the name is the new answer's. `fingerprint` is that of the question.

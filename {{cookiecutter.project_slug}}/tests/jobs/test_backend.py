@@ -25,7 +25,7 @@ from tests.callers.knowing import ANYBODY
 from tests.jobs.fakes import dispatched_job, opened
 from tests.server import Server
 
-LARGE = json.dumps({"title": "large", "text": "lorem ipsum " * 87_000})
+LARGE = json.dumps({"title": "large", "text": "lorem ipsum " * 44_000})
 DOCUMENT = Document(title="t", text="x")
 HEARTBEAT_SECONDS = 0.05  # of the server that tests share
 

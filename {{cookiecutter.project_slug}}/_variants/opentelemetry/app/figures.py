@@ -72,7 +72,7 @@ class Told:
         """Raises SystemExit if Prometheus can't be told what is so."""
         if self.export.exposition:
             if self.of.processes > 1:
-                raise SystemExit(f"METRICS: {self.of.processes} processes share one port, but {ALONE}")
+                raise SystemExit(f"METRICS: {self.of.processes} processes share one port here, and {ALONE}")
             if port := self.export.settings.metrics_port:
                 self.export.exposition.serve(self.export.settings.metrics_host, port)
 

@@ -1,5 +1,6 @@
 """Metrics and traces leave a real server, and are what the test has counted."""
 
+import json
 from collections.abc import Iterator
 from http.client import HTTPResponse
 from pathlib import Path
@@ -33,7 +34,7 @@ def exporting(receiver: Receiver, server_env: dict[str, str]) -> Iterator[Server
 
 def ask(server: Server, question: str = "hello", **headers: str) -> HTTPResponse:
     """Answers when the answer begins."""
-    response = server.request("POST", "/chat/stream", f'{{"question": "{question}"}}', HEADERS | headers)
+    response = server.request("POST", "/chat/stream", json.dumps({"question": question}), HEADERS | headers)
     assert response.status == 200
     assert response.readline() == b"event: status\n"
     return response
@@ -132,9 +133,8 @@ def test_what_was_not_sent_is_sent_at_the_end(serve: Serve, receiver: Receiver, 
         f"OTEL_BSP_SCHEDULE_DELAY=600000\nOTEL_METRIC_EXPORT_INTERVAL={FOR_EVER}\nOTEL_RESOURCE_ATTRIBUTES=team=chat\n"
     )
     server = serve("app.main:app", ENV_FILE=str(tmp_path / "env"), OTEL_SERVICE_NAME="late", DRAIN_SECONDS="1")
-    server.request("POST", "/chat/stream", '{"question": "hello"}').read()
-    reader = server.request("POST", "/chat/stream", f'{{"question": "{LONG}"}}')
-    reader.readline()
+    ask(server).read()
+    ask(server, LONG)
     assert [span for span in receiver.spans() if span.resource["service.name"] == "late"] == []
     server.stop()
     names = [span.name for span in receiver.spans() if span.resource["service.name"] == "late"]

@@ -1,6 +1,7 @@
 """The settings of telemetry: those of OpenTelemetry are looked at before its SDK reads them."""
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -83,7 +84,7 @@ def test_headers_and_attributes_may_hold_what_services_ask_for(monkeypatch: pyte
 
 def run(code: str, **environment: str) -> "subprocess.CompletedProcess[str]":
     """A worker, or what there is of one here."""
-    settings = {"ENV_FILE": "", "METRICS": "prometheus", **environment}
+    settings = {**os.environ, "METRICS": "prometheus", **environment}
     return subprocess.run([sys.executable, "-c", WORKER + code], cwd=ROOT, env=settings, capture_output=True, text=True)
 
 
@@ -100,7 +101,7 @@ def test_two_on_one_host_need_a_port_each() -> None:
     failed = subprocess.run(
         [sys.executable, "-c", WORKER + code, WORKER],
         cwd=ROOT,
-        env={"ENV_FILE": "", "METRICS": "prometheus", "METRICS_PORT": port},
+        env={**os.environ, "METRICS": "prometheus", "METRICS_PORT": port},
         capture_output=True,
         text=True,
     )
@@ -111,9 +112,24 @@ def test_two_on_one_host_need_a_port_each() -> None:
 def test_a_worker_tells_at_its_port_what_it_has_counted() -> None:
     port = str(free_port())
     code = (
-        f"telemetry.count('jobs.accepted', {{'task': 'a'}}); from urllib.request import urlopen; "
+        f"telemetry.count('jobs.accepted', dict(task='a')); from urllib.request import urlopen; "
         f"print(urlopen('http://127.0.0.1:{port}/metrics').read().decode())"
     )
     told = run(code, METRICS_PORT=port)
     assert 'jobs_accepted_total{task="a"} 1.0\n' in told.stdout, told.stderr
     assert f'service_name="{PROJECT}-worker"' in told.stdout
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows forks no process")
+def test_the_process_of_a_job_does_not_keep_the_port_of_a_worker_that_was_killed() -> None:
+    port = str(free_port())
+    killed = run(
+        "import os, signal, time; pid = os.fork(); pid or (os.close(1), os.close(2), time.sleep(60)); "
+        "print(pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)",
+        METRICS_PORT=port,
+    )
+    try:
+        again = run("", METRICS_PORT=port)
+    finally:
+        os.kill(int(killed.stdout), signal.SIGKILL)
+    assert (killed.returncode, again.returncode) == (-signal.SIGKILL, 0), again.stderr

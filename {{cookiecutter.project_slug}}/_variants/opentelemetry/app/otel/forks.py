@@ -1,8 +1,8 @@
-"""What processes tell that were forked from this one, such as RQ's for each job, and those of Celery's pool.
+"""What processes tell that were forked from this one, as some workers do for each job, or once for many.
 
-They export nothing: RQ ends them as soon as their job has ended, and to export would delay it. They hand what they have
-measured, and each span that has ended, through a pipe to this process, which exports it as its own. So a worker is one
-series of figures, and those of a fork that was killed are right: what it has handed over is here.
+They export nothing: such a process may end as soon as its job has ended, and to export would hold it up. They hand what
+they have measured, and each span that has ended, through a pipe to this process, which exports it as its own. So a
+worker is one series of figures, and those of a fork that was killed are right: what it has handed over is here.
 
 Nobody waits for the pipe. What does not fit into it is dropped, and a line of the log says how much.
 """

@@ -1,7 +1,8 @@
 """What is measured: the instruments by name, with their units and buckets.
 
-The names that begin with `gen_ai.` are those of OpenTelemetry's conventions for generative AI
-(semantic-conventions-genai).
+The names that begin with `gen_ai.` are those of OpenTelemetry's conventions for generative AI, as of version 1.41.0 of
+its semantic conventions, the last that has them. They have moved to `semantic-conventions-genai`, whose v0.1.0 has
+others, in development still.
 """
 
 from collections.abc import Mapping

@@ -10,7 +10,7 @@ from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from prometheus_client import CollectorRegistry, Metric, generate_latest, start_http_server
 from prometheus_client.registry import Collector
 
-ALONE = "each process that is asked for metrics needs a port of its own"
+ALONE = "each process that Prometheus asks needs a port of its own (by OTLP, any number of them may tell)"
 
 
 class Exposition(Collector):
@@ -41,7 +41,8 @@ class Exposition(Collector):
             socket.create_server((str(host), port), family=family).close()
             server, _ = start_http_server(port, str(host), self.registry)
         except OSError as error:
-            reason = f"METRICS_PORT: nothing can listen at {host}, port {port} ({error.strerror}): {ALONE}"
+            why = os.strerror(error.errno or 0)
+            reason = f"METRICS_PORT: nothing can listen at {host}, port {port} ({why}), and {ALONE}"
             raise SystemExit(reason) from None
         if hasattr(os, "register_at_fork"):
             # Else the process of a job would keep the port when its worker is killed.

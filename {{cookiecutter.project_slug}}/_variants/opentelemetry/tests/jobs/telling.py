@@ -66,7 +66,7 @@ async def made(job: Job | None, what: str) -> None:
 
 
 def fork(work: Any, *arguments: Any) -> int:
-    """How that has ended, in a fork that ends as RQ's do."""
+    """How that has ended, in a fork that ends at once then."""
     if child := os.fork():
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     os._exit(bool(asyncio.run(work(*arguments))))

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from app.chat import answer_records
+from app.chat.answer import Answer
 from app.chat.answer_records import Records
 from app.chat.answer_settings import AnswerSettings
 from app.chat.answers import fingerprint_of
@@ -179,20 +180,24 @@ async def test_one_whose_process_has_died_is_ended_by_its_readers_once_and_told_
     assert lost == [answer.id]
 
 
-@pytest.mark.parametrize("more", [1, 2, 3])
-async def test_who_has_read_more_than_redis_has_gets_the_whole_end(shared: Service, more: int) -> None:
+async def test_who_has_read_more_than_redis_has_gets_the_whole_end(shared: Service) -> None:
     """Also if that ends at the very place up to which it has read."""
     dies, reads = await shared.replica("a", 60.0, times=BRISK), await shared.replica(times=BRISK)
-    answer = await dies.start()
-    known = await reads.get(answer)
-    await read(known, until="a")
-    dies.stand_still()
-    with pytest.raises(StreamFault):  # it was there before the end
-        await read(known, 2 + more)
-    ended = await reads.get(answer)
-    assert ended.goes_on_at(2 + more) == 2
-    assert names(await read(ended, 2)) == ["error", "done"]
-    assert ended.goes_on_at(1) == 1
+
+    async def read_more(answer: Answer, more: int) -> None:
+        known = await reads.get(answer)
+        await read(known, until="a")
+        dies.stand_still()
+        with pytest.raises(StreamFault):  # it was there before the end
+            await read(known, 2 + more)
+        ended = await reads.get(answer)
+        assert ended.goes_on_at(2 + more) == 2
+        assert names(await read(ended, 2)) == ["error", "done"]
+        assert ended.goes_on_at(1) == 1
+
+    answers = [await dies.start() for _ in range(3)]
+    await until(lambda: all(dies.store._writer._entries[answer.id].written == 2 for answer in answers))
+    await asyncio.gather(*(read_more(answer, more) for more, answer in enumerate(answers, 1)))
 
 
 async def test_who_was_only_stopped_finds_its_answer_ended_and_closes_its_model(
