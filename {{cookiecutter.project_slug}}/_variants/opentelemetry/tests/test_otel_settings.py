@@ -86,7 +86,8 @@ def test_headers_and_attributes_may_hold_what_services_ask_for(monkeypatch: pyte
 def run(code: str, **environment: str) -> "subprocess.CompletedProcess[str]":
     """A worker, or what there is of one here."""
     settings = {**os.environ, "METRICS": "prometheus", **environment}
-    return subprocess.run([sys.executable, "-c", WORKER + code], cwd=ROOT, env=settings, capture_output=True, text=True)
+    worker = [sys.executable, "-c", WORKER + code]
+    return subprocess.run(worker, cwd=ROOT, env=settings, capture_output=True, text=True, timeout=60)
 
 
 def test_a_bad_value_that_only_the_sdk_knows_stops_the_start_too() -> None:
