@@ -44,8 +44,8 @@ class Export:
 
     @property
     def is_there(self) -> bool:
-        """Whether anybody is told of metrics."""
-        return bool(self.exposition or self.settings.exports_metrics)
+        """Whether anybody is told of metrics or traces."""
+        return bool(self.exposition or self.flushes)
 
     def flush(self) -> None:
         """Sends what there is, and waits for FLUSH_SECONDS at most. Each goes in a thread that holds up nothing, not
@@ -80,7 +80,7 @@ def set_up(worker: bool = False) -> Export:
                 raise SystemExit("METRICS_PORT: must be set where METRICS is prometheus, for a worker has no routes")
             export.exposition.serve(settings.metrics_host, settings.metrics_port)
         atexit.register(export.flush)
-        if export.is_there or settings.exports_traces:
+        if export.is_there:
             forks.listen(export.of_forks)
     return export
 
