@@ -115,8 +115,8 @@ def attempt(job: Job, waited: float) -> Iterator[None]:
 
 
 def attempt_ended(level: int, message: str, fields: Mapping[str, object], *, failed: bool = False) -> None:
-    """Called in the block of `attempt`. `fields` say how it has ended: its task, job, attempt, seconds and outcome. With
-    `failed`, the exception that is handled now is told too."""
+    """Called in the block of `attempt`. `fields` say how it has ended: its task, job, attempt, seconds and outcome.
+    With `failed`, the exception that is handled now is told too."""
     log.log(level, message, extra={**fields}, exc_info=failed)
 
 

@@ -70,9 +70,9 @@ def attempt(job: Job, waited: float) -> Iterator[None]:
 
 
 def attempt_ended(level: int, message: str, fields: Mapping[str, object], *, failed: bool = False) -> None:
-    """Called in the block of `attempt`. `fields` say how it has ended: its task, job, attempt, seconds and outcome. With
-    `failed`, the exception that is handled now is told too. An attempt that has failed may turn out to be lost: the last
-    call says how it has ended."""
+    """Called in the block of `attempt`. `fields` say how it has ended: its task, job, attempt, seconds and outcome.
+    With `failed`, the exception that is handled now is told too. An attempt that has failed may turn out to be lost:
+    the last call says how it has ended."""
     log.log(level, message, extra={**fields}, exc_info=failed)
     error = sys.exception() if failed else None
     _end.get().update(fields, **({"error.type": type(error).__qualname__} if error else {}))
