@@ -119,6 +119,9 @@ def test_each_panel_shows_something_of_a_server_and_a_worker_that_run(
             for name in ("chat_answers_lost", "server_drain_duration")
         )
         until_shown(seen, queries(project) - lost - stops, lambda: happen(server))
+        offered = re.fullmatch(r"label_values\((.*), job\)", DASHBOARD["templating"]["list"][1]["query"])
+        assert offered
+        assert {series["metric"]["job"] for series in seen.ask(f"count by (job) ({offered[1]})")} == ports.keys()
         server.process.stop(signal.SIGKILL)
         assert [reason(read_again(other, answer, ALICE)) for answer in held] == ["error"] * MOST
         until_shown(seen, lost | {f"sum(chat_answers_lost_total) == {MOST}"}, lambda: None)

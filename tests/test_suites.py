@@ -17,7 +17,7 @@ WHOLE = 2  # renders of which every test runs
 # stop, and what it does about a web server that does not start.
 SCRIPT = "tests/jobs/test_dev.py"
 OF_THE_SCRIPT = [
-    f"{SCRIPT}::test_web_and_worker_stop_before_valkey_and_nothing_is_left[sigterm]",
+    f"{SCRIPT}::test_a_sigterm_in_the_midst_of_the_start_leaves_nothing_either",
     f"{SCRIPT}::test_when_one_process_ends_all_do",
     f"{SCRIPT}::test_a_wrong_setting_stops_the_start_with_its_name",
 ]

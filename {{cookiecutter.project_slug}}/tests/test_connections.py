@@ -78,6 +78,17 @@ def test_another_server_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> N
     assert caplog.text.count("this server is not uvicorn") == 1
 
 
+async def test_the_drain_tells_how_many_are_open(caplog: pytest.LogCaptureFixture) -> None:
+    """Those of the server, of which some have sent no request yet."""
+    caplog.set_level("INFO", "app")
+    shutdown, cycle = Shutdown(5), Cycle(Transport())
+    assert shutdown.connections.open == 0
+    cycle.server_state.connections |= {"one", "another"}
+    shutdown.connections.note(request(), cycle.send)
+    shutdown.begin()
+    assert vars(caplog.records[-1])["connections"] == 2
+
+
 async def test_they_are_cut_when_the_drain_time_and_some_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.shutdown.GRACE_SECONDS", 0.02)
     shutdown, cycle = Shutdown(0), Cycle(Transport(unsent=1))

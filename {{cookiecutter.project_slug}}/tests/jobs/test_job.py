@@ -25,6 +25,15 @@ def test_a_job_begins_with_its_attempt_counted_and_a_lease() -> None:
     assert (job.status, job.attempts, job.holder, job.due, job.started_at) == ("running", 1, "me", 25, 10)
 
 
+def test_a_record_of_an_earlier_version_belongs_to_no_trace_and_waits_since_it_is_due() -> None:
+    """It has no fields that say so. One that such a version has dispatched waits since it is to be repeated."""
+    old = '{"id":"j","task":"t","fingerprint":"f","request_id":"r","created_at":0,"due":100,"dispatches":%d}'
+    for dispatches in (0, 1):
+        job = Job.model_validate_json(old % dispatches)
+        assert (job.traceparent, job.attempted, job.waits_since) == ("", "", 100)
+        assert job.dispatched(now=100, pause=15).waits_since == 100
+
+
 def test_a_job_that_is_held_is_not_begun_by_another() -> None:
     with pytest.raises(NotYours):
         running().begin("you", now=20, lease=15, max_attempts=3)

@@ -1,6 +1,7 @@
 """Metrics and traces leave a real server, and are what the test has counted."""
 
 import json
+import time
 from collections.abc import Iterator
 from http.client import HTTPResponse
 from pathlib import Path
@@ -157,8 +158,10 @@ def test_a_service_that_stands_still_delays_nothing_and_fills_no_memory(serve: S
             ECHO_TOKEN_SECONDS="0.001",
         )
         server.seconds("/stream?text=a")
-        while len(taken) < 2:  # both are stuck
+        deadline = time.monotonic() + WAITING_SECONDS
+        while len(taken) < 2 and time.monotonic() < deadline:
             server.seconds("/stream?text=a")
+        assert len(taken) >= 2  # both are stuck
         assert max(server.seconds("/stream?text=a") for _ in range(30)) < WAITING_SECONDS / 4
         server.logged("Queue full")
         server.stop()

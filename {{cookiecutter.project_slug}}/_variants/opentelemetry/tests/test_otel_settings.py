@@ -12,6 +12,7 @@ from app.settings import PROJECT
 from tests.server import ROOT, free_port
 
 KEY = "kept-secret"
+WITH_FORKS = pytest.mark.skipif(sys.platform == "win32", reason="Windows forks no process")
 WORKER = "from app import telemetry; telemetry.set_up_worker('INFO', 'text'); "
 
 
@@ -85,7 +86,15 @@ def test_headers_and_attributes_may_hold_what_services_ask_for(monkeypatch: pyte
 def run(code: str, **environment: str) -> "subprocess.CompletedProcess[str]":
     """A worker, or what there is of one here."""
     settings = {**os.environ, "METRICS": "prometheus", **environment}
-    return subprocess.run([sys.executable, "-c", WORKER + code], cwd=ROOT, env=settings, capture_output=True, text=True)
+    worker = [sys.executable, "-c", WORKER + code]
+    return subprocess.run(worker, cwd=ROOT, env=settings, capture_output=True, text=True, timeout=60)
+
+
+def test_a_bad_value_that_only_the_sdk_knows_stops_the_start_too() -> None:
+    elsewhere = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "METRICS": "none"}
+    failed = run("", OTEL_METRICS_EXEMPLAR_FILTER="often", **elsewhere)
+    assert (failed.returncode, failed.stderr.startswith("OTEL_*: Unknown exemplar filter")) == (1, True), failed.stderr
+    assert run("", OTEL_BSP_MAX_QUEUE_SIZE="1", OTEL_EXPORTER_OTLP_TIMEOUT="0.1", **elsewhere).returncode == 0
 
 
 def test_a_worker_that_prometheus_is_to_ask_needs_a_port() -> None:
@@ -109,18 +118,27 @@ def test_two_on_one_host_need_a_port_each() -> None:
     assert f"METRICS_PORT: nothing can listen at 127.0.0.1, port {port} (" in failed.stderr
 
 
-def test_a_worker_tells_at_its_port_what_it_has_counted() -> None:
+WAITS_FOR_ONE = """
+from urllib.request import urlopen
+while 'jobs_accepted_total{task="a"} 1.0' not in (told := urlopen(f"http://127.0.0.1:{PORT}/metrics").read().decode()):
+    pass
+print(told)
+"""
+
+
+ONE = "telemetry.job_accepted('a', '1')"
+ONE_OF_A_FORK = pytest.param(f"os.fork() or ({ONE}, os._exit(0))", marks=WITH_FORKS, id="of a fork")
+
+
+@pytest.mark.parametrize("counts", [ONE, ONE_OF_A_FORK])
+def test_a_worker_tells_at_its_port_what_it_and_its_forks_have_counted(counts: str) -> None:
     port = str(free_port())
-    code = (
-        f"telemetry.count('jobs.accepted', dict(task='a')); from urllib.request import urlopen; "
-        f"print(urlopen('http://127.0.0.1:{port}/metrics').read().decode())"
-    )
-    told = run(code, METRICS_PORT=port)
-    assert 'jobs_accepted_total{task="a"} 1.0\n' in told.stdout, told.stderr
+    told = run(f"import os; PORT = {port}; {counts}\n{WAITS_FOR_ONE}", METRICS_PORT=port)
+    assert told.returncode == 0, told.stderr
     assert f'service_name="{PROJECT}-worker"' in told.stdout
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows forks no process")
+@WITH_FORKS
 def test_the_process_of_a_job_does_not_keep_the_port_of_a_worker_that_was_killed() -> None:
     port = str(free_port())
     killed = run(

@@ -70,7 +70,7 @@ def set_up(worker: bool = False) -> Export:
             _export_traces(export, resource)
         if settings.exports_metrics or settings.is_scraped:
             _export_metrics(export, resource)
-    except ValueError as error:  # where two don't go together, or of a variable that only the SDK knows
+    except ValueError as error:  # of a variable that only the SDK knows
         raise SystemExit(f"OTEL_*: {error}") from None
     logging.getLogger("opentelemetry").addHandler(Seldom())
     logging.getLogger("opentelemetry").propagate = False
@@ -92,7 +92,9 @@ def name_of(settings: TelemetrySettings, worker: bool) -> str:
 def _export_traces(export: Export, resource: Resource) -> None:
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     provider.add_span_processor(NoQuery())
-    provider.add_span_processor(spans := forks.Spans(OTLPSpanExporter()))
+    most, batch = export.settings.otel_bsp_max_queue_size, export.settings.otel_bsp_max_export_batch_size
+    spans = forks.Spans(OTLPSpanExporter(), max_export_batch_size=min(batch, most))  # the SDK takes no larger one
+    provider.add_span_processor(spans)
     trace.set_tracer_provider(provider)
     export.flushes.append(provider.force_flush)
     export.of_forks["span"] = partial(spans.take, resource)

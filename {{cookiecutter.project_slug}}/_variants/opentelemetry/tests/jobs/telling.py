@@ -1,4 +1,4 @@
-"""A worker's process that tells of what it does: `python -m tests.jobs.telling attempts`, `forks` or `floods`."""
+"""A worker's process that tells of what it does: `python -m tests.jobs.telling attempts`, or another name below."""
 
 import asyncio
 import os
@@ -6,9 +6,9 @@ import signal
 import sys
 import threading
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
-from opentelemetry import trace
+from opentelemetry import metrics, trace
 
 from app import telemetry
 from app.jobs.definition import TASKS, JobContext, Task
@@ -29,8 +29,12 @@ async def do(context: JobContext, order: Order) -> None:
             raise RuntimeError("a s3cret")
         if order.what == "dies":
             os.kill(os.getpid(), signal.SIGKILL)
+        if order.what == "fails too late":
+            await opened[0].update(context.key, lambda job: job.dispatched(job.due or 0, pause=15))
+            raise RuntimeError("too late")
 
 
+opened: list[Store] = []
 TASKS["do"] = DO = Task("do", do, Order)
 
 
@@ -59,10 +63,10 @@ async def attempts() -> None:
         assert (await store.get(job.id)).status == "succeeded"
 
 
-async def made(job: Job | None, what: str) -> None:
+async def made(what: str) -> None:
     async with Store.open(JobSettings.read()) as store:
-        job = job or await accepted(Jobs(store, Broker()), what)
-        await attempt(store, job)
+        opened.append(store)
+        await attempt(store, await accepted(Jobs(store, Broker()), what))
 
 
 def fork(work: Any, *arguments: Any) -> int:
@@ -72,20 +76,34 @@ def fork(work: Any, *arguments: Any) -> int:
     os._exit(bool(asyncio.run(work(*arguments))))
 
 
+async def flushed() -> None:
+    """As the SDK would do from time to time, in each process that has its threads."""
+    for provider in cast(tuple[Any, Any], (metrics.get_meter_provider(), trace.get_tracer_provider())):
+        provider.force_flush()
+
+
+def copies() -> None:
+    """What was measured before the fork is in the fork too."""
+    telemetry.job_accepted("do", "j")
+    with tracer.start_as_current_span("before"):
+        pass
+    assert fork(flushed) == 0
+
+
 def floods() -> None:
     """Of a fork that tells more than the pipe takes while nobody reads it."""
-    reads, came, stopped = threading.Event(), threading.Event(), threading.Event()
-    seen: list[int] = []
+    reads, all_told = threading.Event(), threading.Event()
+    came: list[int] = []
     dropped: list[int] = []
 
-    def take(number: int) -> None:
+    def take(number: int, of: list[int]) -> None:
         reads.wait()
-        seen.append(number)
-        if number == FLOOD:
-            came.set()
-            stopped.wait()
+        if number < FLOOD or of is dropped:
+            of.append(number)
+        if len(came) + sum(dropped) >= FLOOD:  # of the last ones, too, some are dropped
+            all_told.set()
 
-    forks.listen({"number": take, "dropped": dropped.append})
+    forks.listen({"number": partial(take, of=came), "dropped": partial(take, of=dropped)})
     ready, tell = os.pipe()
     if not (child := os.fork()):
         for number in range(FLOOD):
@@ -93,15 +111,15 @@ def floods() -> None:
         os.write(tell, b"!")
         while True:  # until there is room again
             forks.hand_over("number", FLOOD)
-    os.read(ready, 1)  # the fork was not held up
-    reads.set()
-    came.wait()
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    told = seen[:-1]
-    assert told == sorted(set(told))
-    assert len(told) < FLOOD <= len(told) + sum(dropped)
-    stopped.set()
+    try:
+        os.read(ready, 1)  # the fork was not held up
+        reads.set()
+        assert all_told.wait(30)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert came == sorted(set(came))
+    assert 0 < len(came) < FLOOD
 
 
 if __name__ == "__main__":
@@ -109,7 +127,11 @@ if __name__ == "__main__":
         floods()
     else:
         telemetry.set_up_worker("INFO", "text")
+    if sys.argv[1] == "late":
+        asyncio.run(made("fails too late"))
+    if sys.argv[1] == "copies":
+        copies()
     if sys.argv[1] == "attempts":
         asyncio.run(attempts())
     if sys.argv[1] == "forks":
-        assert [fork(made, None, what) for what in ("succeeds", "dies", "fails once")] == [0, -signal.SIGKILL, 0]
+        assert [fork(made, what) for what in ("succeeds", "dies", "fails once")] == [0, -signal.SIGKILL, 0]

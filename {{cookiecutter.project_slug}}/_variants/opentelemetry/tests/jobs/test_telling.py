@@ -47,6 +47,18 @@ def test_each_attempt_is_a_span_in_the_trace_of_the_request(receiver: Receiver, 
     assert outcomes == {"retrying": 1, "lost": 1, "succeeded": 1}
 
 
+def test_an_attempt_that_fails_when_its_lease_is_taken_is_no_failure(
+    receiver: Receiver, jobs_env: dict[str, str]
+) -> None:
+    """It is lost. That is counted by who has taken the lease, and not here once more."""
+    log = tell("late", jobs_env | receiver.env)
+    assert "job failed: it is tried again" in log
+    (span,) = receiver.spans("job do")
+    assert (span.attributes["outcome"], span.status) == ("lost", "ERROR")
+    assert receiver.total("jobs.wait.duration") == 1
+    assert receiver.points("jobs.attempt.duration") == []
+
+
 def test_what_forks_tell_is_told_by_their_parent(receiver: Receiver, jobs_env: dict[str, str]) -> None:
     """Also what one has told that was killed."""
     log = tell("forks", jobs_env | receiver.env)
@@ -65,6 +77,13 @@ def test_what_forks_tell_is_told_by_their_parent(receiver: Receiver, jobs_env: d
     assert len({point.resource["service.instance.id"] for point in points}) == 1
     assert len({span.resource["service.instance.id"] for span in receiver.spans()}) == 1
     assert log.count("job succeeded") == 1
+
+
+def test_a_fork_exports_no_copy_of_what_its_parent_has_measured(receiver: Receiver, jobs_env: dict[str, str]) -> None:
+    seldom = {"OTEL_METRIC_EXPORT_INTERVAL": "600000", "OTEL_BSP_SCHEDULE_DELAY": "600000"}
+    tell("copies", jobs_env | receiver.env | seldom)
+    assert sorted(receiver.requests) == ["/v1/metrics", "/v1/traces"]
+    assert receiver.total("jobs.accepted") == len(receiver.spans("before")) == 1
 
 
 def test_a_fork_that_tells_more_than_there_is_room_for_is_not_held_up(jobs_env: dict[str, str]) -> None:
