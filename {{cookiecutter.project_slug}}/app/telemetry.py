@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sized
 from contextlib import contextmanager
 from contextvars import Context, ContextVar, copy_context
 from time import monotonic
+from typing import Protocol
 
 from app import logs
 
@@ -93,18 +94,29 @@ def job_accepted(task: str, job_id: str) -> None:
     log.info("job accepted", extra={"task": task, "job": job_id})
 
 
+class Job(Protocol):
+    @property
+    def id(self) -> str: ...
+    @property
+    def task(self) -> str: ...
+    @property
+    def attempts(self) -> int: ...
+    @property
+    def traceparent(self) -> str: ...
+
+
 @contextmanager
-def attempt(task: str, job_id: str, number: int, waited: float, traceparent: str, _before: str) -> Iterator[None]:
+def attempt(job: Job, waited: float) -> Iterator[None]:
     """What is told in the block belongs to the trace of the request that the job was accepted from. `waited` is the
-    seconds since the attempt ought to have begun; `_before` is the `traceparent` of the one that failed before it."""
-    belongs_to(traceparent)
-    log.debug("job begun", extra={"task": task, "job": job_id, "attempt": number, "waited": round(waited, 3)})
+    seconds since the attempt ought to have begun."""
+    belongs_to(job.traceparent)
+    log.debug("job begun", extra={"task": job.task, "job": job.id, "attempt": job.attempts, "waited": round(waited, 3)})
     yield
 
 
 def attempt_ended(level: int, message: str, fields: Mapping[str, object], *, failed: bool = False) -> None:
-    """`fields` say how it has ended: its task, job, attempt, seconds and outcome. With `failed`, the exception that is
-    handled now is told too."""
+    """Called in the block of `attempt`. `fields` say how it has ended: its task, job, attempt, seconds and outcome. With
+    `failed`, the exception that is handled now is told too."""
     log.log(level, message, extra={**fields}, exc_info=failed)
 
 
