@@ -27,6 +27,7 @@ from app.otel.measures import SECONDS, count, measure
 from app.otel.prometheus import Exposition
 from app.otel.settings import TelemetrySettings
 
+log = logging.getLogger(__name__)
 FLUSH_SECONDS = 2.0  # at the end of a process, for what it has not sent
 SELDOM_SECONDS = 300.0
 # FastAPI's own buckets end at 10 s, and a stream lasts for minutes.
@@ -75,10 +76,12 @@ def set_up(worker: bool = False) -> Export:
     logging.getLogger("opentelemetry").addHandler(Seldom())
     logging.getLogger("opentelemetry").propagate = False
     if worker:
-        if export.exposition:
-            if not settings.metrics_port:
-                raise SystemExit("METRICS_PORT: must be set where METRICS is prometheus, for a worker has no routes")
+        if export.exposition and settings.metrics_port:
             export.exposition.serve(settings.metrics_host, settings.metrics_port)
+        elif export.exposition:
+            log.warning(
+                "Prometheus can't ask this worker, for a worker has no routes: give it a METRICS_PORT of its own"
+            )
         atexit.register(export.flush)
         if export.is_there:
             forks.listen(export.of_forks)
