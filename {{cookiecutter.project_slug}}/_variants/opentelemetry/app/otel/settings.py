@@ -96,7 +96,8 @@ class TelemetrySettings(EnvSettings):
 
     @classmethod
     def read(cls) -> Self:
-        """Has the SDK find what is read here, of `.env` too. Raises SystemExit if settings are wrong."""
+        """Puts those of OpenTelemetry where its SDK looks: into the environment, from `.env` too. Raises SystemExit if
+        settings are wrong."""
         settings = super().read()
         lines = {name.upper(): value for name, value in DotEnvSettingsSource(cls).env_vars.items()}
         for name in filter(lambda name: name.startswith(OTEL), lines | os.environ):
