@@ -28,7 +28,7 @@ def set_up_worker(level: str, form: str) -> None:
     logs.set_up(level, form)
 
 
-def belongs_to(traceparent: str) -> None:
+def join_trace(traceparent: str) -> None:
     """What is told from now on belongs to that trace, or to none if this is no `traceparent`."""
     found = TRACEPARENT.fullmatch(traceparent)
     _traceparent.set(found[0] if found else "")
@@ -109,7 +109,7 @@ class Job(Protocol):
 def attempt(job: Job, waited: float) -> Iterator[None]:
     """What is told in the block belongs to the trace of the request that the job was accepted from. `waited` is the
     seconds since the attempt ought to have begun."""
-    belongs_to(job.traceparent)
+    join_trace(job.traceparent)
     log.debug("job begun", extra={"task": job.task, "job": job.id, "attempt": job.attempts, "waited": round(waited, 3)})
     yield
 

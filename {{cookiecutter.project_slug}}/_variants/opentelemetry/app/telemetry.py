@@ -26,7 +26,7 @@ def set_up_worker(level: str, form: str) -> None:
     export.set_up(worker=True)
 
 
-def belongs_to(traceparent: str) -> None:
+def join_trace(traceparent: str) -> None:
     """What is told from now on belongs to the trace of the span that FastAPI has begun for the request. Where nothing
     is exported there is no such span, and the trace goes on as it came."""
     span = trace.get_current_span().get_span_context()
