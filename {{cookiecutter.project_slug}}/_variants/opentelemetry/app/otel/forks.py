@@ -14,6 +14,7 @@ import os
 import select
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
@@ -59,7 +60,8 @@ def listen(receivers: Mapping[str, Callable[..., None]]) -> None:
         return
     read, write = os.pipe()
     os.set_blocking(write, False)
-    told = {"dropped": _say_dropped, **receivers}
+    dropped = partial(log.warning, "%d of what forked processes have measured is dropped")
+    told: Mapping[str, Callable[..., None]] = {"dropped": dropped, **receivers}
 
     def forked() -> None:
         global _pipe
@@ -82,10 +84,6 @@ def listen(receivers: Mapping[str, Callable[..., None]]) -> None:
     reader.start()
     os.register_at_fork(after_in_child=forked)
     atexit.register(end)
-
-
-def _say_dropped(number: int) -> None:
-    log.warning("%d of what forked processes have measured is dropped", number)
 
 
 class Metrics(OTLPMetricExporter):
