@@ -30,7 +30,7 @@ def join_trace(traceparent: str) -> None:
     """What is told from now on belongs to the trace of the span that FastAPI has begun for the request. Where nothing
     is exported there is no such span, and the trace goes on as it came."""
     span = trace.get_current_span().get_span_context()
-    if span.is_remote or not span.is_valid:
+    if span.is_remote or not span.is_valid:  # a remote one is of no request here
         found = propagate.extract({"traceparent": traceparent}, trace.set_span_in_context(trace.INVALID_SPAN))
         context.attach(found)
         span = trace.get_current_span().get_span_context()
