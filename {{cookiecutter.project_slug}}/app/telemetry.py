@@ -81,7 +81,8 @@ def reader_came_back() -> None:
 
 
 def reader_ended(outcome: str) -> None:
-    """`outcome` is `end`, `left`, `stalled`, `sent_back` or `failed`."""
+    """`outcome` is `end`; `left`; `stalled`, if it has taken nothing for too long; `sent_back`, if it is told to come
+    back, as when the server stops; or `failed`."""
     log.debug("reader ended", extra={"outcome": outcome})
 
 

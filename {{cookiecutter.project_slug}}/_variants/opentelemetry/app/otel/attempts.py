@@ -56,7 +56,7 @@ def attempt(job: Job, waited: float) -> Iterator[None]:
         own = span.get_span_context()
         logs.trace_id.set(trace.format_trace_id(own.trace_id) if own.is_valid else "-")
         log.debug("job begun", extra={**told, "waited": round(waited, 3)})
-        end: dict[str, Any] = {"outcome": ""}  # so it stays if this process is told to stop
+        end: dict[str, Any] = {"outcome": "lost"}  # so it stays if this process is told to stop
         _end.set(end)
         try:
             yield
@@ -65,7 +65,7 @@ def attempt(job: Job, waited: float) -> Iterator[None]:
             if end["outcome"] not in FINE:
                 span.set_status(trace.StatusCode.ERROR)
             # One that is lost was counted where its lease was taken away, for its process may be dead.
-            if end["outcome"] not in ("", "lost"):
+            if end["outcome"] != "lost":
                 measure("jobs.attempt.duration", end["seconds"], {"task": job.task, "outcome": end["outcome"]})
 
 
