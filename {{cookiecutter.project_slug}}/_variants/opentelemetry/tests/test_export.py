@@ -30,7 +30,7 @@ def receiver() -> Iterator[Receiver]:
 def exporting(receiver: Receiver, server_env: dict[str, str]) -> Iterator[Server]:
     """A server that tells its metrics both ways."""
     with serving({**server_env, **ENV, **receiver.env, "METRICS": "prometheus", "ANSWER_GRACE_SECONDS": "0"}) as serve:
-        yield serve("app.main:app")
+        yield serve("app.main:app", "--http", "h11")
 
 
 def ask(server: Server, question: str = "hello", **headers: str) -> HTTPResponse:
@@ -94,6 +94,28 @@ def test_requests_are_measured_up_to_minutes(exporting: Server, receiver: Receiv
     receiver.until(lambda: receiver.total("http.server.request.duration", **about) == 3, "three requests")
     (point,) = receiver.points("http.server.request.duration", **about)
     assert (point.bounds[0], point.bounds[-1], sum(point.buckets)) == (0.01, 600, 3)
+
+
+def test_what_anybody_writes_makes_no_series_and_fills_no_memory(exporting: Server, receiver: Receiver) -> None:
+    def series() -> int:
+        return len(receiver.points("http.server.request.duration", http__response__status_code=401))
+
+    exporting.connect("GET /a HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").recv(1)
+    receiver.until(series, "a refusal")
+    before = series()
+    long = "x" * 30_000
+    for number in range(10):
+        start = f"GET /{number}{long} HTTP/7.{number}\r\nHost: {number}{long}\r\nX-Forwarded-Proto: {number}\r\n"
+        exporting.connect(f"{start}Connection: close\r\n\r\n").recv(1)
+    exporting.request("GET", "/behind").read()
+    receiver.until(lambda: receiver.spans(url__path="/behind"), "the span of a request behind them")
+    receiver.until_exported()
+    assert series() == before
+    spans = [span for span in receiver.spans() if str(span.attributes.get("url.path")).endswith("x")]
+    assert [(len(span.attributes["url.path"]), len(span.attributes["server.address"])) for span in spans] == [
+        (1000, 1000)
+    ] * 10
+    assert b"x" * 1001 not in receiver.received
 
 
 def test_figures_are_what_is_so(exporting: Server, receiver: Receiver) -> None:
