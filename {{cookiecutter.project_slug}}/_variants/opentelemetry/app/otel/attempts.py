@@ -7,14 +7,16 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from opentelemetry import propagate, trace
+from opentelemetry import trace
 from opentelemetry.context import Context
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from app import logs
 from app.otel.measures import measure
 
 log = logging.getLogger("app.telemetry")
 tracer = trace.get_tracer("app")
+W3C = TraceContextTextMapPropagator()  # a job's record has it, whatever headers OTEL_PROPAGATORS names for services
 FINE = "succeeded", "given_back", "cancelled"  # outcomes that are no error
 
 _end: ContextVar[dict[str, Any]] = ContextVar("end")  # how the attempt that is made now has ended
@@ -25,8 +27,8 @@ def attempt(task: str, job_id: str, number: int, waited: float, traceparent: str
     """What is told in the block belongs to the trace of the request that the job was accepted from. `waited` is the
     seconds since the attempt ought to have begun; `before` is the `traceparent` of the one that failed before it.
 
-    The attempt is a span, under that of the request. A retry has a link to the attempt that failed before it, or to the
-    request where none has said so: an attempt whose process was killed has no span.
+    The attempt is a span, under that of the request. A retry, also one by route, has a link to the attempt that failed
+    before it, or to the request where none has said so: an attempt whose process was killed has no span.
     """
     measure("jobs.wait.duration", waited, {"task": task})
     told: dict[str, str | int] = {"task": task, "job": job_id, "attempt": number}
@@ -36,7 +38,7 @@ def attempt(task: str, job_id: str, number: int, waited: float, traceparent: str
         _context(traceparent),
         trace.SpanKind.CONSUMER,
         told,
-        [trace.Link(retried)] if number > 1 and retried.is_valid else [],
+        [trace.Link(retried)] if (number > 1 or before) and retried.is_valid else [],
         record_exception=False,  # what it says may hold anything
         set_status_on_exception=False,
     ) as span:
@@ -71,4 +73,4 @@ def lease_taken(fields: Mapping[str, Any]) -> None:
 
 
 def _context(traceparent: str) -> Context:
-    return propagate.extract({"traceparent": traceparent}, Context())
+    return W3C.extract({"traceparent": traceparent}, Context())

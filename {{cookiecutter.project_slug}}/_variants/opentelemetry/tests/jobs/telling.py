@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 from functools import partial
 from typing import Any, cast
 
@@ -61,6 +62,19 @@ async def attempts() -> None:
         await jobs.relay.dispatch_due()
         await run(store, job.id, JobSettings.read())
         assert (await store.get(job.id)).status == "succeeded"
+
+
+async def again() -> None:
+    """Its only attempt fails, and a caller has it run again."""
+    settings = JobSettings(job_max_attempts=1)
+    async with Store.open(settings) as store:
+        jobs = Jobs(store, Broker())
+        job = await accepted(jobs, "fails once")
+        for _ in range(2):
+            await store.update(job.id, partial(Job.dispatched, now=await store.now() + 60, pause=15))
+            with suppress(RuntimeError):
+                await run(store, job.id, settings)
+            await jobs.retry(job.id, caller="c")
 
 
 async def made(what: str) -> None:
@@ -133,5 +147,7 @@ if __name__ == "__main__":
         copies()
     if sys.argv[1] == "attempts":
         asyncio.run(attempts())
+    if sys.argv[1] == "again":
+        asyncio.run(again())
     if sys.argv[1] == "forks":
         assert [fork(made, what) for what in ("succeeds", "dies", "fails once")] == [0, -signal.SIGKILL, 0]

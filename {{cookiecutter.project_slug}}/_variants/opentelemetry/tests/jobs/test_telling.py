@@ -27,8 +27,8 @@ def tell(what: str, env: dict[str, str]) -> str:
 
 def test_each_attempt_is_a_span_in_the_trace_of_the_request(receiver: Receiver, jobs_env: dict[str, str]) -> None:
     """A retry has a link to the attempt that failed before it. Of one whose process has died there is no span, and the
-    relay counts it."""
-    tell("attempts", jobs_env | receiver.env)
+    relay counts it. What headers other services know makes no difference."""
+    tell("attempts", jobs_env | receiver.env | {"OTEL_PROPAGATORS": "baggage"})
     (request,) = receiver.spans("a request")
     first, third = receiver.spans("job do")
     for span in (first, third):
@@ -45,6 +45,12 @@ def test_each_attempt_is_a_span_in_the_trace_of_the_request(receiver: Receiver, 
     assert receiver.total("jobs.wait.duration", task="do") == 2
     outcomes = {point.attributes["outcome"]: point.count for point in receiver.points("jobs.attempt.duration")}
     assert outcomes == {"retrying": 1, "lost": 1, "succeeded": 1}
+
+
+def test_an_attempt_behind_a_retry_by_route_has_a_link_too(receiver: Receiver, jobs_env: dict[str, str]) -> None:
+    tell("again", jobs_env | receiver.env)
+    first, second = receiver.spans("job do", outcome="failed", attempt=1)
+    assert (first.links, second.links) == ([], [(first.trace_id, first.span_id)])
 
 
 def test_an_attempt_that_fails_when_its_lease_is_taken_is_no_failure(
