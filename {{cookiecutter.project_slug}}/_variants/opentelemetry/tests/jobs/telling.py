@@ -30,11 +30,15 @@ async def do(context: JobContext, order: Order) -> None:
             raise RuntimeError("a s3cret")
         if order.what == "dies":
             os.kill(os.getpid(), signal.SIGKILL)
+        if order.what == "waits":
+            begun.set()
+            await asyncio.sleep(60)
         if order.what == "fails too late":
             await opened[0].update(context.key, lambda job: job.dispatched(job.due or 0, pause=15))
             raise RuntimeError("too late")
 
 
+begun = asyncio.Event()
 opened: list[Store] = []
 TASKS["do"] = DO = Task("do", do, Order)
 
@@ -75,6 +79,14 @@ async def again() -> None:
             with suppress(RuntimeError):
                 await run(store, job.id, settings)
             await jobs.retry(job.id, caller="c")
+
+
+async def interrupted() -> None:
+    """As a server does that runs jobs itself, when its drain time is over."""
+    made_now = asyncio.create_task(made("waits"))
+    await begun.wait()
+    made_now.cancel()
+    await asyncio.wait({made_now})
 
 
 async def made(what: str) -> None:
@@ -147,6 +159,8 @@ if __name__ == "__main__":
         copies()
     if sys.argv[1] == "attempts":
         asyncio.run(attempts())
+    if sys.argv[1] == "interrupted":
+        asyncio.run(interrupted())
     if sys.argv[1] == "again":
         asyncio.run(again())
     if sys.argv[1] == "forks":

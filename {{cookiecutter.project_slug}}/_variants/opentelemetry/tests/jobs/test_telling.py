@@ -65,6 +65,13 @@ def test_an_attempt_that_fails_when_its_lease_is_taken_is_no_failure(
     assert receiver.points("jobs.attempt.duration") == []
 
 
+def test_an_attempt_that_its_process_gives_up_has_an_end(receiver: Receiver, jobs_env: dict[str, str]) -> None:
+    tell("interrupted", jobs_env | receiver.env)
+    (span,) = receiver.spans("job do")
+    assert (span.attributes["outcome"], span.status) == ("interrupted", "ERROR")
+    assert receiver.total("jobs.attempt.duration", outcome="interrupted") == receiver.total("jobs.wait.duration") == 1
+
+
 def test_what_forks_tell_is_told_by_their_parent(receiver: Receiver, jobs_env: dict[str, str]) -> None:
     """Also what one has told that was killed."""
     log = tell("forks", jobs_env | receiver.env)
