@@ -57,6 +57,9 @@ async def run(store: Store, job_id: str, settings: JobSettings) -> None:
         except NotYours:
             said = "job lost: this attempt counts for nothing. Its lease ran out: a blocked event loop does that"
             attempt_ended(logging.WARNING, said, lease.told("lost"))
+        except asyncio.CancelledError:
+            attempt_ended(logging.WARNING, "job interrupted: its process ends", lease.told("interrupted"))
+            raise
 
 
 class Attempt:

@@ -48,6 +48,8 @@ async def test_what_has_not_ended_at_the_drain_limit_is_reported_as_lost(
         await asyncio.wait_for(begun.wait(), 5)
         shutdown.begin()
     assert f"job {job.id} is lost" in caplog.text
+    (line,) = (vars(record) for record in caplog.records if "outcome" in vars(record))
+    assert (line["job"], line["attempt"], line["outcome"]) == (job.id, 1, "interrupted")
 
 
 async def test_what_ends_within_the_drain_time_is_waited_for(

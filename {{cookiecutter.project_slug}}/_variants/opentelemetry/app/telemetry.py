@@ -7,11 +7,12 @@ it from one to the next, and a job's record to the worker. `app/otel/` says wher
 
 import logging
 
-from opentelemetry import context, propagate, trace
+from opentelemetry import context, trace
 
 from app import logs
 from app.otel import export
 from app.otel.answering import Answering as Answering
+from app.otel.attempts import W3C
 from app.otel.attempts import attempt as attempt
 from app.otel.attempts import attempt_ended as attempt_ended
 from app.otel.attempts import lease_taken as lease_taken
@@ -30,8 +31,16 @@ def join_trace(traceparent: str) -> None:
     """What is told from now on belongs to the trace of the span that FastAPI has begun for the request. Where nothing
     is exported there is no such span, and the trace goes on as it came."""
     span = trace.get_current_span().get_span_context()
+<<<<<<< HEAD
     if span.is_remote or not span.is_valid:  # a remote one is of no request here
         found = propagate.extract({"traceparent": traceparent}, trace.set_span_in_context(trace.INVALID_SPAN))
+||||||| 60d8ee9
+    if span.is_remote or not span.is_valid:
+        found = propagate.extract({"traceparent": traceparent}, trace.set_span_in_context(trace.INVALID_SPAN))
+=======
+    if span.is_remote or not span.is_valid:
+        found = W3C.extract({"traceparent": traceparent}, trace.set_span_in_context(trace.INVALID_SPAN))
+>>>>>>> c140e0955bc51fde56f73061374438ee25890279
         context.attach(found)
         span = trace.get_current_span().get_span_context()
     logs.trace_id.set(trace.format_trace_id(span.trace_id) if span.is_valid else "-")
@@ -40,7 +49,7 @@ def join_trace(traceparent: str) -> None:
 def traceparent() -> str:
     """For what goes on with the trace: a header, or the record of a job. Empty without a trace."""
     carrier = dict[str, str]()
-    propagate.inject(carrier)
+    W3C.inject(carrier)
     return carrier.get("traceparent", "")
 
 

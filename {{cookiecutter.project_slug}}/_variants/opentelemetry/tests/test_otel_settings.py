@@ -24,6 +24,8 @@ WORKER = "from app import telemetry; telemetry.set_up_worker('INFO', 'text'); "
         ("METRICS_HOST", "localhost"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", f"localhost:4318/{KEY}"),
         ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", f"grpc://{KEY}"),
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", f"http://user:{KEY}"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://[::1"),
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
         ("OTEL_EXPORTER_OTLP_HEADERS", f"authorization: Bearer {KEY}"),
         ("OTEL_EXPORTER_OTLP_HEADERS", f"a=b,{KEY}"),

@@ -7,14 +7,16 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Protocol
 
-from opentelemetry import propagate, trace
+from opentelemetry import trace
 from opentelemetry.context import Context
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from app import logs
 from app.otel.measures import measure
 
 log = logging.getLogger("app.telemetry")
 tracer = trace.get_tracer("app")
+W3C = TraceContextTextMapPropagator()  # a job's record has it, whatever headers OTEL_PROPAGATORS names for services
 FINE = "succeeded", "given_back", "cancelled"  # outcomes that are no error
 
 _end: ContextVar[dict[str, Any]] = ContextVar("end")  # how the attempt that is made now has ended
@@ -38,8 +40,8 @@ def attempt(job: Job, waited: float) -> Iterator[None]:
     """What is told in the block belongs to the trace of the request that the job was accepted from. `waited` is the
     seconds since the attempt ought to have begun.
 
-    The attempt is a span, under that of the request. A retry has a link to the attempt that failed before it, or to the
-    request where none has said so: an attempt whose process was killed has no span.
+    The attempt is a span, under that of the request. A retry, also one by route, has a link to the attempt that failed
+    before it, or to the request where none has said so: an attempt whose process was killed has no span.
     """
     measure("jobs.wait.duration", waited, {"task": job.task})
     told: dict[str, str | int] = {"task": job.task, "job": job.id, "attempt": job.attempts}
@@ -49,7 +51,13 @@ def attempt(job: Job, waited: float) -> Iterator[None]:
         _context(job.traceparent),
         trace.SpanKind.CONSUMER,
         told,
+<<<<<<< HEAD
         [trace.Link(retried)] if job.attempts > 1 and retried.is_valid else [],
+||||||| 60d8ee9
+        [trace.Link(retried)] if number > 1 and retried.is_valid else [],
+=======
+        [trace.Link(retried)] if (number > 1 or before) and retried.is_valid else [],
+>>>>>>> c140e0955bc51fde56f73061374438ee25890279
         record_exception=False,  # what it says may hold anything
         set_status_on_exception=False,
     ) as span:
@@ -85,4 +93,4 @@ def lease_taken(fields: Mapping[str, Any]) -> None:
 
 
 def _context(traceparent: str) -> Context:
-    return propagate.extract({"traceparent": traceparent}, Context())
+    return W3C.extract({"traceparent": traceparent}, Context())

@@ -31,8 +31,8 @@ log = logging.getLogger(__name__)
 FLUSH_SECONDS = 2.0  # at the end of a process, for what it has not sent
 SELDOM_SECONDS = 300.0
 MOST_CHARS = 1000  # of what a caller has written, on the span of a request
-# FastAPI's own buckets end at 10 s, and a stream lasts for minutes. And it tells the version of HTTP that a caller claims
-# to speak: with h11, any from 0.0 to 9.9.
+# FastAPI's own buckets end at 10 s, and a stream lasts for minutes. It also tells the version of HTTP that a caller
+# claims to speak: with h11, any from 0.0 to 9.9.
 REQUESTS = View(
     instrument_name="http.server.request.duration",
     aggregation=ExplicitBucketHistogramAggregation(SECONDS),

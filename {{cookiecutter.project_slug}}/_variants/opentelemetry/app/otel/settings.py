@@ -5,6 +5,7 @@ import os
 import re
 from ipaddress import IPv4Address
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, FilePath, IPvAnyAddress, SecretStr
 from pydantic_settings import DotEnvSettingsSource, SettingsConfigDict
@@ -29,8 +30,13 @@ def _are_attributes(attributes: str) -> str:
 
 
 def _is_url(url: str) -> str:
+    wrong = ValueError("must be a URL such as http://localhost:4318")
     if not re.fullmatch(r"https?://[^\s/?#]+[^\s?#]*", url):
-        raise ValueError("must be a URL such as http://localhost:4318")
+        raise wrong
+    try:
+        urlsplit(url).port
+    except ValueError:  # it may quote a key
+        raise wrong from None
     return url
 
 

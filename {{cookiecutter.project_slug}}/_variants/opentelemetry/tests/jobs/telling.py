@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 from functools import partial
 from typing import Any, cast
 
@@ -29,11 +30,15 @@ async def do(context: JobContext, order: Order) -> None:
             raise RuntimeError("a s3cret")
         if order.what == "dies":
             os.kill(os.getpid(), signal.SIGKILL)
+        if order.what == "waits":
+            begun.set()
+            await asyncio.sleep(60)
         if order.what == "fails too late":
             await opened[0].update(context.key, lambda job: job.dispatched(job.due or 0, pause=15))
             raise RuntimeError("too late")
 
 
+begun = asyncio.Event()
 opened: list[Store] = []
 TASKS["do"] = DO = Task("do", do, Order)
 
@@ -61,6 +66,27 @@ async def attempts() -> None:
         await jobs.relay.dispatch_due()
         await run(store, job.id, JobSettings.read())
         assert (await store.get(job.id)).status == "succeeded"
+
+
+async def again() -> None:
+    """Its only attempt fails, and a caller has it run again."""
+    settings = JobSettings(job_max_attempts=1)
+    async with Store.open(settings) as store:
+        jobs = Jobs(store, Broker())
+        job = await accepted(jobs, "fails once")
+        for _ in range(2):
+            await store.update(job.id, partial(Job.dispatched, now=await store.now() + 60, pause=15))
+            with suppress(RuntimeError):
+                await run(store, job.id, settings)
+            await jobs.retry(job.id, caller="c")
+
+
+async def interrupted() -> None:
+    """As a server does that runs jobs itself, when its drain time is over."""
+    made_now = asyncio.create_task(made("waits"))
+    await begun.wait()
+    made_now.cancel()
+    await asyncio.wait({made_now})
 
 
 async def made(what: str) -> None:
@@ -133,5 +159,9 @@ if __name__ == "__main__":
         copies()
     if sys.argv[1] == "attempts":
         asyncio.run(attempts())
+    if sys.argv[1] == "interrupted":
+        asyncio.run(interrupted())
+    if sys.argv[1] == "again":
+        asyncio.run(again())
     if sys.argv[1] == "forks":
         assert [fork(made, what) for what in ("succeeds", "dies", "fails once")] == [0, -signal.SIGKILL, 0]

@@ -27,8 +27,8 @@ def tell(what: str, env: dict[str, str]) -> str:
 
 def test_each_attempt_is_a_span_in_the_trace_of_the_request(receiver: Receiver, jobs_env: dict[str, str]) -> None:
     """A retry has a link to the attempt that failed before it. Of one whose process has died there is no span, and the
-    relay counts it."""
-    tell("attempts", jobs_env | receiver.env)
+    relay counts it. What headers other services know makes no difference."""
+    tell("attempts", jobs_env | receiver.env | {"OTEL_PROPAGATORS": "baggage"})
     (request,) = receiver.spans("a request")
     first, third = receiver.spans("job do")
     for span in (first, third):
@@ -47,6 +47,12 @@ def test_each_attempt_is_a_span_in_the_trace_of_the_request(receiver: Receiver, 
     assert outcomes == {"retrying": 1, "lost": 1, "succeeded": 1}
 
 
+def test_an_attempt_behind_a_retry_by_route_has_a_link_too(receiver: Receiver, jobs_env: dict[str, str]) -> None:
+    tell("again", jobs_env | receiver.env)
+    first, second = receiver.spans("job do", outcome="failed", attempt=1)
+    assert (first.links, second.links) == ([], [(first.trace_id, first.span_id)])
+
+
 def test_an_attempt_that_fails_when_its_lease_is_taken_is_no_failure(
     receiver: Receiver, jobs_env: dict[str, str]
 ) -> None:
@@ -57,6 +63,13 @@ def test_an_attempt_that_fails_when_its_lease_is_taken_is_no_failure(
     assert (span.attributes["outcome"], span.status) == ("lost", "ERROR")
     assert receiver.total("jobs.wait.duration") == 1
     assert receiver.points("jobs.attempt.duration") == []
+
+
+def test_an_attempt_that_its_process_gives_up_has_an_end(receiver: Receiver, jobs_env: dict[str, str]) -> None:
+    tell("interrupted", jobs_env | receiver.env)
+    (span,) = receiver.spans("job do")
+    assert (span.attributes["outcome"], span.status) == ("interrupted", "ERROR")
+    assert receiver.total("jobs.attempt.duration", outcome="interrupted") == receiver.total("jobs.wait.duration") == 1
 
 
 def test_what_forks_tell_is_told_by_their_parent(receiver: Receiver, jobs_env: dict[str, str]) -> None:
