@@ -31,16 +31,8 @@ def join_trace(traceparent: str) -> None:
     """What is told from now on belongs to the trace of the span that FastAPI has begun for the request. Where nothing
     is exported there is no such span, and the trace goes on as it came."""
     span = trace.get_current_span().get_span_context()
-<<<<<<< HEAD
     if span.is_remote or not span.is_valid:  # a remote one is of no request here
-        found = propagate.extract({"traceparent": traceparent}, trace.set_span_in_context(trace.INVALID_SPAN))
-||||||| 60d8ee9
-    if span.is_remote or not span.is_valid:
-        found = propagate.extract({"traceparent": traceparent}, trace.set_span_in_context(trace.INVALID_SPAN))
-=======
-    if span.is_remote or not span.is_valid:
         found = W3C.extract({"traceparent": traceparent}, trace.set_span_in_context(trace.INVALID_SPAN))
->>>>>>> c140e0955bc51fde56f73061374438ee25890279
         context.attach(found)
         span = trace.get_current_span().get_span_context()
     logs.trace_id.set(trace.format_trace_id(span.trace_id) if span.is_valid else "-")

@@ -51,13 +51,7 @@ def attempt(job: Job, waited: float) -> Iterator[None]:
         _context(job.traceparent),
         trace.SpanKind.CONSUMER,
         told,
-<<<<<<< HEAD
-        [trace.Link(retried)] if job.attempts > 1 and retried.is_valid else [],
-||||||| 60d8ee9
-        [trace.Link(retried)] if number > 1 and retried.is_valid else [],
-=======
-        [trace.Link(retried)] if (number > 1 or before) and retried.is_valid else [],
->>>>>>> c140e0955bc51fde56f73061374438ee25890279
+        [trace.Link(retried)] if (job.attempts > 1 or job.attempted) and retried.is_valid else [],
         record_exception=False,  # what it says may hold anything
         set_status_on_exception=False,
     ) as span:
