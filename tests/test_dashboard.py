@@ -86,6 +86,7 @@ def told(metric: str) -> str:
     return f'count({{__name__=~"{metric.replace(".", "_")}(_seconds)?(_total|_count)?"}})'
 
 
+@pytest.mark.slow
 @posix_only
 @pytest.mark.needs("prometheus")
 def test_each_panel_shows_something_of_a_server_and_a_worker_that_run(
