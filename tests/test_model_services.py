@@ -90,7 +90,7 @@ def answered(case: Case, server: Server, ask: Callable[[], Any]) -> Any:
         )
         assert failures == []
     else:
-        assert f" reason=error error={case.ends}" in usage
+        assert f" reason=error outcome=error error={case.ends}" in usage
         (failure,) = failures
         assert re.search(rf"the model failed: .*(?:{case.log})", failure)
     return answer
