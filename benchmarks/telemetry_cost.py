@@ -1,8 +1,9 @@
 """What telemetry costs: the table of `streaming.py --only telemetry`.
 
-Two projects are rendered, without telemetry and with it, and served by their own Python. The second exports to a
-receiver that takes all and looks at nothing. In each round both are measured one after the other, the first being the
-other each time.
+Two projects are rendered, without telemetry and with it. The first is served a second time with FastAPI's own telemetry
+switched on, which is a span and two metrics for each request: what is more than that is ours. All of it is exported to
+a receiver that takes all and looks at nothing. In each round all are measured one after the other, every second time
+the last first.
 """
 
 import json
@@ -16,11 +17,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import projects
+from answer_server import FASTAPI_ALONE
 from measuring import Figures, TroubleError, environment, line_of, machine, say, started, table, versions
 from redis_answers import Readers, Server
 
 HERE = Path(__file__).resolve().parent
-CONTESTANTS = {"none": "without", "opentelemetry": "OpenTelemetry"}
+CONTESTANTS = {"none": "without", "fastapi": "FastAPI's own alone", "opentelemetry": "OpenTelemetry"}
+RENDERED = ("none", "opentelemetry")
 BASELINE = "none"
 LIBRARIES = ("fastapi", "uvicorn", "uvloop")
 START_SECONDS = 60.0
@@ -71,9 +74,14 @@ def serving(made: Mapping[str, Path]) -> Iterator[list[Server]]:
         exported = EXPORT | {"OTEL_EXPORTER_OTLP_ENDPOINT": stack.enter_context(receiving())}
         try:
             servers = []
-            for name, project in made.items():
+            for name in CONTESTANTS:
+                project = made.get(name, made["none"])
                 env = environment(project) | {"LOG_LEVEL": "WARNING"} | exported
-                command = [projects.python_of(project), HERE / "answer_server.py"]
+                if name not in made:
+                    env[FASTAPI_ALONE] = "1"
+                # Of its libraries, the first project's Python lacks what exports.
+                python = projects.python_of(made["none" if name == "none" else "opentelemetry"])
+                command = [python, HERE / "answer_server.py"]
                 process, printed[name] = stack.enter_context(started(command, env, project))
                 if not (port := line_of(process, START_SECONDS)):
                     raise TroubleError(f"the server of {name} did not start")
@@ -109,8 +117,9 @@ def measure(servers: list[Server], number: int, sizes: Sizes, figures: Figures) 
     for place, (name, target) in enumerate(zip(names, targets, strict=True)):
         for contestant, each in costs.items():
             figures.add("telemetry", name, "us", contestant, each[place], target=target)
-        more = costs["opentelemetry"][place] - costs["none"][place]
-        figures.add("telemetry", f"{name}, more", "us", "opentelemetry", more, compared=False, target=target)
+        for contestant in costs.keys() - {BASELINE}:
+            more = costs[contestant][place] - costs[BASELINE][place]
+            figures.add("telemetry", f"{name}, more", "us", contestant, more, compared=False, target=target)
 
 
 def descriptors(_: Sizes) -> int:
@@ -118,7 +127,7 @@ def descriptors(_: Sizes) -> int:
 
 
 def measured(folder: Path, sizes: Sizes) -> Figures:
-    made = {name: projects.made(folder / f"telemetry-{name}", "none", f"telemetry={name}") for name in CONTESTANTS}
+    made = {name: projects.made(folder / f"telemetry-{name}", "none", f"telemetry={name}") for name in RENDERED}
     figures = Figures(BASELINE)
     with serving(made) as servers:
         measure(servers, 0, QUICK, Figures(BASELINE))  # what is imported or cached then counts for none

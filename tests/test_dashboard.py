@@ -75,8 +75,9 @@ def queries(project: Project) -> set[str]:
 
 def metrics(project: Project) -> set[str]:
     """Those of which the README says what they measure."""
-    table = project.read("README.md").partition("### What is measured")[2].partition("\n\n`chat.answer.outcome`")[0]
-    rows = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+    table = re.search(r"^### What is measured\n\n((\|.*\n)+)", project.read("README.md"), re.MULTILINE)
+    assert table
+    rows = re.findall(r"^\| (`.*?) \|", table[1], re.MULTILINE)
     return {name for row in rows for name in re.findall("`([a-z_.]+)`", row)}
 
 
@@ -85,6 +86,7 @@ def told(metric: str) -> str:
     return f'count({{__name__=~"{metric.replace(".", "_")}(_seconds)?(_total|_count)?"}})'
 
 
+@pytest.mark.slow
 @posix_only
 @pytest.mark.needs("prometheus")
 def test_each_panel_shows_something_of_a_server_and_a_worker_that_run(

@@ -108,8 +108,10 @@ def test_a_file_of_tests_runs_again_where_its_subject_differs(
 def test_what_answers_bring_imports_nothing_of_each_other(
     variant: Answers, emitted: Callable[[Answers], Project]
 ) -> None:
-    """So the tests of one are not about the other, and need not run again with each answer to the other's question. All
-    may tell `app/telemetry.py` of what they do: a test that looks at what is told names it, and so is about that too."""
+    """So the tests of one are not about the other, and need not run again with each answer to the other's question.
+
+    All may tell `app/telemetry.py` of what they do: a test that looks at what is told names it, and so is about that.
+    """
     project = emitted(variant)
     found = []
     for part, other in permutations(parts({*project.files()}), 2):

@@ -35,7 +35,7 @@ class RequestId:
         this = given if SAFE_REQUEST_ID.fullmatch(given) else uuid4().hex
         request_id.set(this)
         caller.set("-")  # a request that came while another was answered begins with the context of that one
-        telemetry.belongs_to(headers.get("traceparent", ""))
+        telemetry.join_trace(headers.get("traceparent", ""))
 
         def send_with_id(message: Message) -> Awaitable[None]:  # no coroutine of its own: each token passes it
             if message["type"] == "http.response.start":

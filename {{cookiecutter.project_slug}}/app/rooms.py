@@ -18,5 +18,5 @@ def all_rooms() -> list[Room]:
 
 
 def telemetry_of_fastapi() -> TelemetryConfig:
-    """None: its spans would show the query of a path, and that may hold a question."""
+    """It tells nothing: its spans would show the query of a path, and that may hold a question."""
     return {"tracing": False, "metrics": False, "logs": False}

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sized
 from contextlib import contextmanager
 from contextvars import Context, ContextVar, copy_context
 from time import monotonic
+from typing import Protocol
 
 from app import logs
 
@@ -27,7 +28,7 @@ def set_up_worker(level: str, form: str) -> None:
     logs.set_up(level, form)
 
 
-def belongs_to(traceparent: str) -> None:
+def join_trace(traceparent: str) -> None:
     """What is told from now on belongs to that trace, or to none if this is no `traceparent`."""
     found = TRACEPARENT.fullmatch(traceparent)
     _traceparent.set(found[0] if found else "")
@@ -80,7 +81,8 @@ def reader_came_back() -> None:
 
 
 def reader_ended(outcome: str) -> None:
-    """`outcome` is `end`, `left`, `stalled`, `sent_back` or `failed`."""
+    """`outcome` is `end`; `left`; `stalled`, if it has taken nothing for too long; `sent_back`, if it is told to come
+    back, as when the server stops; or `failed`."""
     log.debug("reader ended", extra={"outcome": outcome})
 
 
@@ -93,18 +95,29 @@ def job_accepted(task: str, job_id: str) -> None:
     log.info("job accepted", extra={"task": task, "job": job_id})
 
 
+class Job(Protocol):
+    @property
+    def id(self) -> str: ...
+    @property
+    def task(self) -> str: ...
+    @property
+    def attempts(self) -> int: ...
+    @property
+    def traceparent(self) -> str: ...
+
+
 @contextmanager
-def attempt(task: str, job_id: str, number: int, waited: float, traceparent: str, _before: str) -> Iterator[None]:
+def attempt(job: Job, waited: float) -> Iterator[None]:
     """What is told in the block belongs to the trace of the request that the job was accepted from. `waited` is the
-    seconds since the attempt ought to have begun; `_before` is the `traceparent` of the one that failed before it."""
-    belongs_to(traceparent)
-    log.debug("job begun", extra={"task": task, "job": job_id, "attempt": number, "waited": round(waited, 3)})
+    seconds since the attempt ought to have begun."""
+    join_trace(job.traceparent)
+    log.debug("job begun", extra={"task": job.task, "job": job.id, "attempt": job.attempts, "waited": round(waited, 3)})
     yield
 
 
 def attempt_ended(level: int, message: str, fields: Mapping[str, object], *, failed: bool = False) -> None:
-    """`fields` say how it has ended: its task, job, attempt, seconds and outcome. With `failed`, the exception that is
-    handled now is told too."""
+    """Called in the block of `attempt`. `fields` say how it has ended: its task, job, attempt, seconds and outcome.
+    With `failed`, the exception that is handled now is told too."""
     log.log(level, message, extra={**fields}, exc_info=failed)
 
 

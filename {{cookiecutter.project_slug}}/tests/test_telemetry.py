@@ -12,7 +12,7 @@ TRACEPARENT = f"00-{TRACE}-00f067aa0ba902b7-01"
 
 
 def test_a_line_has_the_id_of_its_trace(capsys: pytest.CaptureFixture[str]) -> None:
-    telemetry.belongs_to(TRACEPARENT)
+    telemetry.join_trace(TRACEPARENT)
     record = logging.makeLogRecord({"name": "app.x", "msg": "said", "levelname": "INFO"})
     assert json.loads(logs.JsonLines().format(record))["trace_id"] == TRACE
     assert logs.TextLines().format(record).endswith(f" said trace_id={TRACE}")
@@ -32,6 +32,6 @@ def test_a_line_has_the_id_of_its_trace(capsys: pytest.CaptureFixture[str]) -> N
     ],
 )
 def test_what_is_no_traceparent_is_no_trace(other: str) -> None:
-    telemetry.belongs_to(TRACEPARENT)
-    telemetry.belongs_to(other)
+    telemetry.join_trace(TRACEPARENT)
+    telemetry.join_trace(other)
     assert (telemetry.traceparent(), logs.trace_id.get()) == ("", "-")

@@ -13,10 +13,10 @@ async def record_usage(answer: Answer) -> None:
         "stream": answer.id,
         "model": generation.model,
         "reason": answer.reason,
+        "outcome": answer.outcome,
     }
     if answer.error_code:
         fields["error"] = answer.error_code
-    fields["outcome"] = answer.outcome
     if (first := generation.told.seconds_to_first_piece) is not None:
         fields["first_piece_seconds"] = round(first, 3)
     generation.told.end({**fields, **generation.usage}, generation.text)

@@ -83,15 +83,8 @@ class Job(BaseModel, frozen=True, extra="allow"):
         if self.attempts >= max_attempts:
             error = JobError(code="attempts_lost", message="No attempt came to its end.", request_id=self.request_id)
             return self._end("failed", now, error=error)
-        return self._with(
-            status="running",
-            attempts=self.attempts + 1,
-            dispatches=0,
-            holder=holder,
-            due=now + lease,
-            since=now,
-            started_at=self.started_at or now,
-        )
+        begun = self._with(status="running", attempts=self.attempts + 1, started_at=self.started_at or now)
+        return begun._with(dispatches=0, holder=holder, due=now + lease, since=now)
 
     def renewed(self, holder: str, now: float, lease: float, progress: Progress) -> Self:
         return self._held_by(holder)._with(due=now + lease, progress=progress)
@@ -100,9 +93,11 @@ class Job(BaseModel, frozen=True, extra="allow"):
         done = progress.model_copy(update={"fraction": 1.0})
         return self._held_by(holder)._end("succeeded", now, progress=done, error=None)
 
-    def fail(self, holder: str, now: float, progress: Progress, error: JobError, retry_in: float | None) -> Self:
-        """`retry_in` is in seconds, or None when this was the last attempt."""
-        job = self._held_by(holder)._with(progress=progress, error=error, unfit_since=None)
+    def fail(
+        self, holder: str, now: float, progress: Progress, error: JobError, retry_in: float | None, attempted: str = ""
+    ) -> Self:
+        """`retry_in` is in seconds, or None when this was the last attempt. `attempted` is its traceparent."""
+        job = self._held_by(holder)._with(progress=progress, error=error, attempted=attempted, unfit_since=None)
         if retry_in is None:
             return job._end("failed", now)
         return job._with(status="retrying", holder=None, due=now + retry_in)

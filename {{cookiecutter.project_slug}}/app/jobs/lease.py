@@ -73,12 +73,8 @@ class Lease:
 
     async def fail(self, progress: Progress, error: JobError, retry_in: float | None) -> None:
         """`retry_in` is in seconds, or None when this was the last attempt."""
-        attempted = telemetry.traceparent()
-
-        def failed(job: Job, now: float) -> Job:
-            return job.fail(self._holder, now, progress, error, retry_in).model_copy(update={"attempted": attempted})
-
-        await answered(lambda: self._write(failed))
+        failed = partial(Job.fail, holder=self._holder, progress=progress, error=error, retry_in=retry_in)
+        await answered(lambda: self._write(partial(failed, attempted=telemetry.traceparent())))
 
     async def give_back(self, error: JobError, seconds: float) -> float:
         """The attempt does not count; the job has failed if it was given back for so many `seconds`. Says for how many

@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from contextvars import copy_context
 from typing import Protocol
 
 from app import telemetry
@@ -14,6 +15,7 @@ from app.errors import NotFound
 from app.jobs.job import Job
 from app.jobs.status import NotYours
 from app.jobs.store import Store
+from app.logs import caller, request_id
 
 log = logging.getLogger(__name__)
 RELAY_SECONDS = 1.0  # how late a retry or an orphan may be noticed
@@ -124,10 +126,18 @@ class Relay:
 
         job = await self._store.update(job_id, dispatched)
         if taken:
-            seconds = round(now - (now if taken.since is None else taken.since), 3)
-            told = {"task": job.task, "job": job.id, "attempt": job.attempts, "seconds": seconds, "outcome": "lost"}
-            telemetry.lease_taken({**told, "request_id": job.request_id, "caller": job.caller})
+            copy_context().run(_tell, taken, now - (taken.since or now))
         return job
+
+
+def _tell(job: Job, seconds: float) -> None:
+    """That the lease of an attempt was taken away so many `seconds` after it began. In a context that becomes the
+    job's."""
+    request_id.set(job.request_id)
+    caller.set(job.caller)
+    telemetry.join_trace(job.traceparent)
+    told = {"task": job.task, "job": job.id, "attempt": job.attempts, "seconds": round(seconds, 3), "outcome": "lost"}
+    telemetry.lease_taken(told)
 
 
 def _ended(relay: "asyncio.Task[None]") -> None:

@@ -45,7 +45,7 @@ async def run(store: Store, job_id: str, settings: JobSettings) -> None:
     job = lease.job
     request_id.set(job.request_id)
     caller.set(job.caller)
-    with telemetry.attempt(job.task, job.id, job.attempts, lease.waited, job.traceparent, job.attempted):
+    with telemetry.attempt(job, lease.waited):
         if job.ended:
             said = f"job failed: none of its {job.attempts} attempts came to an end"
             attempt_ended(logging.ERROR, said, lease.told("failed"))

@@ -58,7 +58,7 @@ class Store:
             entry = Entry(job, payload)
             self._make_room(1, entry.bytes)
             if len(self._entries) >= MAX_JOBS or self._bytes + entry.bytes > MAX_BYTES:
-                raise Unavailable("too many jobs wait")
+                raise Unavailable("too many jobs wait", limit="all jobs")
             self._entries[job.id] = entry
             self._bytes += entry.bytes
             self._live.note(job)

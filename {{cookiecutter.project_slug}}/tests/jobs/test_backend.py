@@ -167,12 +167,14 @@ async def test_a_failed_job_that_is_run_again_is_not_forgotten_for_want_of_room(
 
 
 def test_a_full_store_is_a_503_that_says_when_to_come_again(
-    client: TestClient, monkeypatch: pytest.MonkeyPatch
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
     monkeypatch.setattr(memory, "MAX_JOBS", 0)
     response = client.post("/documents", json={"title": "t", "text": "x"})
     assert (response.status_code, response.json()) == (503, {"detail": "too many jobs wait"})
     assert response.headers["Retry-After"]
+    assert [vars(each)["limit"] for each in caplog.records if each.message == "refused"] == ["all jobs"]
 
 
 async def test_a_look_for_what_is_due_costs_the_same_however_many_jobs_there_are(store: Store) -> None:

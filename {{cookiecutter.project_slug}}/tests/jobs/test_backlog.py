@@ -1,5 +1,6 @@
 """How many jobs have not ended, and how long the one has waited that ought to have begun first."""
 
+import json
 import logging
 from functools import partial
 from typing import Any
@@ -13,8 +14,10 @@ from app.jobs.dependencies import LATE_SECONDS, checks
 from app.jobs.job import Job
 from app.jobs.status import Backlog, JobError, Progress
 from app.jobs.store import Store
+from app.logs import JsonLines, request_id
 from tests.jobs.fakes import Broker, Jobs
 
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 ERROR = JobError(code="job_failed", message="The job failed.", request_id="r")
 
 
@@ -88,24 +91,20 @@ def test_readiness_has_a_check_of_jobs(client: TestClient) -> None:
 
 
 async def test_a_lease_that_is_taken_from_a_dead_holder_is_told_of_once(
-    store: Store, broker: Broker, caplog: pytest.LogCaptureFixture
+    store: Store, broker: Broker, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By the relay that has taken it: nobody else knows that the holder's process was killed."""
+    """By the relay that has taken it: nobody else knows that the holder's process was killed. The line is the job's."""
     caplog.set_level(logging.INFO, "app")
+    monkeypatch.setattr(caplog.handler, "formatter", JsonLines())
     first, second = (Jobs(store, broker) for _ in range(2))
     await add(store, "j", 0)
     await first.relay.dispatch_due()
     now = await store.now()
     await store.update("j", partial(Job.begin, holder="dead", now=now - 20, lease=15, max_attempts=3))
+    await store.update("j", lambda job: job.model_copy(update={"traceparent": f"00-{TRACE}-00f067aa0ba902b7-01"}))
     assert await first.relay.dispatch_due() == await second.relay.dispatch_due() + 1 == 1
-    (line,) = (record for record in caplog.records if "outcome" in vars(record))
-    told = vars(line)
-    assert (line.levelname, told["task"], told["job"], told["attempt"], told["outcome"]) == (
-        "WARNING",
-        "t",
-        "j",
-        1,
-        "lost",
-    )
-    assert 20 <= told["seconds"] < 1000
-    assert told["request_id"] == "r"
+    (line,) = (line for line in map(json.loads, caplog.text.splitlines()) if "outcome" in line)
+    assert [line[name] for name in ("level", "task", "job", "attempt", "outcome")] == ["WARNING", "t", "j", 1, "lost"]
+    assert 20 <= line["seconds"] < 1000
+    assert (line["request_id"], line["caller"], line["trace_id"]) == ("r", "anonymous", TRACE)
+    assert request_id.get() == "-"  # the relay itself belongs to no request

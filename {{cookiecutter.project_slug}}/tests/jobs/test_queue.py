@@ -47,10 +47,10 @@ async def test_a_job_that_is_accepted_is_told_of_once_and_belongs_to_the_trace(
 ) -> None:
     """A request that is sent again accepts nothing, and neither does one by which a failed job is run again."""
     caplog.set_level("INFO", "app.telemetry")
-    telemetry.belongs_to(TRACEPARENT)
+    telemetry.join_trace(TRACEPARENT)
     job = await jobs.enqueue(T, Order(what="tea"), caller="c", key="k")
     assert job.traceparent.split("-")[1] == TRACEPARENT.split("-")[1]
-    telemetry.belongs_to("")
+    telemetry.join_trace("")
     await jobs.enqueue(T, Order(what="tea"), caller="c", key="k")
     await fail(jobs, job)
     again = await jobs.enqueue(T, Order(what="tea"), caller="c", key="k")

@@ -20,14 +20,14 @@ def all_rooms() -> list[Room]:
     return [
         chat(),
         jobs(),
-        limits(),  # last, for it counts: whoever a limit before it refuses does not count
         figures(),
+        limits(),  # last, for it counts: whoever a limit before it refuses does not count
     ]
 
 
 def telemetry_of_fastapi() -> TelemetryConfig:
     """A span and a duration for each request but those of probes. Its log records would hold the text of exceptions."""
-    export.set_up()
+    export.set_up()  # a server with wrong settings does not start
     return {"logs": False, "operation_spans": False, "auto_configure": False, "exclude": _is_a_probe}
 
 

@@ -27,11 +27,11 @@ def set_up_worker(level: str, form: str) -> None:
     export.set_up(worker=True)
 
 
-def belongs_to(traceparent: str) -> None:
+def join_trace(traceparent: str) -> None:
     """What is told from now on belongs to the trace of the span that FastAPI has begun for the request. Where nothing
     is exported there is no such span, and the trace goes on as it came."""
     span = trace.get_current_span().get_span_context()
-    if span.is_remote or not span.is_valid:
+    if span.is_remote or not span.is_valid:  # a remote one is of no request here
         found = W3C.extract({"traceparent": traceparent}, trace.set_span_in_context(trace.INVALID_SPAN))
         context.attach(found)
         span = trace.get_current_span().get_span_context()
@@ -58,7 +58,8 @@ def reader_came_back() -> None:
 
 
 def reader_ended(outcome: str) -> None:
-    """`outcome` is `end`, `left`, `stalled`, `sent_back` or `failed`."""
+    """`outcome` is `end`; `left`; `stalled`, if it has taken nothing for too long; `sent_back`, if it is told to come
+    back, as when the server stops; or `failed`."""
     count("chat.readers.ended", {"outcome": outcome})
     log.debug("reader ended", extra={"outcome": outcome})
 

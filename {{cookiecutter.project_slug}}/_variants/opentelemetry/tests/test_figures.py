@@ -14,8 +14,8 @@ from opentelemetry.sdk.metrics import MeterProvider
 from starlette.types import Message, Receive, Scope, Send
 
 from app.application import App
-from app.figures import Told
-from app.otel import now
+from app.figures import Told, figures
+from app.otel import export, now
 from app.otel.export import Export
 from app.otel.now import Running
 from app.otel.prometheus import Exposition
@@ -88,6 +88,17 @@ async def test_an_event_loop_that_does_not_come_is_seen_when_it_does(monkeypatch
     while server.lag < 0.4 or server.drains_since is None:
         await asyncio.sleep(0.01)
     await server.end()
+
+
+@pytest.mark.parametrize("exports", [True, False], ids=["only traces", "nothing"])
+def test_whatever_is_exported_is_sent_at_the_end_too(exports: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By what is told when the server ends: no thread of the SDK is waited for then."""
+    settings = TelemetrySettings(_env_file=None, otel_metrics_exporter="none")
+    monkeypatch.setattr(export, "set_up", lambda: Export(settings, flushes=[print] if exports else []))
+    app = App.__new__(App)
+    app.outside = []
+    figures()(app)
+    assert len(app.outside) == exports  # of Told
 
 
 @pytest.fixture

@@ -41,6 +41,7 @@ WORKER = "from app import telemetry; telemetry.set_up_worker('INFO', 'text'); "
         ("OTEL_METRIC_EXPORT_INTERVAL", "0"),
         ("OTEL_BSP_MAX_QUEUE_SIZE", "many"),
         ("OTEL_SDK_DISABLED", "perhaps"),
+        ("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "1"),  # it would record nothing
     ],
 )
 def test_a_bad_value_stops_the_start_with_the_settings_name_and_does_not_show_it(

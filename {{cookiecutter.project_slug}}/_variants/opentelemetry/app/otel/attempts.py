@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Protocol
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -22,30 +22,43 @@ FINE = "succeeded", "given_back", "cancelled"  # outcomes that are no error
 _end: ContextVar[dict[str, Any]] = ContextVar("end")  # how the attempt that is made now has ended
 
 
+class Job(Protocol):
+    @property
+    def id(self) -> str: ...
+    @property
+    def task(self) -> str: ...
+    @property
+    def attempts(self) -> int: ...
+    @property
+    def traceparent(self) -> str: ...
+    @property
+    def attempted(self) -> str: ...
+
+
 @contextmanager
-def attempt(task: str, job_id: str, number: int, waited: float, traceparent: str, before: str) -> Iterator[None]:
+def attempt(job: Job, waited: float) -> Iterator[None]:
     """What is told in the block belongs to the trace of the request that the job was accepted from. `waited` is the
-    seconds since the attempt ought to have begun; `before` is the `traceparent` of the one that failed before it.
+    seconds since the attempt ought to have begun.
 
     The attempt is a span, under that of the request. A retry, also one by route, has a link to the attempt that failed
     before it, or to the request where none has said so: an attempt whose process was killed has no span.
     """
-    measure("jobs.wait.duration", waited, {"task": task})
-    told: dict[str, str | int] = {"task": task, "job": job_id, "attempt": number}
-    retried = trace.get_current_span(_context(before or traceparent)).get_span_context()
+    measure("jobs.wait.duration", waited, {"task": job.task})
+    told: dict[str, str | int] = {"task": job.task, "job": job.id, "attempt": job.attempts}
+    retried = trace.get_current_span(_context(job.attempted or job.traceparent)).get_span_context()
     with tracer.start_as_current_span(
-        f"job {task}",
-        _context(traceparent),
+        f"job {job.task}",
+        _context(job.traceparent),
         trace.SpanKind.CONSUMER,
         told,
-        [trace.Link(retried)] if (number > 1 or before) and retried.is_valid else [],
+        [trace.Link(retried)] if (job.attempts > 1 or job.attempted) and retried.is_valid else [],
         record_exception=False,  # what it says may hold anything
         set_status_on_exception=False,
     ) as span:
         own = span.get_span_context()
         logs.trace_id.set(trace.format_trace_id(own.trace_id) if own.is_valid else "-")
         log.debug("job begun", extra={**told, "waited": round(waited, 3)})
-        end: dict[str, Any] = {"outcome": ""}  # so it stays if this process is told to stop
+        end: dict[str, Any] = {"outcome": "lost"}  # so it stays if this process is told to stop
         _end.set(end)
         try:
             yield
@@ -54,13 +67,14 @@ def attempt(task: str, job_id: str, number: int, waited: float, traceparent: str
             if end["outcome"] not in FINE:
                 span.set_status(trace.StatusCode.ERROR)
             # One that is lost was counted where its lease was taken away, for its process may be dead.
-            if end["outcome"] not in ("", "lost"):
-                measure("jobs.attempt.duration", end["seconds"], {"task": task, "outcome": end["outcome"]})
+            if end["outcome"] != "lost":
+                measure("jobs.attempt.duration", end["seconds"], {"task": job.task, "outcome": end["outcome"]})
 
 
 def attempt_ended(level: int, message: str, fields: Mapping[str, object], *, failed: bool = False) -> None:
-    """`fields` say how it has ended: its task, job, attempt, seconds and outcome. With `failed`, the exception that is
-    handled now is told too. An attempt that has failed may turn out to be lost: the last call says how it has ended."""
+    """Called in the block of `attempt`. `fields` say how it has ended: its task, job, attempt, seconds and outcome.
+    With `failed`, the exception that is handled now is told too. An attempt that has failed may turn out to be lost:
+    the last call says how it has ended."""
     log.log(level, message, extra={**fields}, exc_info=failed)
     error = sys.exception() if failed else None
     _end.get().update(fields, **({"error.type": type(error).__qualname__} if error else {}))

@@ -31,8 +31,8 @@ log = logging.getLogger(__name__)
 FLUSH_SECONDS = 2.0  # at the end of a process, for what it has not sent
 SELDOM_SECONDS = 300.0
 MOST_CHARS = 1000  # of what a caller has written, on the span of a request
-# FastAPI's own buckets end at 10 s, and a stream lasts for minutes. And it tells the version of HTTP that a caller claims
-# to speak: with h11, any from 0.0 to 9.9.
+# FastAPI's own buckets end at 10 s, and a stream lasts for minutes. It also tells the version of HTTP that a caller
+# claims to speak: with h11, any from 0.0 to 9.9.
 REQUESTS = View(
     instrument_name="http.server.request.duration",
     aggregation=ExplicitBucketHistogramAggregation(SECONDS),
@@ -51,8 +51,8 @@ class Export:
 
     @property
     def is_there(self) -> bool:
-        """Whether anybody is told of metrics."""
-        return bool(self.exposition or self.settings.exports_metrics)
+        """Whether anybody is told of metrics or traces."""
+        return bool(self.exposition or self.flushes)
 
     def flush(self) -> None:
         """Sends what there is, and waits for FLUSH_SECONDS at most. Each goes in a thread that holds up nothing, not
@@ -89,7 +89,7 @@ def set_up(worker: bool = False) -> Export:
                 "Prometheus can't ask this worker, for a worker has no routes: give it a METRICS_PORT of its own"
             )
         atexit.register(export.flush)
-        if export.is_there or settings.exports_traces:
+        if export.is_there:
             forks.listen(export.of_forks)
     return export
 

@@ -14,6 +14,7 @@ import os
 import select
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
@@ -38,16 +39,19 @@ def is_fork() -> bool:
 def hand_over(kind: str, *told: object) -> None:
     """Of a fork. Never waits."""
     global _dropped
-    if _dropped and kind != "dropped":
-        dropped, _dropped = _dropped, 0
-        hand_over("dropped", dropped)
-    line = f"{json.dumps([kind, *told])}\n".encode()
+    if _dropped and _write("dropped", _dropped):
+        _dropped = 0
+    _dropped += not _write(kind, *told)
+
+
+def _write(*told: object) -> bool:
+    """Whether there was room for it."""
+    line = f"{json.dumps(told)}\n".encode()
     try:
         # Of more than PIPE_BUF bytes, a part may be written, and other forks' lines into it.
-        if _pipe is None or len(line) > select.PIPE_BUF or os.write(_pipe, line) != len(line):
-            raise BlockingIOError
+        return _pipe is not None and len(line) <= select.PIPE_BUF and os.write(_pipe, line) == len(line)
     except OSError:  # it is full, or its reader is dead
-        _dropped += int(str(told[0])) if kind == "dropped" else 1
+        return False
 
 
 def listen(receivers: Mapping[str, Callable[..., None]]) -> None:
@@ -56,7 +60,8 @@ def listen(receivers: Mapping[str, Callable[..., None]]) -> None:
         return
     read, write = os.pipe()
     os.set_blocking(write, False)
-    told = {"dropped": _say_dropped, **receivers}
+    dropped = partial(log.warning, "%d of what forked processes have measured is dropped")
+    told: Mapping[str, Callable[..., None]] = {"dropped": dropped, **receivers}
 
     def forked() -> None:
         global _pipe
@@ -79,10 +84,6 @@ def listen(receivers: Mapping[str, Callable[..., None]]) -> None:
     reader.start()
     os.register_at_fork(after_in_child=forked)
     atexit.register(end)
-
-
-def _say_dropped(number: int) -> None:
-    log.warning("%d of what forked processes have measured is dropped", number)
 
 
 class Metrics(OTLPMetricExporter):

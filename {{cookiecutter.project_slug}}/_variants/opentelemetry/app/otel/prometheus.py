@@ -29,7 +29,7 @@ class Exposition(Collector):
             return list(self._own.collect())
 
     def text(self) -> bytes:
-        """Waits for what the metrics need to be looked at: not to be called on the event loop."""
+        """Waits for the event loop, which looks at what is so at this moment: must not be called there."""
         return generate_latest(self.registry)
 
     def serve(self, host: IPv4Address | IPv6Address, port: int) -> None:

@@ -48,6 +48,7 @@ Headers = Annotated[SecretStr, AfterValidator(_are_headers)]
 Url = Annotated[str, AfterValidator(_is_url)]
 Protocol = Literal["http/protobuf"]
 Compression = Annotated[Literal["none", "gzip", "deflate"], BeforeValidator(_lower)]
+Flag = Annotated[Literal["true", "false"], BeforeValidator(_lower)]  # OpenTelemetry knows no other words
 Exporter = Annotated[Literal["otlp", "none"], BeforeValidator(_lower)]
 Sampler = Literal[
     "always_on",
@@ -97,11 +98,12 @@ class TelemetrySettings(EnvSettings):
     otel_metrics_exporter: Exporter = "otlp"
     otel_metric_export_interval: int = Field(60_000, gt=0, le=3_600_000)  # in milliseconds
     otel_metric_export_timeout: int = Field(30_000, gt=0, le=3_600_000)
-    otel_instrumentation_genai_capture_message_content: bool = False
+    otel_instrumentation_genai_capture_message_content: Flag = "false"
 
     @classmethod
     def read(cls) -> Self:
-        """Has the SDK find what is read here, of `.env` too. Raises SystemExit if settings are wrong."""
+        """Puts those of OpenTelemetry where its SDK looks: into the environment, from `.env` too. Raises SystemExit if
+        settings are wrong."""
         settings = super().read()
         lines = {name.upper(): value for name, value in DotEnvSettingsSource(cls).env_vars.items()}
         for name in filter(lambda name: name.startswith(OTEL), lines | os.environ):

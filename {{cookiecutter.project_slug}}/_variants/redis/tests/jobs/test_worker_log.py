@@ -41,7 +41,7 @@ async def ended(settings: JobSettings) -> dict[str, str]:
         ids = {}
         for kind, task, payload in payloads:
             logs.request_id.set(f"trace-{kind}")
-            telemetry.belongs_to(f"00-{TRACE}-00f067aa0ba902b7-01")
+            telemetry.join_trace(f"00-{TRACE}-00f067aa0ba902b7-01")
             ids[kind] = (await jobs.enqueue(task, payload, caller=f"{kind}-caller")).id
         while not all([(await jobs.get(job_id, caller=f"{kind}-caller")).ended for kind, job_id in ids.items()]):
             await asyncio.sleep(0.05)

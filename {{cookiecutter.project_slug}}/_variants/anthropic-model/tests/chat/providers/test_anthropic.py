@@ -80,10 +80,10 @@ async def test_it_yields_the_answer_piece_by_piece_and_what_it_took() -> None:
 
 
 async def test_the_trace_goes_on_to_the_service_with_each_try() -> None:
-    telemetry.belongs_to(TRACEPARENT)
+    telemetry.join_trace(TRACEPARENT)
     async with asked(LIMITED, HELLO) as (provider, service):
         await answer_of(provider)
-    telemetry.belongs_to("")
+    telemetry.join_trace("")
     assert [request.headers["traceparent"] for request in service.requests] == [TRACEPARENT] * 2
 
 
