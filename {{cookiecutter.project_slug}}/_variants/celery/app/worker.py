@@ -19,7 +19,7 @@ from celery import signals
 from celery.bin.base import CLIContext
 from celery.bin.worker import worker as celery_worker
 
-from app import telemetry
+from app import logs, telemetry
 from app.jobs.attempts import Attempts
 from app.jobs.broker import RUN_JOB, celery_app
 from app.jobs.presence import Presence
@@ -35,7 +35,7 @@ ONE_QUEUE = (
 QUIET = ("--without-gossip", "--without-mingle")
 
 common = Settings.read()
-telemetry.set_up_worker(common.log_level, common.log_format)
+logs.set_up(common.log_level, common.log_format)
 settings = JobSettings.read()
 celery = celery_app(settings)
 attempts = Attempts(settings)
@@ -50,6 +50,12 @@ def run_job(job_id: object) -> None:
 @signals.setup_logging.connect
 def keep_logging(**_: Any) -> None:
     """Celery sets up logging of its own unless somebody is connected to this signal."""
+
+
+@signals.worker_init.connect
+def begin(**_: Any) -> None:
+    """Only of a worker: Celery's other commands import this module too, and run no job that they could tell of."""
+    telemetry.set_up_worker(common.log_level, common.log_format)
 
 
 @signals.heartbeat_sent.connect

@@ -45,7 +45,8 @@ def test_one_whose_model_was_never_asked_ends_all_the_same() -> None:
 
 
 def test_of_a_long_history_the_latest_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answering, "MOST_CHARS", 7)
+    assert len(json.dumps(answering._latest([Said("user", "a")] * 10_000))) < 2 * answering.MOST_CHARS
+    monkeypatch.setattr(answering, "MOST_CHARS", answering.AROUND_CHARS + 7)
     history = [Said("user", "first"), Said("assistant", "second"), Said("user", "third")]
     assert json.dumps(answering._latest(history)).count("parts") == 2
     assert [each["parts"] for each in answering._latest(history)] == [

@@ -1,12 +1,15 @@
 """Figures of this moment: asked for by threads, looked at on the event loop, and none where nobody knows."""
 
 import asyncio
+import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from ipaddress import IPv4Address
 from types import SimpleNamespace
 from typing import Any, NamedTuple
+from urllib.request import urlopen
 
 import pytest
 from opentelemetry.metrics import Observation
@@ -15,12 +18,13 @@ from starlette.types import Message, Receive, Scope, Send
 
 from app.application import App
 from app.figures import Told, figures
-from app.otel import export, now
+from app.otel import export, now, prometheus
 from app.otel.export import Export
 from app.otel.now import Running
 from app.otel.prometheus import Exposition
 from app.otel.settings import TelemetrySettings
 from app.shutdown import Shutdown
+from tests.server import free_port
 
 
 class Backlog(NamedTuple):
@@ -123,6 +127,19 @@ def test_those_who_ask_at_once_are_each_told_all_of_it_once(exposition: Expositi
         told = set(threads.map(times, range(5000)))
     sys.setswitchinterval(interval)
     assert told == {1}
+
+
+def test_who_connects_to_the_port_and_says_nothing_is_left(
+    exposition: Exposition, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(prometheus.Handler, "timeout", 0.05)
+    port = free_port()
+    exposition.serve(IPv4Address("127.0.0.1"), port)
+    with socket.create_connection(("127.0.0.1", port), 30) as client:
+        assert client.recv(1) == b""
+    with urlopen(f"http://127.0.0.1:{port}/metrics") as response:
+        assert response.read().count(b'many{number="') == 20
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("processes", [1, 2])

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -7,6 +9,7 @@ import pytest
 
 from app.jobs.broker import RUN_JOB, celery_app
 from app.jobs.settings import JobSettings
+from tests.server import ROOT
 
 ID = "0" * 32
 
@@ -53,6 +56,22 @@ def test_a_worker_outlives_a_lost_connection_that_can_not_be_closed(job_settings
     lost, current = connections
     assert not lost.connected
     assert current is not lost
+
+
+def test_only_a_worker_tells_of_its_work() -> None:
+    """Not `celery -A app.worker inspect ping`, say, which imports its module too, and runs beside it."""
+    code = """
+from celery import signals
+from app import telemetry
+told = []
+telemetry.set_up_worker = lambda *_: told.append("a worker")
+from app import worker
+assert not told
+signals.worker_init.send(None)
+assert told
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ FINISH_REASONS = {"end": "stop", "length": "length", "refusal": "content_filter"
 FAILED = ("error", "timeout", "lost")
 CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 MOST_CHARS = 16_000  # of a question with its history, and of an answer, in a span
+AROUND_CHARS = 70  # of each message: a history may have 10,000 of one character
 
 
 class Message(Protocol):
@@ -123,7 +124,7 @@ def _latest(messages: Sequence[Message]) -> list[dict[str, object]]:
         if room <= 0:
             break
         found.insert(0, _message(message.role, message.content[:room]))
-        room -= len(message.content)
+        room -= len(message.content) + AROUND_CHARS
     return found
 
 

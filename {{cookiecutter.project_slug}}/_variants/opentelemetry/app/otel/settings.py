@@ -30,13 +30,12 @@ def _are_attributes(attributes: str) -> str:
 
 
 def _is_url(url: str) -> str:
-    wrong = ValueError("must be a URL such as http://localhost:4318")
-    if not re.fullmatch(r"https?://[^\s/?#]+[^\s?#]*", url):
-        raise wrong
     try:
-        urlsplit(url).port
-    except ValueError:  # it may quote a key
-        raise wrong from None
+        fits = re.fullmatch(r"https?://[^\s/?#]+[^\s?#]*", url) and urlsplit(url).port != 0
+    except ValueError:  # of a host or a port; what it says may quote a key
+        fits = False
+    if not fits:
+        raise ValueError("must be a URL such as http://localhost:4318")
     return url
 
 
