@@ -566,7 +566,7 @@ async def test_an_attempt_that_may_not_go_on_says_why(
     else:
         await store.update("j", lambda job: job.dispatched(now=job.due or 0, pause=15))
     await running
-    (line,) = caplog.records
+    (line,) = [record for record in caplog.records if record.name == "app.telemetry"]  # a busy machine blocks the loop
     assert line.levelname == {"cancelled": "INFO", "lost": "WARNING"}[outcome]
     assert line.message.startswith(f"job {outcome}: ")
     assert told_of(line) == ("order", "j", 1, outcome)
