@@ -410,15 +410,16 @@ def test_the_page_of_the_readme_comes_back_to_its_answer_and_stops_it(
 def test_the_page_of_the_readme_says_in_words_why_it_was_refused(
     packages: Path, chat_project: Project, page: Page
 ) -> None:
-    folder = packages / "readme-refused"
-    folder.mkdir()
     message = '{"question": "wait"}'
-    with serving_folder(folder) as page_port:
-        settings = {"CORS_ORIGINS": f"http://127.0.0.1:{page_port}", "MAX_ANSWERS_PER_CALLER": "1"}
-        for key, words in (
-            (KEY, "no more than 1 of your answers may run at once: wait until one has ended, or stop one"),
-            ("another", "a valid API key is needed"),
-        ):
+    for key, words in (
+        (KEY, "no more than 1 of your answers may run at once: wait until one has ended, or stop one"),
+        ("another", "a valid API key is needed"),
+    ):
+        # Each at an address of its own: of a script that was made anew within a second, a browser keeps the first.
+        folder = packages / f"readme-refused-{key}"
+        folder.mkdir()
+        with serving_folder(folder) as page_port:
+            settings = {"CORS_ORIGINS": f"http://127.0.0.1:{page_port}", "MAX_ANSWERS_PER_CALLER": "1"}
             with serving(chat_project, API_KEY=key, **settings) as server:
                 readme_page(chat_project, packages, folder, list(CHATS)[-1], server.port)
                 page.goto(f"http://127.0.0.1:{page_port}")
