@@ -28,8 +28,7 @@ FAREWELL_SECONDS = 0.4  # beyond the drain time: for a piece that is on its way,
 
 @dataclass(frozen=True)
 class StreamLimits:
-    """In seconds: the silence after which a keep-alive goes out, how long a client may take nothing, and how long a
-    stream may last, however much its client takes."""
+    """In seconds: the silence before a keep-alive, how long a client may take nothing, how long a stream may last."""
 
     heartbeat: float
     send_timeout: float
@@ -116,6 +115,8 @@ class EventStream(Response):
         await client.start(self.status_code, self.raw_headers)
         place, ended = self.after, False
         async for batch in batches:
+            if over():  # it came at the same moment: a client that is slow would be cancelled in the middle of it
+                return
             frames = bytearray()
             try:
                 for event in batch:

@@ -1,6 +1,6 @@
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from time import monotonic
 from typing import Any
 
@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
+from app.shutdown import Shutdown
 from app.streams.events import Done, Error, Event, KeepAlive, StreamFault, Token, encode
 from app.streams.log import MemoryLog
 from app.streams.response import EventStream
@@ -374,6 +375,32 @@ async def test_a_reader_who_is_behind_all_the_while_is_told_too(limit: str, monk
             stream.taking.set()
             await asyncio.sleep(0)
         assert [event.name for event in parse(await stream.rest())][-2:] == ["error", "done"]
+        assert not stream.aborted
+
+
+async def test_what_comes_at_the_moment_of_the_limit_is_left_for_who_comes_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is not begun, for its reader may be slow: one that is cancelled in the middle of it can't be told any more."""
+    limits, at_limit = list[Callable[[], object]](), Shutdown.at_limit
+
+    def noted(shutdown: Shutdown, end: Callable[[], object], longest: float | None = None) -> Any:
+        limits.append(end)
+        return at_limit(shutdown, end, longest)
+
+    monkeypatch.setattr(Shutdown, "at_limit", noted)
+    log = MemoryLog()
+    log.append(Token("before"))
+    async with exchange(EventStream(log), **state()) as stream:
+        assert "before" in await stream.text()
+        await asyncio.sleep(0)  # it waits for the log again
+        stream.taking.clear()
+        log.append(Token("at the limit"))
+        limits[-1]()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        stream.taking.set()
+        assert [event.name for event in parse(await stream.rest())] == ["error", "done"]
         assert not stream.aborted
 
 
