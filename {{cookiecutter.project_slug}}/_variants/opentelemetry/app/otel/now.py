@@ -33,7 +33,7 @@ class Running:
         self.lag = 0.0
         self.drains_since: float | None = None
         self._lags = deque[float](maxlen=int(LAG_SECONDS / TICK_SECONDS))
-        self._loop = asyncio.get_running_loop()
+        self._served_on = asyncio.get_running_loop()
         self._ticks = asyncio.create_task(self._tick(), name="event loop lag")
         self._asking = threading.Lock()
         self._observed: Observed = {}
@@ -43,7 +43,7 @@ class Running:
         """For a thread. Waits until the event loop has looked."""
         with self._asking:
             if monotonic() > self._fresh_until:
-                looked = asyncio.run_coroutine_threadsafe(self._look(), self._loop)
+                looked = asyncio.run_coroutine_threadsafe(self._look(), self._served_on)
                 try:
                     self._observed = looked.result(2 * ANSWER_SECONDS)
                 except TimeoutError:  # the event loop itself does not come
