@@ -46,7 +46,8 @@ def lock(project: Path, seconds: float = LOCK_SECONDS) -> str | None:
         done = subprocess.run(
             [uv, "lock", "--quiet"],
             cwd=project,
-            env=environment | {"UV_HTTP_RETRIES": "0"},
+            # One hiccup of a network is mended. Who is offline waits for a second or two.
+            env=environment | {"UV_HTTP_RETRIES": "1"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             encoding="utf-8",
@@ -63,8 +64,11 @@ def lock(project: Path, seconds: float = LOCK_SECONDS) -> str | None:
 
 
 def reason(stderr: str) -> str:
-    """What uv says is wrong: its first line, and its hint where it gives one."""
+    """What uv says is wrong: its first line, and its hint where it gives one. Of a request that was tried again, the
+    first line only says so, and the second has the cause."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    if len(lines) > 1 and "Request failed after" in lines[0]:
+        lines = [lines[1].removeprefix("cause: "), *lines[2:]]
     hints = [line for line in lines[1:] if line.startswith("hint: ")]
     return " ".join(line.removeprefix("error: ") for line in lines[:1] + hints[:1])
 

@@ -164,10 +164,15 @@ class Project:
         return done
 
     def sync(self) -> None:
-        """Install what uv.lock says: once, however many tests and processes ask."""
+        """Install what uv.lock says: once, however many tests and processes ask.
+
+        The template's hook asks the package index once, for who is offline should not wait. Where that has failed, this
+        does what it tells its user to do: uv itself tries again."""
         synced = self.path.with_suffix(".synced")
         with exclusive(self.path.with_suffix(".lock")):
             if not synced.exists():
+                if not (self.path / "uv.lock").exists():
+                    self.run("uv", "lock")
                 self.run("uv", "sync", "--locked")
                 self._compile(self.path.parents[1] / "bytecode")
                 synced.touch()

@@ -232,7 +232,7 @@ def test_uv_is_asked_once_quietly_and_outside_any_virtual_environment(
         "[os.environ.get(name) for name in ('UV_HTTP_RETRIES', 'VIRTUAL_ENV', 'UV_CACHE_DIR')])))"
     )
     assert post_gen_project.lock(tmp_path) is None
-    assert (tmp_path / "seen").read_text() == "(['lock', '--quiet'], ['0', None, 'kept'])"
+    assert (tmp_path / "seen").read_text() == "(['lock', '--quiet'], ['1', None, 'kept'])"
 
 
 @pytest.mark.parametrize(
@@ -242,6 +242,10 @@ def test_uv_is_asked_once_quietly_and_outside_any_virtual_environment(
         (
             "import sys; sys.exit('error: no solution\\n  cause: long\\n\\nhint: rename it')",
             "no solution hint: rename it",
+        ),
+        (
+            "import sys; sys.exit('error: Request failed after 1 retry in 1.4s\\n  cause: Failed to fetch: it')",
+            "Failed to fetch: it",
         ),
         ("import sys; sys.exit(3)", "uv ended with status 3"),
         ("import time; time.sleep(60)", "uv did not finish within 0.5 seconds"),
