@@ -18,13 +18,13 @@ PAUSE_SECONDS = 0.02  # before each word
 
 
 class Scripted(Echo):  # type: ignore[misc]
-    async def stream(self, messages: Any) -> AsyncIterator[Any]:
+    async def stream(self, messages: Any, asker: Any) -> AsyncIterator[Any]:
         question = messages[-1].content
         log.info("asked: %s", question)
         try:
             if question == "fail at once" or not all(message.content for message in messages):
                 raise ModelError("on purpose")
-            said = count_until(question[12:]) if question.startswith("count until ") else super().stream(messages)
+            said = count_until(question[12:]) if question.startswith("count until ") else super().stream(messages, asker)
             async for piece in said:
                 if isinstance(piece, Finish):
                     if question == "fail":

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 
-from app.chat.providers.base import Finish, Message, ModelError
+from app.chat.providers.base import Asker, Finish, Message, ModelError
 from app.chat.room import chat
 from app.main import create_app
 
@@ -11,7 +11,7 @@ from app.main import create_app
 class Obedient:
     service, model = "acme", "m-1"
 
-    async def stream(self, messages: Sequence[Message]) -> AsyncGenerator[str | Finish, None]:
+    async def stream(self, messages: Sequence[Message], asker: Asker) -> AsyncGenerator[str | Finish, None]:
         asked = messages[-1].content
         yield "MARKED"
         if "fail" in asked:

@@ -56,7 +56,7 @@ class Later(Response):
 
 
 def _docs() -> dict[int | str, dict[str, Any]]:
-    example = Generation(Echo(0), [], seconds=1, max_chars=1)
+    example = Generation(Echo(0), [], caller="", seconds=1, max_chars=1)
     example.id, example.reason, example.usage = "9f1c0c0e", "end", {"input_tokens": 1, "output_tokens": 2}
     docs = stream_docs(
         "The completion; with `stream`, its chunks and `[DONE]`. The `finish_reason` is `stop`, `length` or "

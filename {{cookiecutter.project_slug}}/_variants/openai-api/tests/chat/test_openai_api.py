@@ -9,9 +9,10 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from httpx2 import Response
 
-from app.chat.providers.base import Finish, Message, ModelError, Provider
+from app.chat.providers.base import Asker, Finish, Message, ModelError, Provider
 from app.errors import TooMany
 from app.settings import Settings
+from app.streams.events import Event
 from tests.asgi import exchange
 from tests.callers.knowing import HEADERS, KNOWN
 from tests.providers import ScriptedProvider
@@ -372,7 +373,7 @@ def test_a_request_does_not_keep_its_body_while_it_is_answered(
     kept = []
 
     class Looks(ScriptedProvider):
-        async def stream(self, messages: Sequence[Message]) -> AsyncGenerator[str | Finish, None]:
+        async def stream(self, messages: Sequence[Message], asker: Asker) -> AsyncGenerator[str | Event | Finish, None]:
             for _ in range(100):  # until the route has ended
                 await asyncio.sleep(0)
             gc.collect()

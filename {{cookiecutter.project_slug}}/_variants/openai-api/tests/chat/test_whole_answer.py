@@ -8,11 +8,11 @@ from starlette.types import Message
 from app.chat.answer import Answer
 from app.chat.generation import Generation
 from app.chat.known_answer import Asked
-from app.chat.providers.base import Finish
+from app.chat.providers.base import Asker, Finish
 from app.chat.providers.base import Message as ChatMessage
 from app.chat.whole_answer import ClientLeft, whole_answer
 from app.shutdown import Shutdown
-from app.streams.events import StreamFault
+from app.streams.events import Event, StreamFault
 from tests.providers import ScriptedProvider
 
 
@@ -26,7 +26,7 @@ async def leaves() -> Message:
 
 
 def answer_of(provider: ScriptedProvider) -> Answer:
-    generation = Generation(provider, [], seconds=5, max_chars=1000)
+    generation = Generation(provider, [], caller="anonymous", seconds=5, max_chars=1000)
     return Answer(generation, Asked(generation.id, "caller", ""), grace=0, longest=60)
 
 
@@ -126,9 +126,9 @@ class Untidy(ScriptedProvider):
         super().__init__("a", 60.0)
         self.at_the_end = at_the_end
 
-    async def stream(self, messages: Sequence[ChatMessage]) -> AsyncGenerator[str | Finish, None]:
+    async def stream(self, messages: Sequence[ChatMessage], asker: Asker) -> AsyncGenerator[str | Event | Finish, None]:
         try:
-            async for piece in super().stream(messages):
+            async for piece in super().stream(messages, asker):
                 yield piece
         finally:
             if isinstance(self.at_the_end, Exception):

@@ -7,13 +7,14 @@ import httpx2
 from anthropic import APIError, AsyncAnthropic, AsyncStream, DefaultAsyncHttpxClient, Timeout
 
 from app import telemetry
-from app.chat.providers.base import Finish, Message, ModelError
+from app.chat.providers.base import Asker, Finish, Message, ModelError
 from app.chat.providers.bounded import bound
 from app.chat.providers.conversation import conversation
 from app.chat.providers.endings import reason_of
 from app.chat.providers.failure import broken_off, failure
 from app.chat.providers.settings import ProviderSettings
 from app.chat.providers.shapes import at_once, count, fields, text, the_one, usage_of
+from app.streams.events import Event
 
 
 class Anthropic:
@@ -43,7 +44,7 @@ class Anthropic:
     async def __aexit__(self, *_: object) -> None:
         await self._client.close()
 
-    async def stream(self, messages: Sequence[Message]) -> AsyncGenerator[str | Finish, None]:
+    async def stream(self, messages: Sequence[Message], asker: Asker) -> AsyncGenerator[str | Event | Finish, None]:
         ending, usage, odd = None, dict[str, int](), None
         trace, (system, turns) = telemetry.traceparent(), conversation(self._prompt, messages)
         body = {"model": self.model, "messages": [turn.model_dump() for turn in turns], "stream": True}

@@ -15,17 +15,19 @@ from fastapi import FastAPI
 from app import logs, telemetry
 from app.chat.answer_settings import AnswerSettings
 from app.chat.providers.anthropic import Anthropic
-from app.chat.providers.base import Finish, Message, ModelError, Provider
+from app.chat.providers.base import Asker, Finish, Message, ModelError, Provider
 from app.chat.providers.settings import ProviderSettings
 from app.chat.room import chat
 from app.main import create_app
 from app.settings import Settings
+from app.streams.events import Event
 from tests.asgi import exchange
 from tests.callers.knowing import ANYBODY
 from tests.sse import parse
 from tests.upstream import ENDLESS, Answer, Upstream, upstream
 
 KEY = "sk-hidden"
+ASKER = Asker("anonymous", "1")
 QUESTION = [Message(role="user", content="Hi")]
 NOTICED_SECONDS = 0.5
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -69,9 +71,9 @@ async def asked(*answers: Answer, **settings: Any) -> AsyncIterator[tuple[Anthro
         yield provider, service
 
 
-async def answer_of(provider: Anthropic, messages: Sequence[Message] = QUESTION) -> list[str | Finish]:
+async def answer_of(provider: Anthropic, messages: Sequence[Message] = QUESTION) -> list[str | Event | Finish]:
     """Without its empty pieces."""
-    return [piece async for piece in provider.stream(messages) if piece]
+    return [piece async for piece in provider.stream(messages, ASKER) if piece]
 
 
 async def test_it_yields_the_answer_piece_by_piece_and_what_it_took() -> None:
@@ -111,7 +113,7 @@ async def test_an_answer_is_of_the_trace_of_the_request_that_asked(
 async def test_a_piece_is_there_before_the_next_is_made() -> None:
     more = asyncio.Event()
     answer = Answer([START, text("Hel"), more, text("lo"), ended("end_turn"), STOP])
-    async with asked(answer) as (provider, _), aclosing(provider.stream(QUESTION)) as pieces:
+    async with asked(answer) as (provider, _), aclosing(provider.stream(QUESTION, ASKER)) as pieces:
         assert await anext(pieces) == "Hel"
         more.set()
         assert await anext(pieces) == "lo"
@@ -169,7 +171,7 @@ async def test_how_it_finished_is_said_in_our_words(stop_reason: str, reason: st
 async def test_what_it_thinks_is_no_part_of_the_answer_but_a_sign_of_life() -> None:
     thought = said("content_block_delta", index=0, delta={"type": "thinking_delta", "thinking": "Hm."})
     async with asked(Answer([START, thought, text("Hi"), ended("end_turn"), STOP])) as (provider, _):
-        assert [piece async for piece in provider.stream(QUESTION)][:-1] == ["", "Hi"]
+        assert [piece async for piece in provider.stream(QUESTION, ASKER)][:-1] == ["", "Hi"]
 
 
 async def test_what_some_servers_leave_out_is_no_fault() -> None:
@@ -216,7 +218,7 @@ async def test_of_a_list_of_parts_the_texts_are_the_answer_and_thoughts_a_sign_o
     thought = {"type": "thinking", "thinking": "Hm."}
     parts = [thought, {"type": "text", "text": "Hel"}, {"text": "lo"}]
     async with asked(Answer([START, text([thought]), text(parts), ended("end_turn"), STOP])) as (provider, _):
-        assert [piece async for piece in provider.stream(QUESTION)][:-1] == ["", "Hello"]
+        assert [piece async for piece in provider.stream(QUESTION, ASKER)][:-1] == ["", "Hello"]
 
 
 @pytest.mark.parametrize("reason", ["pause_turn", 7, {"type": "end_turn"}, ["end_turn"]])
@@ -278,7 +280,7 @@ async def test_what_may_be_a_piece_of_the_answer_and_cannot_be_read_is_an_error(
     pieces = []
     async with asked(Answer([START, text("Hel"), odd, ended("end_turn"), STOP])) as (provider, service):
         with pytest.raises(ModelError, match=f"^the answer can't be read: {says}") as raised:
-            async for piece in provider.stream(QUESTION):
+            async for piece in provider.stream(QUESTION, ASKER):
                 pieces.append(piece)
     assert pieces == ["Hel"]
     assert raised.value.retryable
@@ -332,7 +334,7 @@ async def test_what_breaks_after_the_first_token_is_an_error_and_is_not_tried_ag
     pieces = []
     async with asked(broken, HELLO) as (provider, service):
         with pytest.raises(ModelError) as raised:
-            async for piece in provider.stream(QUESTION):
+            async for piece in provider.stream(QUESTION, ASKER):
                 pieces.append(piece)
     assert pieces == ["Hel"]
     assert raised.value.retryable

@@ -16,7 +16,7 @@ from openai import (
 )
 
 from app import telemetry
-from app.chat.providers.base import Finish, Message, ModelError
+from app.chat.providers.base import Asker, Finish, Message, ModelError
 from app.chat.providers.bounded import bound
 from app.chat.providers.conversation import conversation
 from app.chat.providers.endings import reason_of
@@ -24,6 +24,7 @@ from app.chat.providers.failure import broken_off, failure
 from app.chat.providers.parameters import parameters, without_refused
 from app.chat.providers.settings import ProviderSettings
 from app.chat.providers.shapes import at_once, count, fields, items, text, the_one, usage_of
+from app.streams.events import Event
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ class OpenAI:
     async def __aexit__(self, *_: object) -> None:
         await self._client.close()
 
-    async def stream(self, messages: Sequence[Message]) -> AsyncGenerator[str | Finish, None]:
+    async def stream(self, messages: Sequence[Message], asker: Asker) -> AsyncGenerator[str | Event | Finish, None]:
         ending, usage, refused, odd = None, dict[str, int](), False, None
         try:
             async with await self._ask(messages) as answer:

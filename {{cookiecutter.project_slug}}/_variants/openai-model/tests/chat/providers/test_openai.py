@@ -15,18 +15,20 @@ from fastapi import FastAPI
 
 from app import logs, telemetry
 from app.chat.answer_settings import AnswerSettings
-from app.chat.providers.base import Finish, Message, ModelError, Provider
+from app.chat.providers.base import Asker, Finish, Message, ModelError, Provider
 from app.chat.providers.openai import OpenAI
 from app.chat.providers.settings import ProviderSettings
 from app.chat.room import chat
 from app.main import create_app
 from app.settings import Settings
+from app.streams.events import Event
 from tests.asgi import exchange
 from tests.callers.knowing import ANYBODY
 from tests.sse import parse
 from tests.upstream import ENDLESS, Answer, Upstream, upstream
 
 KEY = "sk-hidden"
+ASKER = Asker("anonymous", "1")
 QUESTION = [Message(role="user", content="Hi")]
 NOTICED_SECONDS = 0.5
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -60,9 +62,9 @@ async def asked(*answers: Answer, **settings: Any) -> AsyncIterator[tuple[OpenAI
         yield provider, service
 
 
-async def answer_of(provider: OpenAI, messages: Sequence[Message] = QUESTION) -> list[str | Finish]:
+async def answer_of(provider: OpenAI, messages: Sequence[Message] = QUESTION) -> list[str | Event | Finish]:
     """Without its empty pieces."""
-    return [piece async for piece in provider.stream(messages) if piece]
+    return [piece async for piece in provider.stream(messages, ASKER) if piece]
 
 
 async def test_it_yields_the_answer_piece_by_piece_and_what_it_took() -> None:
@@ -102,7 +104,7 @@ async def test_an_answer_is_of_the_trace_of_the_request_that_asked(
 async def test_a_piece_is_there_before_the_next_is_made() -> None:
     more = asyncio.Event()
     answer = Answer([chunk("Hel"), more, chunk("lo"), chunk(finish="stop"), END])
-    async with asked(answer) as (provider, _), aclosing(provider.stream(QUESTION)) as pieces:
+    async with asked(answer) as (provider, _), aclosing(provider.stream(QUESTION, ASKER)) as pieces:
         assert await anext(pieces) == "Hel"
         more.set()
         assert await anext(pieces) == "lo"
@@ -186,7 +188,7 @@ async def test_of_a_list_of_parts_the_texts_are_the_answer_and_thoughts_a_sign_o
     parts = [thought, {"type": "text", "text": "Hel"}, {"type": "reference", "reference_ids": [1]}, {"text": "lo"}]
     answer = Answer([chunk([thought]), chunk(parts), chunk([]), chunk(finish="stop"), END])
     async with asked(answer) as (provider, _):
-        assert [piece async for piece in provider.stream(QUESTION)] == ["", "Hello", "", "", Finish("end")]
+        assert [piece async for piece in provider.stream(QUESTION, ASKER)] == ["", "Hello", "", "", Finish("end")]
 
 
 @pytest.mark.parametrize("said", ["abort", "insufficient_system_resource", 7, {"type": "stop"}, ["stop"]])
@@ -330,7 +332,7 @@ async def test_what_may_be_a_piece_of_the_answer_and_cannot_be_read_is_an_error(
     pieces = []
     async with asked(Answer([chunk("Hel"), odd, chunk(finish="stop"), END])) as (provider, service):
         with pytest.raises(ModelError, match=f"^the answer can't be read: {says}") as raised:
-            async for piece in provider.stream(QUESTION):
+            async for piece in provider.stream(QUESTION, ASKER):
                 pieces.append(piece)
     assert pieces == ["Hel"]
     assert raised.value.retryable
@@ -362,7 +364,7 @@ async def test_a_refusal_is_text_and_a_reason() -> None:
 async def test_what_it_thinks_is_no_part_of_the_answer_but_a_sign_of_life() -> None:
     thought = chunk(reasoning_content="Hm.")  # as servers of open models say it
     async with asked(Answer([thought, chunk("Hi"), chunk(finish="stop"), END])) as (provider, _):
-        assert [piece async for piece in provider.stream(QUESTION)][:2] == ["", "Hi"]
+        assert [piece async for piece in provider.stream(QUESTION, ASKER)][:2] == ["", "Hi"]
 
 
 @pytest.mark.parametrize("problem", [LIMITED, BROKEN], ids=["rate limit", "5xx"])
@@ -395,7 +397,7 @@ async def test_what_breaks_after_the_first_token_is_an_error_and_is_not_tried_ag
     pieces = []
     async with asked(broken, HELLO) as (provider, service):
         with pytest.raises(ModelError) as raised:
-            async for piece in provider.stream(QUESTION):
+            async for piece in provider.stream(QUESTION, ASKER):
                 pieces.append(piece)
     assert pieces == ["Hel"]
     assert raised.value.retryable
