@@ -21,11 +21,11 @@ WORDS_DOCS = stream_docs(
     "`status`, a `token` for each word, and `done`.", Status("thinking", "9f1c0c0e"), Token("one"), Token("two"), Done()
 )
 CHAT_DOCS = stream_docs(
-    "`status` at once; a `token` for each piece: their texts joined are the answer; between them a `reasoning` for each "
-    "piece of what the model thinks, and a `tool` for each that it calls and again, with the same `id`, for what that "
-    "gives: its `state` is `called`, `done` or `failed`; an `error` where it fails, with `code`, `message`, `retryable` "
-    "and `request_id`; and one `done`, always the last, whose `reason` is `end`, `length`, `refusal`, `error`, `timeout`, "
-    "`cancelled` or `shutdown`. A stream without it was cut.",
+    "`status` at once; a `token` for each piece: their texts joined are the answer; between them a `reasoning` for "
+    "each piece of what the model thinks, and a `tool` for each that it calls and again, with the same `id`, for what "
+    "that gives: its `state` is `called`, `done` or `failed`; an `error` where it fails, with `code`, `message`, "
+    "`retryable` and `request_id`; and one `done`, always the last, whose `reason` is `end`, `length`, `refusal`, "
+    "`error`, `timeout`, `cancelled` or `shutdown`. A stream without it was cut.",
     Status("thinking", "9f1c0c0e"),
     Reasoning("A greeting."),
     Token("Hello"),
