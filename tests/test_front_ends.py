@@ -208,6 +208,41 @@ def test_an_sdk_reads_the_whole_answer(sdk: Client, stream: bool, question: str,
     }
 
 
+TOOLS = "\n[look_up: called]\n\n[look_up: done]\n", "\n[index_document: called]\n\n[index_document: failed]\n"
+THOUGHTS = f"Let me look it up.{TOOLS[0]}That is the question.{TOOLS[1]}"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_an_sdk_passes_on_what_the_model_thinks_and_which_tools_it_uses(sdk: Client, stream: bool) -> None:
+    """No tool is the client's to call."""
+    answer = sdk.ask(question="think", stream=stream, extra=USAGE if stream else {})
+    assert answer == {
+        "text": "You said: think",
+        "thoughts": THOUGHTS,
+        "finish": "stop",
+        "id": answer["id"],
+        "model": "echo",
+        "tokens": 4,
+        "thinking": 3,
+    }
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_an_sdk_is_not_told_what_the_model_thinks_where_that_is_not_shown(
+    sdk: Client, api_project: Project, stream: bool
+) -> None:
+    """But it is told of the tools."""
+    with serving(api_project, SHOW_REASONING="false") as server:
+        answer = Client(sdk.process, server).ask(question="think", stream=stream)
+    assert (answer["text"], answer["thoughts"], answer["finish"]) == ("You said: think", "".join(TOOLS), "stop")
+
+
+def test_a_stream_that_fails_amid_thoughts_raises_in_an_sdk(sdk: Client) -> None:
+    answer = sdk.ask(question="think and fail", stream=True)
+    assert (answer["text"], answer["thoughts"], answer.get("finish")) == ("", "Let me ", None)
+    assert (answer["error"]["kind"], answer["error"]["code"]) == ("APIError", "model_error")
+
+
 def test_an_sdk_lists_the_model(sdk: Client) -> None:
     assert sdk.ask(list="echo") == {"text": "echo", "model": "echo"}
 
@@ -224,6 +259,7 @@ def test_a_stream_that_fails_raises_in_an_sdk(sdk: Client) -> None:
     [
         ({"question": "fail"}, "InternalServerError", 502, "model_error", None),
         ({"question": "fail at once"}, "InternalServerError", 502, "model_error", None),
+        ({"question": "think and fail"}, "InternalServerError", 502, "model_error", None),
         ({"question": "x", "key": "wrong"}, "AuthenticationError", 401, "invalid_api_key", None),
         ({"question": ""}, "BadRequestError", 400, None, "messages"),
         ({"question": "x", "extra": {"n": 2}}, "BadRequestError", 400, None, "n"),

@@ -58,7 +58,12 @@ export async function askChat(ai, { url, key, questions, stop }, began = () => {
   return { answers };
 }
 
+function counts({ total_tokens: tokens, completion_tokens_details: details }) {
+  return { tokens, thinking: details?.reasoning_tokens };
+}
+
 // With OpenAI's SDK: a stream, or a completion in one piece; the models with `list`.
+// `thoughts`, where there are some, are the `reasoning_content`: the SDK has no type for it, and passes it on.
 export async function askOpenai(OpenAI, { url, key, question, stop, stream, list, extra, timeout = 30_000, retries = 0 }, began = () => {}) {
   const options = { baseURL: `${url}/v1`, apiKey: key || "none", timeout, maxRetries: retries, dangerouslyAllowBrowser: true };
   const client = new OpenAI(options);
@@ -73,16 +78,19 @@ export async function askOpenai(OpenAI, { url, key, question, stop, stream, list
     if (!stream) {
       const answer = await client.chat.completions.create(body);
       const [{ message, finish_reason: finish }] = answer.choices;
-      return { text: message.content, finish, id: answer.id, model: answer.model, tokens: answer.usage.total_tokens };
+      const { content: text, reasoning_content: thoughts, tool_calls } = message;
+      return { text, thoughts, calls: tool_calls?.length, finish, id: answer.id, model: answer.model, ...counts(answer.usage) };
     }
     body.stream = true;
     for await (const chunk of await client.chat.completions.create(body)) {
       seen.id = chunk.id;
       seen.model = chunk.model;
-      if (chunk.usage) seen.tokens = chunk.usage.total_tokens;
+      if (chunk.usage) Object.assign(seen, counts(chunk.usage));
       for (const { delta, finish_reason } of chunk.choices) {
         if (delta.content && !seen.text) began();
         seen.text += delta.content ?? "";
+        if (delta.reasoning_content) seen.thoughts = (seen.thoughts ?? "") + delta.reasoning_content;
+        if (delta.tool_calls) seen.calls = delta.tool_calls.length;
         seen.finish = finish_reason ?? undefined;
       }
       if (stop && seen.text) break;

@@ -12,7 +12,7 @@ from app.chat.providers.base import Asker, Finish
 from app.chat.providers.base import Message as ChatMessage
 from app.chat.whole_answer import ClientLeft, whole_answer
 from app.shutdown import Shutdown
-from app.streams.events import Event, StreamFault
+from app.streams.events import Done, Event, Reasoning, Status, StreamFault, Token
 from tests.providers import ScriptedProvider
 
 
@@ -35,9 +35,11 @@ async def at_work(provider: ScriptedProvider) -> None:
         await asyncio.sleep(0)
 
 
-async def test_the_pieces_are_one_text() -> None:
-    provider = ScriptedProvider("a", " b", "")
-    assert await whole_answer(answer_of(provider), stays, Shutdown(1)) == "a b"
+async def test_it_waits_for_all_events() -> None:
+    provider = ScriptedProvider(Reasoning("hm"), "a", " b", "")
+    answer = answer_of(provider)
+    events = await whole_answer(answer, stays, Shutdown(1))
+    assert events == [Status("thinking", answer.id), Reasoning("hm"), Token("a"), Token(" b"), Done()]
     assert provider.closed.is_set()
 
 
@@ -169,8 +171,3 @@ async def test_what_a_cleanup_raises_when_the_client_has_left_is_no_complaint_of
     del answer
     gc.collect()
     assert "never retrieved" not in caplog.text
-
-
-@pytest.mark.parametrize(("pieces", "text"), [(("\ud83d", "\ude00"), "\U0001f600"), (("a\ud83d",), "a\ufffd")])
-async def test_halves_of_a_character_are_joined_or_replaced(pieces: tuple[str, ...], text: str) -> None:
-    assert await whole_answer(answer_of(ScriptedProvider(*pieces)), stays, Shutdown(1)) == text
