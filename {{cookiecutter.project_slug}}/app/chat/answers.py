@@ -127,15 +127,10 @@ class Answers:
         # If an answer failed before its first word, a client's history has it as blank text. Models refuse that.
         *before, last = messages
         spoken = [*(message for message in before if message.content.strip()), last]
-        settings = self._settings
+        seconds, max_chars = self._settings.model_timeout_seconds, self._settings.max_answer_chars
+        shows = self._settings.show_reasoning
         return Generation(
-            self._provider,
-            spoken,
-            caller=caller,
-            key=key,
-            seconds=settings.model_timeout_seconds,
-            max_chars=settings.max_answer_chars,
-            show_reasoning=settings.show_reasoning,
+            self._provider, spoken, caller=caller, key=key, seconds=seconds, max_chars=max_chars, show_reasoning=shows
         )
 
     def _run(self, generation: Generation, asked: Asked, grace: float) -> Answer:
