@@ -34,10 +34,7 @@ def chat(provider: Provider | None = None, times: AnswerSettings | None = None) 
                 try:
                     yield State(provider=model, answers=answers)
                 finally:
-                    if (
-                        not app.shutdown.draining
-                    ):  # no signal, and no room that has begun the drain: a test's lifespan, say
-                        answers.lose_all()
+                    app.shutdown.begin()  # for a server that ends without a signal: what still runs has the drain time
                     await answers.close()
 
     def join(app: App) -> None:
