@@ -46,7 +46,7 @@ class ProviderSettings(EnvSettings):
     @model_validator(mode="after")
     def _can_think(self) -> Self:
         """As the API demands, which would refuse each question (its documentation, "Extended thinking")."""
-        if not self.model_thinking_tokens:
+        if self.model_provider != "anthropic" or not self.model_thinking_tokens:
             return self
         it_thinks = "where MODEL_THINKING_TOKENS is set"
         if not LEAST_THINKING_TOKENS <= self.model_thinking_tokens < self.model_max_tokens:

@@ -543,7 +543,8 @@ def test_without_a_key_the_start_is_refused_with_the_way_out(monkeypatch: pytest
 def test_what_does_not_go_with_thinking_is_refused_by_name(
     settings: dict[str, str], says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in {"ANTHROPIC_API_KEY": KEY, "MODEL_THINKING_TOKENS": "1024", **settings}.items():
+    given = {"MODEL_PROVIDER": "anthropic", "ANTHROPIC_API_KEY": KEY, "MODEL_THINKING_TOKENS": "1024", **settings}
+    for name, value in given.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(SystemExit, match=rf"(?m)^{re.escape(says)}"):
         ProviderSettings.read()
@@ -559,7 +560,8 @@ def test_what_does_not_go_with_thinking_is_refused_by_name(
     ids=str,
 )
 def test_what_goes_with_thinking_is_taken(settings: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"ANTHROPIC_API_KEY": KEY, "MODEL_THINKING_TOKENS": "1024", **settings}.items():
+    given = {"MODEL_PROVIDER": "anthropic", "ANTHROPIC_API_KEY": KEY, "MODEL_THINKING_TOKENS": "1024", **settings}
+    for name, value in given.items():
         monkeypatch.setenv(name, value)
     assert ProviderSettings.read().model_thinking_tokens >= 1024
 

@@ -41,7 +41,7 @@ class Thoughts:
     def _in_fields(self, delta: Mapping[str, Any]) -> list[str | Reasoning]:
         """Some servers send a thought in more than one field: it counts once."""
         for name in self._fields:
-            if found := thought(delta.get(name)):
+            if (value := delta.get(name)) and (found := thought(value)):
                 self._fields, self._at_start = [name], False
                 return [found]
         return []
