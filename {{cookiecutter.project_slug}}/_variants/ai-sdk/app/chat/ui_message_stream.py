@@ -92,7 +92,7 @@ class UIMessageEncoder:
         end = self._end()
         self._parts += 1
         self._open = kind
-        self._delta = f'data: {{"type":"{kind}-delta","id":"{self._parts}","delta":'.encode()
+        self._delta = _chunk(type=f"{kind}-delta", id=str(self._parts), delta="").removesuffix(b'""}\n\n')
         return end + _chunk(type=f"{kind}-start", id=str(self._parts))
 
     def _end(self) -> bytes:
