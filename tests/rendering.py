@@ -50,6 +50,7 @@ def combinations() -> list[Answers]:
     return [dict(zip(lists, each, strict=True)) for each in product(*map(choices, lists))]
 
 
+@cache
 def pairwise() -> list[Answers]:
     """So many combinations that each two choices of different questions meet in one of them."""
     every, found, met = combinations(), list[Answers](), set[Pair]()
@@ -59,6 +60,7 @@ def pairwise() -> list[Answers]:
     return found
 
 
+@cache
 def varied() -> list[Answers]:
     """One for each queue, each choice of the other questions among them, as different from each other as can be."""
     found, met = list[Answers](), set[Pair]()
