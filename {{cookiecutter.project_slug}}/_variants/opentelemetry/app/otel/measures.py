@@ -5,13 +5,9 @@ its semantic conventions, the last that has them. They have moved to `semantic-c
 others, in development still.
 """
 
-import threading
-from collections import Counter
 from collections.abc import Mapping
-from functools import partial
 
 from opentelemetry import metrics
-from opentelemetry.metrics import CallbackOptions, Observation
 
 from app.otel.forks import hand_over, is_fork
 
@@ -36,26 +32,18 @@ _histograms = {
         ),
     )
 }
+_counters = {
+    name: _meter.create_counter(name, unit, described)
+    for name, unit, described in (
+        ("chat.answers.lost", "{answer}", "Answers of processes that are gone, which this one has ended."),
+        ("chat.readers.came_back", "{reader}", "Readers of an answer that was there already."),
+        ("chat.readers.ended", "{reader}", "Readers of a stream, by how their reading ended."),
+        ("chat.refusals", "{request}", "Requests that a limit has refused."),
+        ("jobs.accepted", "{job}", "Jobs that were accepted."),
+    )
+}
+
 Attributes = Mapping[str, str | int]
-_counted: dict[str, Counter[tuple[tuple[str, str | int], ...]]] = {}  # by name, then by attributes
-_counting = threading.Lock()
-
-
-def _so_far(name: str, _: CallbackOptions) -> list[Observation]:
-    with _counting:
-        return [Observation(number, dict(attributes)) for attributes, number in _counted[name].items()]
-
-
-# The SDK asks for them when it exports. To tell it each time would take ten times as long as to count.
-for _name, _unit, _described in (
-    ("chat.answers.lost", "{answer}", "Answers of processes that are gone, which this one has ended."),
-    ("chat.readers.came_back", "{reader}", "Readers of an answer that was there already."),
-    ("chat.readers.ended", "{reader}", "Readers of a stream, by how their reading ended."),
-    ("chat.refusals", "{request}", "Requests that a limit has refused."),
-    ("jobs.accepted", "{job}", "Jobs that were accepted."),
-):
-    _counted[_name] = Counter()
-    _meter.create_observable_counter(_name, [partial(_so_far, _name)], _unit, _described)
 
 
 def measure(name: str, value: float, attributes: Attributes) -> None:
@@ -71,5 +59,4 @@ def count(name: str, attributes: Attributes) -> None:
     if is_fork():
         hand_over("count", name, dict(attributes))
     else:
-        with _counting:
-            _counted[name][tuple(attributes.items())] += 1
+        _counters[name].add(1, attributes)
