@@ -6,7 +6,6 @@ import os
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from gzip import compress
 from typing import Any
 
 # Nothing here speaks TLS, and to read the system's certificates takes each client 0.02 s.
@@ -26,17 +25,6 @@ class Answer:
     @classmethod
     def problem(cls, status: int, body: Any, **headers: str) -> "Answer":
         return cls([json.dumps(body)], status, {"Content-Type": "application/json", **headers})
-
-
-LONG = 16  # MiB: what a provider may not keep
-LINE = b"x" * 64 * 1024
-ENDLESS = {
-    "a line": Answer([b"data: ", *[LINE] * 16 * LONG]),
-    "an event": Answer([b"data: " + LINE + b"\n"] * 16 * LONG),
-    "an error": Answer([LINE + b"\n\n"] * 16 * LONG, 400),
-    "a few bytes, decoded": Answer([compress(LINE * 16 * LONG)], headers={"Content-Encoding": "gzip"}),
-    "an error, decoded": Answer([compress(LINE * 16 * LONG)], 400, {"Content-Encoding": "gzip"}),
-}
 
 
 @dataclass
