@@ -3,7 +3,7 @@
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,6 +39,7 @@ class Upstream:
         self.waiting = asyncio.Event()  # an answer has come to an event
         self.left = asyncio.Event()  # a client has closed its connection before its answer was whole
         self.url = ""
+        self.close: Callable[[], None] = lambda: None  # refuses connections from then on
         self._answers = list(answers)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -88,6 +89,7 @@ async def upstream(*answers: Answer) -> AsyncIterator[Upstream]:
     """Gives the answers in order, one for each request."""
     service = Upstream(answers)
     server = await asyncio.start_server(service.serve, "127.0.0.1")
+    service.close = server.close
     service.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
         yield service
