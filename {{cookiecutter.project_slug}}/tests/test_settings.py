@@ -62,7 +62,7 @@ def test_every_number_has_a_smallest_and_a_largest_value(
     assert any(value is not None for value in smallest)
     assert len(largest) == 1
     for secret in (name for cls in ALL for name, field in cls.model_fields.items() if field.annotation is SecretStr):
-        monkeypatch.setenv(secret, "k")  # some must be set
+        monkeypatch.setenv(secret.upper(), "k")  # some must be set
     monkeypatch.setenv("MODEL_PROVIDER", "echo")  # for another, some must fit to each other
     monkeypatch.setenv(name, str(largest[0]))
     assert getattr(cls.read(), name) == largest[0]
@@ -123,6 +123,6 @@ def test_the_example_names_every_setting_with_its_default(monkeypatch: pytest.Mo
     (tmp_path / ".env").write_text("\n".join(f"{name}={value}" for name, value in lines), encoding="utf-8")
     for secret in (name for cls in ALL for name, field in cls.model_fields.items() if field.annotation is SecretStr):
         assert dict(lines)[secret.upper()] == ""
-        monkeypatch.setenv(secret, "k")  # some must be set
+        monkeypatch.setenv(secret.upper(), "k")  # some must be set
     for cls in ALL:
         assert cls(_env_file=".env") == cls(_env_file=None)

@@ -85,10 +85,8 @@ class PydanticAI:
             ending = "length"
         except ContentFilterError:
             ending = "content_filter"
-        except ModelHTTPError as error:
-            raise failure(error, self._key) from None
-        except ModelAPIError as error:  # of the connection: what is beneath says more
-            raise failure(error.__cause__ if isinstance(error.__cause__, Exception) else error, self._key) from None
+        except ModelAPIError as error:
+            raise failure(_beneath(error), self._key) from None
         except UnexpectedModelBehavior as error:
             raise ModelError(f"{type(error).__name__}: {shortened(f'{error}', self._key)}") from None
         if ending not in REASONS:
@@ -109,6 +107,13 @@ class PydanticAI:
         return response.finish_reason or ("stop" if for_tests else "")
 
 
+def _beneath(error: ModelAPIError) -> Exception:
+    """What an SDK has raised says more, such as the address. But not every SDK says the status by the same name."""
+    cause = error.__cause__
+    says_it = hasattr(cause, "status_code") or not isinstance(error, ModelHTTPError)
+    return cause if isinstance(cause, Exception) and says_it else error
+
+
 def _as_history(turn: Message) -> ModelMessage:
     if turn.role == "user":
         return ModelRequest(parts=[UserPromptPart(turn.content)])
@@ -116,7 +121,9 @@ def _as_history(turn: Message) -> ModelMessage:
 
 
 def _counts(usage: RunUsage) -> dict[str, int]:
-    """Of all rounds."""
+    """Of all rounds, if the service counts."""
+    if not usage.total_tokens:
+        return {}
     counts = {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens}
     if usage.output_reasoning_tokens:
         counts["reasoning_tokens"] = usage.output_reasoning_tokens
