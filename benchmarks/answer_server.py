@@ -21,7 +21,7 @@ FASTAPI_ALONE = "BENCHMARK_FASTAPI_ALONE"  # set, where of telemetry there is to
 class Model:
     service = model = "of times"
 
-    async def stream(self, messages: Sequence[Any]) -> AsyncGenerator[str, None]:
+    async def stream(self, messages: Sequence[Any], asker: Any) -> AsyncGenerator[str, None]:
         tokens, pause = messages[-1].content.split("-")
         began = time.monotonic()
         for number in range(1, int(tokens) + 1):

@@ -179,7 +179,7 @@ def ours() -> ASGIApp:
         def __init__(self, words: int) -> None:
             self.words = words
 
-        def stream(self, _: Any) -> AsyncGenerator[str, None]:
+        def stream(self, *_: Any) -> AsyncGenerator[str, None]:
             return turn(self.words, lambda _: WORD)
 
     def make(_: int) -> Event:
@@ -191,7 +191,7 @@ def ours() -> ASGIApp:
         if kind != "answer":
             return EventStream(source(kind, count, make))
         question = [Message(role="user", content="?")]
-        generation = Generation(Model(count), question, seconds=60, max_chars=count * len(WORD))
+        generation = Generation(Model(count), question, caller="anonymous", seconds=60, max_chars=count * len(WORD))
         return EventStream(generation.events(), time_left=generation.time_left)
 
     app.get("/usage")(usage)

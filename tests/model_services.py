@@ -6,7 +6,7 @@ bytes are made anew: no word of an answer is a service's, and of an error no mor
 
 import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,6 +18,18 @@ TEXT = "".join(TEXTS)
 BEGUN = TEXTS[0]
 JSON, HTML, PLAIN = "application/json", "text/html; charset=utf-8", "text/plain"
 EVENTS = "text/event-stream"
+
+
+def asking(provider: str, model: str, port: int, key: str = KEY) -> dict[str, str]:
+    """The settings with which a project of that provider asks for a model of a service at that port, which speaks
+    Anthropic's dialect or, for all others, OpenAI's."""
+    service, path = ("ANTHROPIC", "") if provider == "anthropic" else ("OPENAI", "/v1")
+    return {
+        "MODEL_PROVIDER": provider,
+        "MODEL_NAME": f"openai-chat:{model}" if provider == "pydantic-ai" else model,
+        f"{service}_API_KEY": key,
+        f"{service}_BASE_URL": f"http://127.0.0.1:{port}{path}",
+    }
 
 
 @dataclass(frozen=True)
@@ -32,7 +44,8 @@ class Case:
     log: str = ""  # a pattern, of an error's line
     retryable: bool = False
     retry_after: str | None = None
-    usage: tuple[int, int] | None = None
+    thoughts: str = ""
+    usage: tuple[int, ...] | None = None  # of the question, of the answer, and of these the thoughts'
     status: int = 200
     kind: str = EVENTS
     headers: dict[str, str] = field(default_factory=dict)
@@ -43,7 +56,7 @@ class Case:
 
     @property
     def provider(self) -> str:
-        return "anthropic" if self.service == "Anthropic" else "openai"
+        return "anthropic" if "Anthropic" in self.service else "openai"
 
 
 def dumped(value: object) -> str:
@@ -301,6 +314,7 @@ VLLM = of(
             chunk({"content": ""}, "stop", usage=counted()),
             USAGE,
         ),
+        thoughts="Hm",
     ),
     failed("an answer that it aborts", sse(*said(BEGUN), chunk({}, "abort")), "model_error", "'abort'", text=BEGUN),
     failed(
@@ -354,6 +368,7 @@ OLLAMA = of(
     good(
         "thoughts in a field of their own",
         sse(chunk({"role": "assistant", "content": "", "reasoning": "Hm"}), *said(*TEXTS), STOP, USAGE),
+        thoughts="Hm",
     ),
     failed(
         "a runner that dies",
@@ -402,6 +417,7 @@ LLAMA_CPP = of(
             STOP,
             without_choices(usage=counted(), timings={"prompt_n": 9, "predicted_per_second": 50.5}),
         ),
+        thoughts="Hm",
     ),
     failed(
         "a context that gets full",
@@ -511,7 +527,7 @@ def mistral_error(message: object, kind: str, code: str, status: int) -> dict[st
     return {"object": "error", "message": message, "type": kind, "param": None, "code": code, "raw_status_code": status}
 
 
-def thinking(text: str) -> dict[str, Any]:
+def mistral_thought(text: str) -> dict[str, Any]:
     return chunk({"content": [{"type": "thinking", "thinking": [{"type": "text", "text": text}]}]})
 
 
@@ -521,12 +537,13 @@ MISTRAL = of(
         "thoughts as parts of a list",
         sse(
             chunk({"role": "assistant", "content": ""}, p="abc"),
-            thinking("H"),
-            thinking("m"),
+            mistral_thought("H"),
+            mistral_thought("m"),
             chunk({"content": [{"type": "text", "text": TEXTS[0]}]}),
             *said(*TEXTS[1:]),
             chunk({"content": ""}, "stop", usage=counted()),
         ),
+        thoughts="Hm",
     ),
     good("the model's limit", sse(*said(*TEXTS), chunk({"content": ""}, "model_length", usage=counted())), "length"),
     failed(
@@ -574,6 +591,7 @@ DEEPSEEK = of(
             *(chunk({"content": text, "reasoning_content": None}) for text in TEXTS),
             chunk({"content": "", "reasoning_content": None}, "stop", usage=counted()),
         ),
+        thoughts="Hm",
     ),
     failed(
         "an answer that has not got the resources",
@@ -640,6 +658,7 @@ OPENROUTER = of(
             openrouter_chunk({}, "stop"),
             openrouter_chunk({}, usage=counted(cost=0.0001)),
         ),
+        thoughts="Hm",
     ),
     failed(
         "a provider that goes away amid the answer",
@@ -807,6 +826,7 @@ MINIMAX = of(
             | {"choices": [REPEATED]},
             done=False,
         ),
+        thoughts="Hm",
     ),
     failed(
         "a wrong key, under the status 200",
@@ -931,6 +951,7 @@ ANTHROPIC = of(
             ended("end_turn", context_management={"applied_edits": []}),
             END,
         ),
+        thoughts="Hm",
     ),
     good("a limit", events(START, *SAID, ended("max_tokens"), END), "length"),
     good("the model's limit", events(START, *SAID, ended("model_context_window_exceeded"), END), "length"),
@@ -1021,13 +1042,13 @@ CASES: Sequence[Case] = [
     *(*OPENAI, *AZURE, *VLLM, *OLLAMA, *LLAMA_CPP, *LM_STUDIO, *MISTRAL, *DEEPSEEK, *OPENROUTER, *GEMINI, *MINIMAX),
     *(*GROQ, *ANTHROPIC),
 ]
-BY_NAME = {str(case): case for case in CASES}
 
 
 class Services(BaseHTTPRequestHandler):
     """All of them. The question names the case; its answer comes in two halves, cut wherever its middle is."""
 
     protocol_version = "HTTP/1.1"
+    server: "Served"
 
     def handle(self) -> None:
         with suppress(ConnectionError):  # a server that is killed
@@ -1035,7 +1056,7 @@ class Services(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        case = BY_NAME[asked["messages"][-1]["content"]]
+        case = self.server.cases[asked["messages"][-1]["content"]]
         self.send_response(case.status)
         for name, value in {"Content-Type": case.kind, "Transfer-Encoding": "chunked", **case.headers}.items():
             self.send_header(name, value)
@@ -1043,6 +1064,7 @@ class Services(BaseHTTPRequestHandler):
         middle = len(case.body) // 2
         for half in (case.body[:middle], case.body[middle:]):
             self.wfile.write(b"%x\r\n%s\r\n" % (len(half), half))
+            self.server.goes_on.wait()
         if case.whole:
             self.wfile.write(b"0\r\n\r\n")
         else:
@@ -1052,10 +1074,17 @@ class Services(BaseHTTPRequestHandler):
         pass
 
 
+class Served(ThreadingHTTPServer):
+    def __init__(self, cases: Iterable[Case]) -> None:
+        super().__init__(("127.0.0.1", 0), Services)
+        self.cases = {str(case): case for case in cases}
+        self.goes_on = threading.Event()  # with the second half of an answer
+        self.goes_on.set()
+
+
 @contextmanager
-def serving_services() -> Iterator[int]:
-    """Gives their port."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), Services) as server:
+def serving_services(cases: Iterable[Case]) -> Iterator[Served]:
+    with Served(cases) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield server.server_port
+        yield server
         server.shutdown()

@@ -1,4 +1,4 @@
-"""What models' services send reaches the clients' own SDKs: `model_services.py` is the table.
+"""What models' services send reaches the clients' own SDKs: `model_services.py` and `model_thoughts.py` are the table.
 
 Each case goes from a socket through a served project to OpenAI's SDK, as a stream and in one piece, and to the AI SDK's
 chat: what came in, what a reader gets, what the log says.
@@ -15,6 +15,7 @@ import pytest
 from front_ends import CHATS, Client, node_tests
 from front_ends import KEY as API_KEY
 from model_services import CASES, KEY, Case, serving_services
+from model_thoughts import CASES as THOUGHTS
 from rendering import Project
 from running import Server, posix_only, services, serving, wait_until
 
@@ -36,7 +37,7 @@ def served(render: Callable[..., Project]) -> Iterator[Callable[[str, str], Serv
     """`served("openai", "ai-sdk")`: that project, in front of the services; started when first asked for."""
     started: dict[tuple[str, str], Server] = {}
     with ExitStack() as stack:
-        port = stack.enter_context(serving_services())
+        port = stack.enter_context(serving_services([*CASES, *THOUGHTS])).server_port
 
         def served(provider: str, front_end: str) -> Server:
             if (provider, front_end) not in started:
@@ -53,7 +54,7 @@ def served(render: Callable[..., Project]) -> Iterator[Callable[[str, str], Serv
 
 
 @pytest.mark.parametrize("front_end", ["openai", "ai-sdk"])
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", [*CASES, *THOUGHTS], ids=str)
 def test_what_a_service_sends_reaches_a_reader_and_the_log(
     case: Case,
     front_end: str,
@@ -64,7 +65,7 @@ def test_what_a_service_sends_reaches_a_reader_and_the_log(
     if front_end == "ai-sdk":
         chat = Client(client_process(list(CHATS)[-1]), server)
         (answer,) = answered(case, server, lambda: chat.ask(questions=[str(case)]))["answers"]
-        assert {key: value for key, value in answer.items() if key not in ("id", "role")} == of_a_chat(case)
+        assert on_screen(answer) == of_a_chat(case)
         return
     sdk = Client(client_process("python"), server)
     counting = {"stream_options": {"include_usage": True}}
@@ -84,7 +85,8 @@ def answered(case: Case, server: Server, ask: Callable[[], Any]) -> Any:
     failures = [line for line in lines if re.search(r" (WARNING|ERROR) |Traceback", line)]
     assert KEY not in server.process.text
     if case.ends in FINISH:
-        counts = " input_tokens={} output_tokens={}".format(*case.usage) if case.usage else ""
+        names = ("input_tokens", "output_tokens", "reasoning_tokens")
+        counts = "".join(f" {name}={count}" for name, count in zip(names, case.usage or (), strict=False))
         assert re.search(
             rf" reason={case.ends} outcome={case.ends}( first_piece_seconds=[\d.]+)?{counts} chars=\d+$", usage
         )
@@ -101,20 +103,36 @@ def told(case: Case) -> tuple[str, int, str]:
     return message.format(f"{case.retry_after} s" if case.retry_after else "a moment"), status, code
 
 
+def on_screen(answer: dict[str, Any]) -> dict[str, Any]:
+    """Of a chat, with its thoughts apart: where there are some, it tells of each part of the message."""
+    thoughts: dict[str, Any] = {}
+    shown = {key: value for key, value in answer.items() if key not in ("id", "role", "parts")}
+    if parts := answer.get("parts"):
+        thoughts = {"thoughts": "".join(part["text"] for part in parts if part["type"] == "reasoning")}
+        shown |= {key: part[key] for part in parts if part["type"] == "text" for key in ("text", "state")}
+    return shown | thoughts
+
+
 def of_a_chat(case: Case) -> dict[str, Any]:
-    text = {"text": case.text} if case.text else {}
+    text = ({"text": case.text} if case.text else {}) | of_thoughts(case)
     if case.ends in FINISH:
         state = {"state": "done"} if case.text else {}
         return {"status": "ready", "metadata": {"reason": case.ends}, **text, **state}
     return {"status": "error", "error": told(case)[0], **text, **({"state": "streaming"} if case.text else {})}
 
 
+def of_thoughts(case: Case) -> dict[str, Any]:
+    return {"thoughts": case.thoughts} if case.thoughts else {}
+
+
 def of_a_stream(case: Case) -> dict[str, Any]:
     if case.ends in FINISH:
-        return {"text": case.text, "finish": FINISH[case.ends], "tokens": sum(case.usage or (0, 0))}
+        given, made, *thinking = case.usage or (0, 0)
+        counts = {"tokens": given + made} | ({"thinking": thinking[0]} if thinking else {})
+        return {"text": case.text, **of_thoughts(case), "finish": FINISH[case.ends], **counts}
     message, _, code = told(case)
     error = {"kind": "APIError", "status": None, "code": code, "param": None, "message": message}
-    return {"text": case.text, "error": error | {"retry": None, "retry_after": None}}
+    return {"text": case.text, **of_thoughts(case), "error": error | {"retry": None, "retry_after": None}}
 
 
 def in_one_piece(case: Case) -> dict[str, Any]:

@@ -101,7 +101,7 @@ def written(events: Sequence[Any], last_words: bool) -> tuple[bytes, list[Receiv
         last_id += numbered
         stream += encode(event, last_id if numbered else None)
         if not isinstance(event, KeepAlive):
-            expected.append(Received(event.name, normal(vars(event)), str(last_id or "")))
+            expected.append(Received(event.event_type, normal(event.data()), str(last_id or "")))
     return stream, expected
 
 
@@ -152,6 +152,6 @@ def test_a_browser_reads_what_was_sent() -> None:
     sent = [Status("thinking", NASTY[0]), *map(Token, [*NASTY, MEGABYTE])]
     sent += [Error("model_error", "\n\n".join(NASTY), True, "-"), Done("error")]
     assert left == [
-        Received(event.name, normal(vars(event)), str(number)) for number, event in enumerate(sent, start=1)
+        Received(event.event_type, normal(event.data()), str(number)) for number, event in enumerate(sent, start=1)
     ]
     assert stayed == [*left, ("error", None, None)]

@@ -30,14 +30,30 @@ export function openChat(ai, { url, key, id, messages = [], fetch }, look = () =
       await this.stop();
     }
   }
-  return new Chat({ id, state, transport: new ai.DefaultChatTransport({ api, headers, fetch }) });
+  // As a page has them that runs tools of its own: the server's tools are none of these.
+  const sendAutomaticallyWhen = ai.lastAssistantMessageIsCompleteWithToolCalls;
+  const onToolCall = ({ toolCall }) => {
+    throw new Error(`asked to run ${toolCall.toolName}`);
+  };
+  const transport = new ai.DefaultChatTransport({ api, headers, fetch });
+  return new Chat({ id, state, transport, sendAutomaticallyWhen, onToolCall });
+}
+
+// The parts of a message, as far as a page shows them: if there is more than text.
+export function partsOf({ parts }) {
+  if (parts.every((part) => part.type === "text")) return undefined;
+  return parts.map(({ type, text, state, toolCallId, toolName, input, output, errorText }) => {
+    return { type, text, state, toolCallId, toolName, input, output, errorText };
+  });
 }
 
 // What is on screen of a chat's last message.
 export function lastOf(chat) {
-  const { id, role, parts, metadata } = chat.messages.at(-1);
-  const [part] = role === "assistant" ? parts : [];
-  return { id, status: chat.status, error: chat.error?.message, text: part?.text, state: part?.state, metadata };
+  const last = chat.messages.at(-1);
+  const texts = last.role === "assistant" ? last.parts.filter((part) => part.type === "text") : [];
+  const text = texts.length ? texts.map((part) => part.text).join("") : undefined;
+  const { id, metadata } = last;
+  return { id, status: chat.status, error: chat.error?.message, text, state: texts.at(-1)?.state, parts: partsOf(last), metadata };
 }
 
 export async function askChat(ai, { url, key, questions, stop }, began = () => {}) {
@@ -58,7 +74,12 @@ export async function askChat(ai, { url, key, questions, stop }, began = () => {
   return { answers };
 }
 
+function counts({ total_tokens: tokens, completion_tokens_details: details }) {
+  return { tokens, thinking: details?.reasoning_tokens };
+}
+
 // With OpenAI's SDK: a stream, or a completion in one piece; the models with `list`.
+// `thoughts`, where there are some, are the `reasoning_content`: the SDK has no type for it, and passes it on.
 export async function askOpenai(OpenAI, { url, key, question, stop, stream, list, extra, timeout = 30_000, retries = 0 }, began = () => {}) {
   const options = { baseURL: `${url}/v1`, apiKey: key || "none", timeout, maxRetries: retries, dangerouslyAllowBrowser: true };
   const client = new OpenAI(options);
@@ -73,16 +94,19 @@ export async function askOpenai(OpenAI, { url, key, question, stop, stream, list
     if (!stream) {
       const answer = await client.chat.completions.create(body);
       const [{ message, finish_reason: finish }] = answer.choices;
-      return { text: message.content, finish, id: answer.id, model: answer.model, tokens: answer.usage.total_tokens };
+      const { content: text, reasoning_content: thoughts, tool_calls } = message;
+      return { text, thoughts, calls: tool_calls?.length, finish, id: answer.id, model: answer.model, ...counts(answer.usage) };
     }
     body.stream = true;
     for await (const chunk of await client.chat.completions.create(body)) {
       seen.id = chunk.id;
       seen.model = chunk.model;
-      if (chunk.usage) seen.tokens = chunk.usage.total_tokens;
+      if (chunk.usage) Object.assign(seen, counts(chunk.usage));
       for (const { delta, finish_reason } of chunk.choices) {
         if (delta.content && !seen.text) began();
         seen.text += delta.content ?? "";
+        if (delta.reasoning_content) seen.thoughts = (seen.thoughts ?? "") + delta.reasoning_content;
+        if (delta.tool_calls) seen.calls = delta.tool_calls.length;
         seen.finish = finish_reason ?? undefined;
       }
       if (stop && seen.text) break;

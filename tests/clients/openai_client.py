@@ -7,6 +7,20 @@ from typing import Any
 import openai  # type: ignore[import-not-found]
 
 
+def counts(usage: Any) -> dict[str, int]:
+    details = usage.completion_tokens_details
+    return {"tokens": usage.total_tokens} | ({"thinking": details.reasoning_tokens} if details else {})
+
+
+def add(message: Any, seen: dict[str, Any]) -> None:
+    """Of a whole message, or of a chunk's delta. For thoughts the SDK has no type: it passes them on."""
+    seen["text"] += message.content or ""
+    if thoughts := (message.model_extra or {}).get("reasoning_content"):
+        seen["thoughts"] = seen.get("thoughts", "") + thoughts
+    if message.tool_calls:
+        seen["calls"] = len(message.tool_calls)
+
+
 def ask(order: dict[str, Any]) -> dict[str, Any]:
     options: dict[str, Any] = {"timeout": order.get("timeout", 30_000) / 1000, "max_retries": order.get("retries", 0)}
     options["http_client"] = openai.DefaultHttpxClient(
@@ -23,17 +37,18 @@ def ask(order: dict[str, Any]) -> dict[str, Any]:
         if not order.get("stream"):
             answer = client.chat.completions.create(**asked)
             (choice,) = answer.choices
-            seen |= {"text": choice.message.content, "finish": choice.finish_reason, "id": answer.id}
-            return seen | {"model": answer.model, "tokens": answer.usage.total_tokens}
+            add(choice.message, seen)
+            seen |= {"finish": choice.finish_reason, "id": answer.id, "model": answer.model}
+            return seen | counts(answer.usage)
         with client.chat.completions.create(**asked, stream=True) as chunks:
             for chunk in chunks:
                 seen |= {"id": chunk.id, "model": chunk.model}
                 if chunk.usage:
-                    seen["tokens"] = chunk.usage.total_tokens
+                    seen |= counts(chunk.usage)
                 for choice in chunk.choices:
                     if choice.delta.content and not seen["text"]:
                         print('"began"', flush=True)
-                    seen["text"] += choice.delta.content or ""
+                    add(choice.delta, seen)
                     if choice.finish_reason:
                         seen["finish"] = choice.finish_reason
                 if order.get("stop") and seen["text"]:

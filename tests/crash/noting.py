@@ -25,7 +25,7 @@ def note(what: Literal["opened", "closed"], name: str) -> None:
 class Noting:
     service = model = "noting"
 
-    async def stream(self, messages: Sequence[Any]) -> AsyncGenerator[str, None]:
+    async def stream(self, messages: Sequence[Any], asker: Any) -> AsyncGenerator[str, None]:
         """So many pieces, so many seconds before each, and then nothing for a while."""
         asked = json.loads(messages[-1].content)
         note("opened", asked["name"])

@@ -5,10 +5,11 @@ import json
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
-from app.chat.providers.base import Finish, Message, ModelError  # type: ignore[import-not-found]
+from app.chat.providers.base import Asker, Finish, Message, ModelError  # type: ignore[import-not-found]
 from app.chat.room import chat  # type: ignore[import-not-found]
 from app.jobs.room import jobs  # type: ignore[import-not-found]
 from app.main import create_app  # type: ignore[import-not-found]
+from app.streams.events import Event  # type: ignore[import-not-found]
 from fastapi import FastAPI, Request
 
 
@@ -20,7 +21,7 @@ class Told:
         self.answering = 0
         self.asked: list[list[str]] = []  # the messages of each time
 
-    async def stream(self, messages: Sequence[Message]) -> AsyncGenerator[str | Finish, None]:
+    async def stream(self, messages: Sequence[Message], asker: Asker) -> AsyncGenerator[str | Event | Finish, None]:
         self.answering += 1
         self.asked.append([message.content for message in messages])
         try:

@@ -52,6 +52,7 @@ class App(FastAPI):
         self.checks: list[Check] = []
         self.most_streams = settings.max_streams
         self.limits: list[Admit] = []  # asked in this order, before an answer or a job begins
+        self.shared: dict[type, Any] = {}  # what rooms have opened for those that are opened behind them, by its type
 
     def build_middleware_stack(self) -> ASGIApp:
         stack = super().build_middleware_stack()

@@ -11,8 +11,8 @@ from app.limits.room import limits
 def all_rooms() -> list[Room]:
     """One line for each. Each reads its own settings from the environment."""
     return [
-        chat(),
         jobs(),
+        chat(),
         limits(),  # last, for it counts: whoever a limit before it refuses does not count
     ]
 

@@ -105,6 +105,7 @@ class Settings(EnvSettings):
 
     model_timeout_seconds: float = Field(120, gt=0, le=3600)
     max_answer_chars: int = Field(100_000, gt=0, le=100_000_000)
+    show_reasoning: bool = True
 
     @field_validator("allowed_hosts", "cors_origins", mode="before")
     @classmethod

@@ -20,9 +20,9 @@ log = logging.getLogger("app.tests")
 
 
 class Talkative(ScriptedProvider):
-    async def stream(self, messages):  # type: ignore[no-untyped-def]
+    async def stream(self, messages, asker):  # type: ignore[no-untyped-def]
         try:
-            async for piece in super().stream(messages):
+            async for piece in super().stream(messages, asker):
                 yield piece
         finally:
             await asyncio.sleep(0.01)
@@ -30,7 +30,7 @@ class Talkative(ScriptedProvider):
 
 
 class Thinking(ScriptedProvider):
-    async def stream(self, messages):  # type: ignore[no-untyped-def]
+    async def stream(self, messages, asker):  # type: ignore[no-untyped-def]
         try:
             while True:
                 yield ""
@@ -39,7 +39,7 @@ class Thinking(ScriptedProvider):
 
 
 def stream_of(provider: ScriptedProvider) -> EventStream:
-    generation = Generation(provider, [], seconds=5, max_chars=9)
+    generation = Generation(provider, [], caller="anonymous", seconds=5, max_chars=9)
     return EventStream(generation.events(), time_left=generation.time_left)
 
 

@@ -2,7 +2,8 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from typing import cast
 
-from app.chat.providers.base import Finish, Message
+from app.chat.providers.base import Asker, Finish, Message
+from app.streams.events import Event
 
 
 class ScriptedProvider:
@@ -13,11 +14,13 @@ class ScriptedProvider:
     def __init__(self, *script: object) -> None:
         self.script = script
         self.asked: list[Sequence[Message]] = []
+        self.askers: list[Asker] = []
         self.yielded = 0
         self.closed = asyncio.Event()
 
-    async def stream(self, messages: Sequence[Message]) -> AsyncGenerator[str | Finish, None]:
+    async def stream(self, messages: Sequence[Message], asker: Asker) -> AsyncGenerator[str | Event | Finish, None]:
         self.asked.append(messages)
+        self.askers.append(asker)
         try:
             for step in self.script:
                 if isinstance(step, BaseException):
@@ -28,7 +31,7 @@ class ScriptedProvider:
                     await asyncio.sleep(step)
                 else:
                     self.yielded += 1
-                    yield cast(str | Finish, step)
+                    yield cast(str | Event | Finish, step)
         finally:
             await asyncio.sleep(0)  # a real client closes its connection, which is awaited too
             self.closed.set()

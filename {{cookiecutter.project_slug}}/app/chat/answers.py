@@ -75,7 +75,7 @@ class Answers:
         Raises what `start` does, and Unavailable also if nobody can say which answer has the name.
         """
         self._refuse_if_late()
-        generation = self._generation(messages)
+        generation = self._generation(messages, caller, digest(*name, fingerprint))
         asked = Asked(generation.id, caller, fingerprint, name)
         if known := await self._store.find_or_reserve(asked, joins, self._admit):
             telemetry.reader_came_back()
@@ -89,7 +89,7 @@ class Answers:
         more for now.
         """
         self._refuse_if_late()
-        generation = self._generation(messages)
+        generation = self._generation(messages, caller)
         asked = Asked(generation.id, caller, fingerprint_of(messages))
         await self._store.find_or_reserve(asked, admit=self._admit)
         return self._run(generation, asked, self._times.answer_grace_seconds if grace is None else grace)
@@ -123,12 +123,15 @@ class Answers:
         if self._shutdown.expired:  # nobody would end an answer any more
             raise Unavailable("the server is going down")
 
-    def _generation(self, messages: Sequence[Message]) -> Generation:
+    def _generation(self, messages: Sequence[Message], caller: str, key: str | None = None) -> Generation:
         # If an answer failed before its first word, a client's history has it as blank text. Models refuse that.
         *before, last = messages
         spoken = [*(message for message in before if message.content.strip()), last]
         seconds, max_chars = self._settings.model_timeout_seconds, self._settings.max_answer_chars
-        return Generation(self._provider, spoken, seconds=seconds, max_chars=max_chars)
+        shows = self._settings.show_reasoning
+        return Generation(
+            self._provider, spoken, caller=caller, key=key, seconds=seconds, max_chars=max_chars, show_reasoning=shows
+        )
 
     def _run(self, generation: Generation, asked: Asked, grace: float) -> Answer:
         self._refuse_if_late()  # that may have taken a while

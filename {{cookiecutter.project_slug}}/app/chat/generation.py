@@ -9,7 +9,8 @@ from sys import getsizeof
 from time import monotonic
 
 from app import telemetry
-from app.chat.providers.base import Finish, Message, ModelError, Provider
+from app.chat.asides import Asides
+from app.chat.providers.base import Asker, Finish, Message, ModelError, Provider
 from app.contain import contained
 from app.logs import request_id
 from app.streams.events import Busy, Done, Error, Event, KeepAlive, Status, StreamFault, Token
@@ -26,8 +27,21 @@ class Generation:
     an answer that was stopped or has failed.
     """
 
-    def __init__(self, provider: Provider, messages: Sequence[Message], *, seconds: float, max_chars: int) -> None:
-        """`seconds` limits the wait for each piece. Past `max_chars` the answer is cut, and ends as `length`."""
+    def __init__(
+        self,
+        provider: Provider,
+        messages: Sequence[Message],
+        *,
+        caller: str,
+        key: str | None = None,
+        seconds: float,
+        max_chars: int,
+        show_reasoning: bool = True,
+    ) -> None:
+        """`key` is that of the question, if it may be asked again: by default nothing else has the answer's.
+
+        `seconds` limits the wait for each piece. Past `max_chars` of text the answer is cut, and ends as `length`, as
+        it does past as many of reasoning and tools."""
         self.id = token_hex(16)
         self.model = provider.model
         self.told = telemetry.Answering(provider.service, provider.model)
@@ -38,7 +52,9 @@ class Generation:
         self._messages: Sequence[Message] = messages
         self.question_bytes = sum(MESSAGE_BYTES + getsizeof(message.content) for message in messages)
         self._seconds = seconds
+        self._asker = Asker(caller, key or self.id)
         self._chars_left = max_chars
+        self._asides = Asides(max_chars, show_reasoning)
         self._asked: float | None = None  # when its next piece was asked for
 
     @property
@@ -56,15 +72,15 @@ class Generation:
         raise StreamFault(Error("model_timeout", message, True, request_id.get()), self.reason)
 
     def events(self) -> AsyncGenerator[Event, None]:
-        """Yields `status`, a `token` for each piece, and `done`. Raises StreamFault if the model fails."""
+        """Yields `status`; a `token` for each piece of text, and between them what the model thinks, and its tools; and
+        `done`. Raises StreamFault if the model fails."""
         messages, self._messages = self._messages, ()  # a chat's whole history: it is gone when the events have ended
         return self._events(messages)
 
     async def _events(self, messages: Sequence[Message]) -> AsyncGenerator[Event, None]:
         self.told.begin(messages)
         yield Status("thinking", self.id)
-        answered = False
-        async with aclosing(self._provider.stream(messages)) as pieces:
+        async with aclosing(self._provider.stream(messages, self._asker)) as pieces:
             while True:
                 self._asked = monotonic()
                 try:
@@ -73,7 +89,7 @@ class Generation:
                         raise TypeError(f"a provider yields str, Event or Finish, not {type(piece).__name__}")
                     if isinstance(piece, Done | Error | KeepAlive):
                         raise TypeError(f"a provider yields no {type(piece).__name__}: see `Provider.stream`")
-                    if piece is END and not answered:
+                    if piece is END and not self._texts:
                         raise ValueError("the model has ended without a word")
                 except Exception as error:
                     raise self._fault(error) from error
@@ -84,20 +100,25 @@ class Generation:
                     return
                 if piece:  # an empty one shows nothing to a reader
                     self.told.piece()
-                if isinstance(piece, Event):
-                    yield piece
-                elif not piece:
-                    await asyncio.sleep(0)  # a model that is thinking, and never waits, must not hold up the process
+                if shown := self._shown(piece):
+                    yield shown
                 else:
-                    if text := piece[: self._chars_left]:
-                        answered = True
-                        self._texts.append(text)
-                        yield Token(text)
-                    if len(piece) > self._chars_left:
-                        self.reason = "length"
-                        yield Done(self.reason)
-                        return
-                    self._chars_left -= len(piece)
+                    await asyncio.sleep(0)  # a model that is thinking, and never waits, must not hold up the process
+                if self._chars_left < 0 or self._asides.full:
+                    self.reason = "length"
+                    yield Done(self.reason)
+                    return
+
+    def _shown(self, piece: str | Event) -> Event | None:
+        """What a reader gets of it, within the limits."""
+        if isinstance(piece, Event):
+            return self._asides.shown(piece)
+        text = piece[: self._chars_left]
+        self._chars_left -= len(piece)
+        if not text:
+            return None
+        self._texts.append(text)
+        return Token(text)
 
     def _fault(self, error: Exception) -> StreamFault:
         self.reason = "error"

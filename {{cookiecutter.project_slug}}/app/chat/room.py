@@ -1,8 +1,9 @@
 """The chat, as a room of the application: the model that answers, and the routes that ask it."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import partial
+from typing import Any
 
 from fastapi import APIRouter
 
@@ -21,22 +22,19 @@ from app.chat.providers.settings import ProviderSettings
 def chat(provider: Provider | None = None, times: AnswerSettings | None = None) -> Room:
     """`provider` is the model that answers, and `times` are those of its answers. By default the settings say."""
     times = times or AnswerSettings.read()
-    open_model: Callable[[], AbstractAsyncContextManager[Provider]]
-    open_model = (lambda: nullcontext(provider)) if provider else partial(open_provider, ProviderSettings.read())
+    open_model: Callable[[Mapping[type, Any]], AbstractAsyncContextManager[Provider]]
+    open_model = (lambda _: nullcontext(provider)) if provider else partial(open_provider, ProviderSettings.read())
 
     @asynccontextmanager
     async def lifespan(app: App) -> AsyncIterator[State]:
-        async with open_model() as model, AnswerStore.open(times, app.processes) as store:
+        async with open_model(app.shared) as model, AnswerStore.open(times, app.processes) as store:
             limits = [app.places.admit, *app.limits] if app.places.limits_callers else app.limits
             answers = Answers(store, model, app.settings, times, app.shutdown, all_of(limits))
             with app.shutdown.at_limit(answers.drain):
                 try:
                     yield State(provider=model, answers=answers)
                 finally:
-                    if (
-                        not app.shutdown.draining
-                    ):  # no signal, and no room that has begun the drain: a test's lifespan, say
-                        answers.lose_all()
+                    app.shutdown.begin()  # for a server that ends without a signal: what still runs has the drain time
                     await answers.close()
 
     def join(app: App) -> None:

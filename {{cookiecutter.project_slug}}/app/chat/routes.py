@@ -12,7 +12,7 @@ from app.chat.dependencies import AnswersDep
 from app.chat.providers.base import Items, Message
 from app.dependencies import Digits, OneStream, OneStreamAgain
 from app.streams.docs import stream_docs
-from app.streams.events import Done, Event, Status, Token
+from app.streams.events import Done, Event, Reasoning, Status, Token
 from app.streams.response import EventStream, StreamRoute
 
 router = APIRouter(tags=["chat"], route_class=StreamRoute)
@@ -21,10 +21,13 @@ WORDS_DOCS = stream_docs(
     "`status`, a `token` for each word, and `done`.", Status("thinking", "9f1c0c0e"), Token("one"), Token("two"), Done()
 )
 CHAT_DOCS = stream_docs(
-    "`status` at once; a `token` for each piece: their texts joined are the answer; an `error` where it fails, with "
-    "`code`, `message`, `retryable` and `request_id`; and one `done`, always the last, whose `reason` is `end`, "
-    "`length`, `refusal`, `error`, `timeout`, `cancelled` or `shutdown`. A stream without it was cut.",
+    "`status` at once; a `token` for each piece: their texts joined are the answer; between them a `reasoning` for "
+    "each piece of what the model thinks, and a `tool` for each that it calls and again, with the same `id`, for what "
+    "that gives: its `state` is `called`, `done` or `failed`; an `error` where it fails, with `code`, `message`, "
+    "`retryable` and `request_id`; and one `done`, always the last, whose `reason` is `end`, `length`, `refusal`, "
+    "`error`, `timeout`, `cancelled` or `shutdown`. A stream without it was cut.",
     Status("thinking", "9f1c0c0e"),
+    Reasoning("A greeting."),
     Token("Hello"),
     Token(" there"),
     Done(),
@@ -63,7 +66,8 @@ async def chat(
     request: Request,
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
 ) -> AnswerStream:
-    """Streams the answer: `status`, then `token` by `token`, an `error` if there is one, and one `done`.
+    """Streams the answer: `status`, then `token` by `token`, with what the model thinks and its tools between them, an
+    `error` if there is one, and one `done`.
 
     The answer goes on for a while when its readers leave. Two requests with the same `Idempotency-Key` are one answer.
     """

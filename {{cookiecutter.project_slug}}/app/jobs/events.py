@@ -18,7 +18,7 @@ DONE_REASONS: dict[JobStatus, str] = {"succeeded": "end", "failed": "error", "ca
 
 @dataclass
 class JobChanged(Event):
-    name = "status"
+    event_type = "status"
     state: str
     progress: dict[str, Any]
 

@@ -28,8 +28,9 @@ def jobs(settings: JobSettings | None = None) -> Room:
             Store.open(settings, app.processes) as store,
             open_backend(settings, store, app.shutdown, wake) as backend,
         ):
+            queue = app.shared[JobQueue] = JobQueue(store, wake, all_of(app.limits))
             async with Relay(store, backend, wake, settings.job_lease_seconds).running():
-                yield State(jobs=JobQueue(store, wake, all_of(app.limits)), backend=backend)
+                yield State(jobs=queue, backend=backend)
             app.shutdown.begin()  # for a server that ends without a signal: what still runs has the drain time
 
     def join(app: App) -> None:

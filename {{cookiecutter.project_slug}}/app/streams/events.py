@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from json.encoder import encode_basestring_ascii as quote
-from typing import ClassVar
+from typing import Any, ClassVar, Literal
 
 _json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 TEXT, END = '{"text":', "}\n\n"
@@ -12,33 +12,61 @@ TEXT, END = '{"text":', "}\n\n"
 
 @dataclass
 class Event:
-    """Its fields are the event's data. `name` is what an `EventSource` listens for."""
+    """Its fields are the event's data. `event_type` is what an `EventSource` listens for."""
 
-    name: ClassVar[str]
+    event_type: ClassVar[str]
 
     def __init_subclass__(cls) -> None:
-        if set(cls.name) & set("\r\n\0"):
-            raise ValueError(f"an event's name is one line without NUL, not {cls.name!r}")
+        if set(cls.event_type) & set("\r\n\0"):
+            raise ValueError(f"an event's type is one line without NUL, not {cls.event_type!r}")
+
+    def data(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return vars(self)
 
 
 @dataclass
 class Status(Event):
-    name = "status"
+    event_type = "status"
     state: str
     stream_id: str
 
 
 @dataclass
 class Token(Event):
-    name = "token"
+    event_type = "token"
     text: str
+
+
+@dataclass
+class Reasoning(Event):
+    """What a model thinks before it answers, or amid that. It is no part of the answer."""
+
+    event_type = "reasoning"
+    text: str
+
+
+@dataclass
+class Tool(Event):
+    """A tool that the model uses. `id` is the same for its call and what came of it. `input` is what it was called
+    with, and `output` what it gave, or why it failed: JSON, and None for nothing, which is left out."""
+
+    event_type = "tool"
+    id: str
+    name: str
+    state: Literal["called", "done", "failed"]
+    input: Any = None
+    output: Any = None
+
+    def data(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if value is not None}
 
 
 @dataclass
 class Error(Event):
     """`message` is for the reader of the stream: never the text of an exception."""
 
-    name = "error"
+    event_type = "error"
     code: str
     message: str
     retryable: bool
@@ -54,7 +82,7 @@ class Busy(Error):
 
 @dataclass
 class Done(Event):
-    name = "done"
+    event_type = "done"
     reason: str = "end"
 
 
@@ -62,7 +90,7 @@ class Done(Event):
 class KeepAlive(Event):
     """Says nothing: a proxy or a browser sees that the connection lives."""
 
-    name = "keep-alive"
+    event_type = "keep-alive"
 
 
 class StreamFault(Exception):
@@ -86,4 +114,4 @@ def encode(event: Event, id: int | None) -> bytes:  # noqa: A002
     if isinstance(event, KeepAlive):
         return b": keep-alive\n\n"
     number = "" if id is None else f"id: {id:d}\n"
-    return f"event: {event.name}\n{number}data: {_json(vars(event))}\n\n".encode()
+    return f"event: {event.event_type}\n{number}data: {_json(event.data())}\n\n".encode()

@@ -6,7 +6,7 @@ from sys import getsizeof
 from typing import Protocol, runtime_checkable
 
 from app.logs import request_id
-from app.streams.events import Done, Error, Event, StreamFault, Token
+from app.streams.events import Done, Error, Event, Reasoning, StreamFault, Token
 
 AHEAD_BYTES = 64 * 1024
 BATCH_EVENTS = 256  # so that a reader who is far behind does not hold up the others
@@ -112,7 +112,7 @@ def come_back() -> StreamFault:
 
 def size(event: Event) -> int:
     """About how many bytes of memory it takes."""
-    return 150 + getsizeof(event.text if isinstance(event, Token) else str(vars(event)))
+    return 150 + getsizeof(event.text if isinstance(event, Token | Reasoning) else str(event.data()))
 
 
 def _wake(waiting: "asyncio.Future[None]") -> None:

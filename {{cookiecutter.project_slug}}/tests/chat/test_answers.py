@@ -18,7 +18,7 @@ from tests.providers import ScriptedProvider
 
 
 def names(events: Sequence[Event]) -> list[str]:
-    return [event.name for event in events]
+    return [event.event_type for event in events]
 
 
 async def test_an_answer_goes_on_without_a_reader(answers_of: Open) -> None:
@@ -131,7 +131,7 @@ async def test_so_is_one_that_takes_too_long_and_is_stopped_while_its_model_clos
     closes = asyncio.Event()
 
     class Slow(ScriptedProvider):
-        async def stream(self, messages):  # type: ignore[no-untyped-def]
+        async def stream(self, messages, asker):  # type: ignore[no-untyped-def]
             try:
                 yield "a"
                 await asyncio.sleep(60)

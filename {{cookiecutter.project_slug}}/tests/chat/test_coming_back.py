@@ -12,7 +12,7 @@ from app.chat.answer_store import AnswerStore
 from app.chat.answer_stream import AnswerStream
 from app.chat.answers import Answers
 from app.chat.known_answer import KnownAnswer
-from app.chat.providers.base import Finish, Message, ModelError
+from app.chat.providers.base import Asker, Finish, Message, ModelError
 from app.settings import Settings
 from app.shutdown import Shutdown
 from app.streams.events import Event
@@ -29,7 +29,7 @@ class Model:
     def __init__(self, steps: Sequence[str]) -> None:
         self.steps = steps
 
-    async def stream(self, messages: Sequence[Message]) -> AsyncGenerator[str | Finish, None]:
+    async def stream(self, messages: Sequence[Message], asker: Asker) -> AsyncGenerator[str | Finish, None]:
         for number, step in enumerate(self.steps):
             match step:
                 case "word":
@@ -121,12 +121,14 @@ async def test_each_has_read_the_log(
     events: list[Event] = []
     while batch := await answer.log.after(len(events), 0):
         events += batch
-    assert [event.name for event in events].count("done") == 1
-    assert events[-1].name == "done"
+    assert [event.event_type for event in events].count("done") == 1
+    assert events[-1].event_type == "done"
     for (place, _), received in zip(readers, got, strict=True):
         if [event.id for event in received] == [None, None]:  # it is told to come back, for it was ahead of the log
             assert place > answer.log.end_place
             continue
         expected = events[place:]
         assert [event.id for event in received] == [str(place + number) for number in range(1, len(expected) + 1)]
-        assert [(event.name, event.data) for event in received] == [(event.name, vars(event)) for event in expected]
+        assert [(event.name, event.data) for event in received] == [
+            (event.event_type, event.data()) for event in expected
+        ]

@@ -1,15 +1,17 @@
 import asyncio
+import json
 import logging
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from time import monotonic
 
 import pytest
 
 from app.chat.generation import Generation
-from app.chat.providers.base import Finish, Message, ModelError
+from app.chat.providers.base import Asker, Finish, Message, ModelError
 from app.logs import request_id
-from app.streams.events import Busy, Done, Error, Event, KeepAlive, Status, StreamFault, Token
+from app.streams.events import Busy, Done, Error, Event, KeepAlive, Reasoning, Status, StreamFault, Token, Tool
 from app.streams.log import MemoryLog
 from app.streams.source import Run
 from tests.providers import ScriptedProvider
@@ -18,7 +20,7 @@ QUESTION = [Message(role="user", content="?")]
 
 
 def generation_of(*script: object, seconds: float = 5, max_chars: int = 100) -> Generation:
-    return Generation(ScriptedProvider(*script), QUESTION, seconds=seconds, max_chars=max_chars)
+    return Generation(ScriptedProvider(*script), QUESTION, caller="alice", seconds=seconds, max_chars=max_chars)
 
 
 async def ran(generation: Generation) -> list[Event]:
@@ -42,7 +44,7 @@ async def test_the_pieces_become_tokens_between_status_and_done() -> None:
 
 async def test_the_status_comes_before_the_model_is_asked() -> None:
     provider = ScriptedProvider("a")
-    generation = Generation(provider, QUESTION, seconds=5, max_chars=9)
+    generation = Generation(provider, QUESTION, caller="alice", seconds=5, max_chars=9)
     async with aclosing(generation.events()) as events:
         assert await anext(events) == Status("thinking", generation.id)
         assert provider.asked == []
@@ -110,13 +112,15 @@ async def test_a_model_that_neither_ends_when_it_is_cancelled_nor_closes_is_left
     monkeypatch.setattr("app.streams.source.CLEANUP_SECONDS", 0.02)
 
     class Deaf(ScriptedProvider):
-        async def stream(self, messages):  # type: ignore[no-untyped-def]
+        async def stream(self, messages, asker):  # type: ignore[no-untyped-def]
             for _ in range(2):
                 with suppress(asyncio.CancelledError):
                     await asyncio.sleep(60)
             yield "too late"
 
-    *_, error, done = await asyncio.wait_for(ran(Generation(Deaf(), QUESTION, seconds=0.02, max_chars=9)), 5)
+    *_, error, done = await asyncio.wait_for(
+        ran(Generation(Deaf(), QUESTION, caller="alice", seconds=0.02, max_chars=9)), 5
+    )
     assert isinstance(error, Error)
     assert (error.code, done) == ("model_timeout", Done("timeout"))
     assert "the model has said nothing for 0.02 s" in caplog.text
@@ -130,14 +134,14 @@ async def test_an_answer_that_is_whole_stays_whole_though_its_model_does_not_clo
     monkeypatch.setattr("app.streams.source.CLEANUP_SECONDS", 0.02)
 
     class Hangs(ScriptedProvider):
-        async def stream(self, messages):  # type: ignore[no-untyped-def]
+        async def stream(self, messages, asker):  # type: ignore[no-untyped-def]
             try:
                 yield "a"
                 yield last
             finally:
                 await asyncio.sleep(60)
 
-    events = await asyncio.wait_for(ran(Generation(Hangs(), QUESTION, seconds=0.01, max_chars=2)), 5)
+    events = await asyncio.wait_for(ran(Generation(Hangs(), QUESTION, caller="alice", seconds=0.01, max_chars=2)), 5)
     assert events[-1] == Done("length")
     assert "it is left behind" in caplog.text
 
@@ -184,7 +188,7 @@ async def test_how_it_ended_and_what_it_took_is_kept() -> None:
 
 async def test_the_model_is_closed_when_nobody_reads_on() -> None:
     provider = ScriptedProvider("a", asyncio.Event())
-    generation = Generation(provider, QUESTION, seconds=5, max_chars=9)
+    generation = Generation(provider, QUESTION, caller="alice", seconds=5, max_chars=9)
     async with aclosing(generation.events()) as events:
         await anext(events)
         await anext(events)
@@ -195,12 +199,115 @@ async def test_the_model_is_closed_when_nobody_reads_on() -> None:
 
 @dataclass
 class Searched(Event):
-    name = "searched"
+    event_type = "searched"
     query: str
 
 
 async def test_an_event_of_the_providers_own_is_passed_on_as_it_is() -> None:
     assert await events_of("a", Searched("tea"), "b") == [Token("a"), Searched("tea"), Token("b"), Done("end")]
+
+
+async def test_what_a_model_thinks_and_its_tools_come_between_its_words() -> None:
+    called, done = Tool("1", "find", "called", {"query": "tea"}), Tool("1", "find", "done", output=[{"shop": "green"}])
+    script = [Reasoning("hm"), "a", called, done, Reasoning("so"), "b"]
+    generation = generation_of(*script)
+    _, *events = [event async for event in generation.events()]
+    assert events == [Reasoning("hm"), Token("a"), called, done, Reasoning("so"), Token("b"), Done("end")]
+    assert generation.text == "ab"
+    assert generation.told.first_piece is not None
+
+
+async def test_hidden_reasoning_is_a_sign_of_life_and_nothing_else() -> None:
+    provider = ScriptedProvider(*[0.05, Reasoning("hm")] * 4, "a", Tool("1", "find", "called"))
+    generation = Generation(provider, QUESTION, caller="alice", seconds=0.15, max_chars=9, show_reasoning=False)
+    assert (await ran(generation))[1:] == [Token("a"), Tool("1", "find", "called"), Done("end")]
+
+
+async def test_hidden_reasoning_that_never_waits_lets_others_run() -> None:
+    provider = ScriptedProvider(*[Reasoning("hm")] * 100_000, "a")
+    generation = Generation(provider, QUESTION, caller="alice", seconds=5, max_chars=9, show_reasoning=False)
+    run = asyncio.create_task(ran(generation))
+    await asyncio.sleep(0)
+    assert not run.done()
+    await run
+
+
+async def test_reasoning_has_as_many_characters_as_the_text_and_no_more() -> None:
+    """Those of the text are not less for it."""
+    assert await events_of(Reasoning("123"), "abcd", Reasoning("45"), "never", max_chars=4) == [
+        Reasoning("123"),
+        Token("abcd"),
+        Reasoning("4"),
+        Done("length"),
+    ]
+
+
+async def test_what_tools_take_and_give_is_cut_past_as_many_and_the_answer_goes_on() -> None:
+    """A text that is cut says how long it is."""
+    called, done = Tool("1", "find", "called", "x" * 6), Tool("1", "find", "done", output="y" * 6)
+    assert await events_of(called, done, called, "a", Finish(), max_chars=20) == [
+        called,
+        done,
+        called,
+        Token("a"),
+        Done("end"),
+    ]
+    assert await events_of(called, done, called, "a", Finish(), max_chars=15) == [
+        called,
+        done,
+        Tool("1", "find", "called", "xxx… (cut: 3 of 6 bytes)"),
+        Token("a"),
+        Done("end"),
+    ]
+
+
+async def test_calls_of_tools_without_end_are_too_long() -> None:
+    *tools, done = await events_of(*[Tool("1", "find", "called")] * 100, max_chars=100)
+    assert tools == [Tool("1", "find", "called")] * 20
+    assert done == Done("length")
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ({"a": [1, None, "\ud800"]}, {"a": [1, None, "\ud800"]}),
+        ({1: "a key is text"}, {"1": "a key is text"}),
+        (datetime(2026, 1, 2), "2026-01-02 00:00:00"),
+        (float("nan"), "nan"),
+        ("x" * 16384, "x" * 16384),
+        ("x" * 16385, "x" * 16384 + "… (cut: 16,384 of 16,385 bytes)"),
+        ("x" + "\u00e9" * 9000, "x" + "\u00e9" * 8191 + "… (cut: 16,384 of 18,001 bytes)"),
+        (["x" * 16384], '["' + "x" * 16382 + "… (cut: 16,384 of 16,388 bytes)"),
+        (0, 0),
+        ("", ""),
+    ],
+)
+async def test_what_a_tool_takes_and_gives_is_json_and_cut_if_it_is_long(given: object, shown: object) -> None:
+    first, last, _ = await events_of(
+        Tool("1", "find", "called", given), Tool("1", "find", "done", output=given), Finish(), max_chars=99_999
+    )
+    assert (first, last) == (Tool("1", "find", "called", shown), Tool("1", "find", "done", output=shown))
+    json.dumps([first.data(), last.data()], allow_nan=False)
+
+
+async def test_what_a_tool_has_given_stays_as_it_was_then() -> None:
+    rows = [1]
+    generation = generation_of(Tool("1", "find", "done", output=rows), Finish())
+    async with aclosing(generation.events()) as events:
+        await anext(events)
+        shown = await anext(events)
+        rows.append(2)
+    assert shown.data()["output"] == [1]
+
+
+async def test_a_provider_knows_who_asks() -> None:
+    """By default the key is the answer's own."""
+    provider = ScriptedProvider("a")
+    generation = Generation(provider, QUESTION, caller="alice", key="k", seconds=5, max_chars=9)
+    other = Generation(provider, QUESTION, caller="bob", seconds=5, max_chars=9)
+    await ran(generation)
+    await ran(other)
+    assert provider.askers == [Asker("alice", "k"), Asker("bob", other.id)]
 
 
 @pytest.mark.parametrize("event", [Done("end"), Error("model_error", "", True, "r"), KeepAlive()])

@@ -11,10 +11,11 @@ from fastapi.testclient import TestClient
 from app.callers.caller import CallerDep
 from app.chat.answer_stream import AnswerStream
 from app.chat.dependencies import AnswersDep
-from app.chat.providers.base import Finish, Message, Provider
+from app.chat.providers.base import Asker, Finish, Message, Provider
 from app.chat.routes import MAX_QUESTION_CHARS
 from app.logs import request_id
 from app.settings import Settings
+from app.streams.events import Event
 from tests.asgi import exchange
 from tests.providers import ScriptedProvider
 from tests.sse import Received, parse
@@ -221,8 +222,8 @@ async def test_an_answer_outlives_its_request_and_what_that_has_opened(
         closed.set()
 
     class Model(ScriptedProvider):
-        async def stream(self, messages: Sequence[Message]) -> AsyncGenerator[str | Finish, None]:
-            async for piece in super().stream(messages):
+        async def stream(self, messages: Sequence[Message], asker: Asker) -> AsyncGenerator[str | Event | Finish, None]:
+            async for piece in super().stream(messages, asker):
                 yield piece
             seen.append((request_id.get(), closed.is_set()))
 

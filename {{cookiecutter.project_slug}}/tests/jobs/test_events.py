@@ -68,7 +68,7 @@ async def test_a_follower_waits_while_the_store_is_away(store: Store, monkeypatc
         return await news(job_id, after, limit)
 
     monkeypatch.setattr(store, "news", unsteady)
-    assert [event.name async for event in events] == ["status", "done"]
+    assert [event.event_type async for event in events] == ["status", "done"]
     assert away == []
 
 
@@ -85,7 +85,7 @@ async def test_a_long_history_comes_in_pieces_and_whole(
     messages = [(await anext(following)).progress["message"] for _ in range(events)]  # type: ignore[attr-defined]
     assert messages == ["", *map(str, range(1, events))]
     await store.update(job.id, partial(Job.cancel, now=time.time()))
-    assert [event.name async for event in following] == ["status", "done"]
+    assert [event.event_type async for event in following] == ["status", "done"]
 
 
 async def test_a_follower_looks_only_when_there_is_news(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

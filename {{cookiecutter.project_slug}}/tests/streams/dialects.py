@@ -13,7 +13,7 @@ from tests.sse import names
 class Number(Event):
     """JSON has no NaN: such a number can't be encoded."""
 
-    name = "number"
+    event_type = "number"
     value: float
 
 
@@ -25,7 +25,9 @@ class Dialect(NamedTuple):
 def _encode_marked(event: Event, id: int | None) -> bytes:  # noqa: A002
     if isinstance(event, KeepAlive):
         return b":\n\n"
-    data = "[DONE]" if isinstance(event, Done) else json.dumps({"type": event.name, **vars(event)}, allow_nan=False)
+    data = (
+        "[DONE]" if isinstance(event, Done) else json.dumps({"type": event.event_type, **event.data()}, allow_nan=False)
+    )
     return f"data: {data}\n\n".encode()
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.streams.events import Done, Event, KeepAlive, Token, encode
+from app.streams.events import Done, Event, KeepAlive, Reasoning, Token, Tool, encode
 from tests.sse import Received, parse
 
 ANY_TEXT = st.text(st.characters())  # lone surrogates included
@@ -25,9 +25,23 @@ def test_a_token_is_one_data_line_and_comes_back_as_it_was(text: str, number: in
     assert b"\r" not in frame
 
 
+@pytest.mark.parametrize(
+    ("event", "data"),
+    [
+        (Reasoning("h\nm"), {"text": "h\nm"}),
+        (Tool("1", "find", "called", {"q": 1}), {"id": "1", "name": "find", "state": "called", "input": {"q": 1}}),
+        (Tool("1", "find", "done", output=""), {"id": "1", "name": "find", "state": "done", "output": ""}),
+        (Tool("1", "find", "failed"), {"id": "1", "name": "find", "state": "failed"}),
+    ],
+)
+def test_reasoning_and_a_tool_on_the_wire(event: Event, data: dict[str, object]) -> None:
+    """What a tool does not have is left out."""
+    assert parse(encode(event, 7).decode("ascii")) == [Received(event.event_type, data, "7")]
+
+
 def test_a_token_looks_as_the_general_encoder_would_write_it() -> None:
     class Other(Event):
-        name = "token"
+        event_type = "token"
 
     other = Other()
     vars(other)["text"] = 'quotes " and \\ and \u00e9'
@@ -37,7 +51,7 @@ def test_a_token_looks_as_the_general_encoder_would_write_it() -> None:
 @pytest.mark.parametrize("character", ["\r", "\n", "\0"])
 def test_a_name_or_an_id_that_would_break_a_frame_is_refused(character: str) -> None:
     with pytest.raises(ValueError, match="one line without NUL"):
-        type("Broken", (Event,), {"name": f"to{character}ken"})
+        type("Broken", (Event,), {"event_type": f"to{character}ken"})
     for event in (Token("a"), Done()):
         with pytest.raises(ValueError, match="format code"):
             encode(event, f"1{character}2")  # type: ignore[arg-type]

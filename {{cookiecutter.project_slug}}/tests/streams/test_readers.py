@@ -80,11 +80,11 @@ async def test_each_reader_gets_the_logs_events(
     events: list[Event] = []
     while batch := await log.after(len(events), 0):
         events += batch
-    assert [event.name for event in events].count("done") == 1
-    assert events[-1].name == "done"
+    assert [event.event_type for event in events].count("done") == 1
+    assert events[-1].event_type == "done"
     for (place, leaves, _, dialect), text in zip(readers, texts[1:], strict=True):
         assert isinstance(text, str), text
-        expected = [event.name for event in events[place:]]
+        expected = [event.event_type for event in events[place:]]
         if place > log.end_place and "server_shutdown" in text:  # it is told to come back: it was ahead of the log
             continue
         names = DIALECTS[dialect].names(text)

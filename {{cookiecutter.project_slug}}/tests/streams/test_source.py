@@ -22,7 +22,7 @@ async def events_of(log: MemoryLog) -> list[Event]:
 
 
 def names(events: list[Event]) -> list[str]:
-    return [event.name for event in events]
+    return [event.event_type for event in events]
 
 
 async def endless() -> AsyncGenerator[Event, None]:

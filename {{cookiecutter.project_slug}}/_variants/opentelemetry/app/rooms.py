@@ -18,8 +18,8 @@ PROBES = {"/health", "/ready", "/metrics"}
 def all_rooms() -> list[Room]:
     """One line for each. Each reads its own settings from the environment."""
     return [
-        chat(),
         jobs(),
+        chat(),
         figures(),
         limits(),  # last, for it counts: whoever a limit before it refuses does not count
     ]

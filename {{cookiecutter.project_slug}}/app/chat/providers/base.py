@@ -30,8 +30,18 @@ class Message(BaseModel):
 
 
 @dataclass(frozen=True)
+class Asker:
+    """Who asks, by the caller's name. `key` is the same if the same question is asked again, as after a failure: what
+    must not happen twice for it gets a key that is made of this one."""
+
+    caller: str
+    key: str
+
+
+@dataclass(frozen=True)
 class Finish:
-    """How an answer ended, if the model says so. `usage` has counts, such as `{"output_tokens": 17}`."""
+    """How an answer ended, if the model says so. `usage` has counts: `input_tokens`, `output_tokens`, and of these
+    `reasoning_tokens`."""
 
     reason: Literal["end", "length", "refusal"] = "end"
     usage: Mapping[str, int] = field(default_factory=dict)
@@ -71,12 +81,13 @@ class Provider(Protocol):
         """The name of the model, as its service knows it."""
         ...
 
-    def stream(self, messages: Sequence[Message]) -> AsyncGenerator[str | Event | Finish, None]:
-        """Yields the answer's text as it is made. A `Finish`, if there is one, comes last. Raises ModelError when the
-        model's service fails.
+    def stream(self, messages: Sequence[Message], asker: Asker) -> AsyncGenerator[str | Event | Finish, None]:
+        """Yields the answer's text as it is made, a `Reasoning` for what the model thinks, and a `Tool` for each
+        call and for what it gives. A `Finish`, if there is one, comes last. Raises ModelError when the model's
+        service fails.
 
-        An empty piece says that the model is at work, perhaps thinking: the time limit of its silence begins anew. An
-        Event of the provider's own is passed on as it is. It may be of any kind except `Error`, `Done` and `KeepAlive`.
+        An empty piece says that the model is at work: the time limit of its silence begins anew. An Event of the
+        provider's own is passed on as it is. It may be of any kind except `Error`, `Done` and `KeepAlive`.
 
         The generator is closed when the answer is stopped, or nobody has read it for too long. What it holds open
         belongs in a `with` or a `finally`. It outlives the request that asked: it opens what it needs itself, and uses

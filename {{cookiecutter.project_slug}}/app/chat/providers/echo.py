@@ -4,7 +4,7 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator, Sequence
 
-from app.chat.providers.base import Finish, Message
+from app.chat.providers.base import Asker, Finish, Message
 
 
 class Echo:
@@ -14,7 +14,7 @@ class Echo:
         """`token_seconds` is the pause before each word."""
         self.token_seconds = token_seconds
 
-    async def stream(self, messages: Sequence[Message]) -> AsyncGenerator[str | Finish, None]:
+    async def stream(self, messages: Sequence[Message], asker: Asker) -> AsyncGenerator[str | Finish, None]:
         words = re.findall(r"\s*\S+|\s+", f"You said: {messages[-1].content}")
         for word in words:
             await asyncio.sleep(self.token_seconds)

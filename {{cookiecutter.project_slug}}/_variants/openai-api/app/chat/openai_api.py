@@ -27,7 +27,7 @@ from app.dependencies import OneStream, SettingsDep, ShutdownDep
 from app.errors import NotFound
 from app.shutdown import Shutdown
 from app.streams.docs import stream_docs
-from app.streams.events import Busy, Done, Status, StreamFault, Token
+from app.streams.events import Busy, Done, Reasoning, Status, StreamFault, Token, Tool
 from app.streams.response import StreamRoute
 
 router = APIRouter(prefix="/v1", tags=["chat"], responses={"4XX": {"model": ErrorBody}}, route_class=StreamRoute)
@@ -56,18 +56,26 @@ class Later(Response):
 
 
 def _docs() -> dict[int | str, dict[str, Any]]:
-    example = Generation(Echo(0), [], seconds=1, max_chars=1)
-    example.id, example.reason, example.usage = "9f1c0c0e", "end", {"input_tokens": 1, "output_tokens": 2}
-    docs = stream_docs(
-        "The completion; with `stream`, its chunks and `[DONE]`. The `finish_reason` is `stop`, `length` or "
-        "`content_filter`. A stream that fails ends in a chunk with an `error`, as a 4XX has it, instead of `[DONE]`.",
+    example = Generation(Echo(0), [], caller="", seconds=1, max_chars=1)
+    example.id, example.reason = "9f1c0c0e", "end"
+    example.usage = {"input_tokens": 1, "output_tokens": 4, "reasoning_tokens": 2}
+    events = (
         Status("thinking", example.id),
+        Reasoning("A greeting."),
+        Tool("1", "greet", "called"),
         Token("Hello"),
         Token(" there"),
         Done(),
+    )
+    docs = stream_docs(
+        "The completion; with `stream`, its chunks and `[DONE]`. The `finish_reason` is `stop`, `length` or "
+        "`content_filter`. What the model thinks is `reasoning_content`, and has a line for each tool that it uses: a "
+        "client has none to call. A stream that fails ends in a chunk with an `error`, as a 4XX has it, instead of "
+        "`[DONE]`.",
+        *events,
         encoder=ChunkEncoder(example, created=0),
     )
-    docs[200]["content"]["application/json"] = {"example": completion(example, 0, "Hello there")}
+    docs[200]["content"]["application/json"] = {"example": completion(example, 0, events)}
     return docs
 
 
@@ -86,7 +94,7 @@ async def create_completion(
 async def _at_once(answer: Answer, created: int, shutdown: Shutdown, receive: Receive) -> Response:
     headers = {"X-Stream-ID": answer.id}
     try:
-        text = await whole_answer(answer, receive, shutdown)
+        events = await whole_answer(answer, receive, shutdown)
     except ClientLeft:
         return Response(status_code=NOBODY_WAITS)
     except StreamFault as fault:
@@ -95,7 +103,7 @@ async def _at_once(answer: Answer, created: int, shutdown: Shutdown, receive: Re
             headers["Retry-After"] = str(ceil(fault.error.retry_after))
         body = answer_error(fault.error.message, fault.error.code)
         return JSONResponse(body.model_dump(), STATUSES.get(fault.error.code, 503), headers)
-    return JSONResponse(completion(answer.generation, created, text), headers=headers)
+    return JSONResponse(completion(answer.generation, created, events), headers=headers)
 
 
 @router.get("/models")

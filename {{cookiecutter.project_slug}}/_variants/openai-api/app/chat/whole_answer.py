@@ -12,7 +12,7 @@ from app import telemetry
 from app.chat.answer import Answer
 from app.logs import request_id
 from app.shutdown import Shutdown
-from app.streams.events import Done, Error, Event, StreamFault, Token
+from app.streams.events import Done, Error, Event, StreamFault
 from app.streams.heartbeat import with_heartbeat
 
 
@@ -20,8 +20,8 @@ class ClientLeft(Exception):
     """Nobody waits for the answer any more."""
 
 
-async def whole_answer(answer: Answer, receive: Receive, shutdown: Shutdown) -> str:
-    """Waits for the answer, and returns its text.
+async def whole_answer(answer: Answer, receive: Receive, shutdown: Shutdown) -> list[Event]:
+    """Waits for the answer, and returns its events.
 
     Raises StreamFault if the model fails, if the answer is stopped, or if the drain time is over, and ClientLeft if the
     client has left: the server cancels no handler, so this function listens itself.
@@ -31,8 +31,8 @@ async def whole_answer(answer: Answer, receive: Receive, shutdown: Shutdown) -> 
         with answer.reading(), anyio.CancelScope() as waiting, shutdown.at_limit(waiting.cancel):
             leaving.add_done_callback(lambda _: waiting.cancel())
             async with aclosing(with_heartbeat(answer.log, seconds=60)) as batches:
-                text, outcome = await _text(batches), "end"
-                return text
+                events, outcome = await _all(batches), "end"
+                return events
         if leaving.done():
             outcome = "left"
             raise ClientLeft
@@ -45,8 +45,8 @@ async def whole_answer(answer: Answer, receive: Receive, shutdown: Shutdown) -> 
         telemetry.reader_ended(outcome)
 
 
-async def _text(batches: AsyncIterator[Sequence[Event]]) -> str:
-    texts = []
+async def _all(batches: AsyncIterator[Sequence[Event]]) -> list[Event]:
+    events: list[Event] = []
     async for batch in batches:
         await checkpoint_if_cancelled()  # a model that never waits would be ahead of each attempt to cancel this
         for event in batch:
@@ -54,11 +54,8 @@ async def _text(batches: AsyncIterator[Sequence[Event]]) -> str:
                 raise StreamFault(event)
             if event == Done("cancelled"):
                 raise StreamFault(Error("cancelled", "The answer was stopped.", False, request_id.get()), "cancelled")
-            if isinstance(event, Token):
-                texts.append(event.text)
-    # Two pieces may hold the halves of a UTF-16 pair. Together they are one character. A half without the other is
-    # replaced.
-    return "".join(texts).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+            events.append(event)
+    return events
 
 
 async def _left(receive: Receive) -> None:

@@ -9,9 +9,10 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from httpx2 import Response
 
-from app.chat.providers.base import Finish, Message, ModelError, Provider
+from app.chat.providers.base import Asker, Finish, Message, ModelError, Provider
 from app.errors import TooMany
 from app.settings import Settings
+from app.streams.events import Event, Reasoning, Tool
 from tests.asgi import exchange
 from tests.callers.knowing import HEADERS, KNOWN
 from tests.providers import ScriptedProvider
@@ -69,6 +70,93 @@ def test_an_answer_in_one_piece_is_a_completion(client: TestClient, provider: Sc
         "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}],
         "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5},
     }
+
+
+@pytest.mark.parametrize(("pieces", "text"), [(("\ud83d", "\ude00"), "\U0001f600"), (("a\ud83d",), "a\ufffd")])
+def test_halves_of_a_character_are_joined_or_replaced_in_one_piece(
+    client: TestClient, provider: ScriptedProvider, pieces: tuple[str, ...], text: str
+) -> None:
+    provider.script = (*map(Reasoning, pieces), *pieces)
+    message = ask(client).json()["choices"][0]["message"]
+    assert (message["content"], message["reasoning_content"]) == (text, text)
+
+
+THINKS = (
+    Reasoning("Let me "),
+    Reasoning("look."),
+    Tool("1", "look_up", "called", {"term": "SECRET"}),
+    "Found",
+    Tool("1", "look_up", "done", output=["SECRET"]),
+    Tool("2", "index_document", "called"),
+    Tool("2", "index_document", "failed", output="SECRET"),
+    Reasoning("So."),
+    " it.",
+    Finish(usage={"input_tokens": 3, "output_tokens": 9, "reasoning_tokens": 7}),
+)
+THOUGHTS = (
+    "Let me look.\n[look_up: called]\n\n[look_up: done]\n\n[index_document: called]\n\n[index_document: failed]\nSo."
+)
+USAGE = {
+    "prompt_tokens": 3,
+    "completion_tokens": 9,
+    "total_tokens": 12,
+    "completion_tokens_details": {"reasoning_tokens": 7},
+}
+
+
+def test_thoughts_are_reasoning_content_with_a_line_for_each_tool(
+    client: TestClient, provider: ScriptedProvider
+) -> None:
+    """Each delta has one field, for there are clients that read only one. No tool is the client's to call, and what it
+    was called with and gave is not shown."""
+    provider.script = THINKS
+    body = ask(client, stream=True, stream_options={"include_usage": True}).text
+    begin, *deltas, last = [choice for chunk in chunks(body)[:-1] for choice in chunk["choices"]]
+    assert (begin["delta"], last["delta"]) == ({"role": "assistant", "content": ""}, {})
+    assert [*deltas[0]["delta"]] == ["reasoning_content"]
+    assert "".join(each["delta"].get("content", "") for each in deltas) == "Found it."
+    assert "".join(each["delta"].get("reasoning_content", "") for each in deltas) == THOUGHTS
+    assert sum(len(each["delta"]) for each in deltas) == len(deltas)
+    assert {each["finish_reason"] for each in deltas} == {None}
+    assert last["finish_reason"] == "stop"
+    assert chunks(body)[-2]["usage"] == USAGE
+    assert "SECRET" not in body
+
+
+def test_thoughts_are_beside_the_text_of_an_answer_in_one_piece(client: TestClient, provider: ScriptedProvider) -> None:
+    provider.script = THINKS
+    answer = ask(client).json()
+    assert answer["choices"][0]["finish_reason"] == "stop"
+    assert answer["choices"][0]["message"] == {
+        "role": "assistant",
+        "content": "Found it.",
+        "refusal": None,
+        "reasoning_content": THOUGHTS,
+    }
+    assert answer["usage"] == USAGE
+
+
+def test_thoughts_that_are_not_shown_leave_nothing_but_their_count(
+    settings: Settings, build: Callable[[Settings, Provider], FastAPI]
+) -> None:
+    """What the tools do is no thought."""
+    app = build(settings.model_copy(update={"show_reasoning": False}), ScriptedProvider(*THINKS))
+    with TestClient(app) as client:
+        answer, streamed = ask(client).json(), chunks(ask(client, stream=True).text)[:-1]
+    message = answer["choices"][0]["message"]
+    assert message["content"] == "Found it."
+    deltas = [choice["delta"] for chunk in streamed for choice in chunk["choices"]]
+    for shown in message["reasoning_content"], "".join(delta.get("reasoning_content", "") for delta in deltas):
+        assert shown == THOUGHTS.removeprefix("Let me look.").removesuffix("So.")
+    assert answer["usage"] == USAGE
+
+
+def test_a_stream_that_fails_amid_thoughts_ends_in_the_error(client: TestClient, provider: ScriptedProvider) -> None:
+    provider.script = (Reasoning("hm"), ModelError("on purpose"))
+    *_, thought, error = chunks(ask(client, stream=True).text)
+    assert thought["choices"][0]["delta"] == {"reasoning_content": "hm"}
+    assert error["error"]["code"] == "model_error"
+    assert ask(client).status_code == 502
 
 
 @pytest.mark.parametrize(("reason", "named"), [("end", "stop"), ("length", "length"), ("refusal", "content_filter")])
@@ -204,6 +292,17 @@ def test_the_model_gets_all_messages_as_text(client: TestClient, provider: Scrip
         {"role": "assistant", "content": None, "tool_calls": [{"id": "c", "type": "function"}]},
         {"role": "tool", "content": "found", "tool_call_id": "c"},
         {"role": "assistant", "content": [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "three"}]},
+        {"role": "assistant", "content": None, "reasoning_content": "hm"},
+        {
+            "role": "assistant",
+            "content": "and",
+            "reasoning_content": "hm",
+            "reasoning": "hm",
+            "reasoning_details": [{"type": "reasoning.text", "text": "hm"}],
+            "thinking": "hm",
+            "thinking_blocks": [{"type": "thinking", "thinking": "hm"}],
+            "tool_calls": [{"id": "c", "type": "function"}],
+        },
         {"role": "user", "content": IMAGE},
         {"role": "assistant", "content": [{"type": "refusal", "refusal": "no"}]},
         {"role": "user", "content": "four"},
@@ -215,6 +314,7 @@ def test_the_model_gets_all_messages_as_text(client: TestClient, provider: Scrip
         ("system", "In English."),
         ("user", "one two"),
         ("assistant", "three"),
+        ("assistant", "and"),
         ("user", "Hi"),
         ("user", "four"),
     ]
@@ -372,7 +472,7 @@ def test_a_request_does_not_keep_its_body_while_it_is_answered(
     kept = []
 
     class Looks(ScriptedProvider):
-        async def stream(self, messages: Sequence[Message]) -> AsyncGenerator[str | Finish, None]:
+        async def stream(self, messages: Sequence[Message], asker: Asker) -> AsyncGenerator[str | Event | Finish, None]:
             for _ in range(100):  # until the route has ended
                 await asyncio.sleep(0)
             gc.collect()
@@ -403,7 +503,8 @@ async def test_a_shutdown_is_an_error_to_the_reader(
 def test_the_docs_show_both_forms_and_the_shape_of_errors(client: TestClient) -> None:
     responses = client.get("/openapi.json").json()["paths"][PATH]["post"]["responses"]
     content = responses["200"]["content"]
-    assert content["application/json"]["example"]["object"] == "chat.completion"
+    message = content["application/json"]["example"]["choices"][0]["message"]
+    assert (message["content"], message["reasoning_content"]) == ("Hello there", "A greeting.\n[greet: called]\n")
     assert chunks(content["text/event-stream"]["example"])[-1] == "[DONE]"
     assert responses.keys() == {"200", "4XX"}
     assert responses["4XX"]["content"].keys() == {"application/json"}

@@ -8,11 +8,11 @@ from starlette.types import Message
 from app.chat.answer import Answer
 from app.chat.generation import Generation
 from app.chat.known_answer import Asked
-from app.chat.providers.base import Finish
+from app.chat.providers.base import Asker, Finish
 from app.chat.providers.base import Message as ChatMessage
 from app.chat.whole_answer import ClientLeft, whole_answer
 from app.shutdown import Shutdown
-from app.streams.events import StreamFault
+from app.streams.events import Done, Event, Reasoning, Status, StreamFault, Token
 from tests.providers import ScriptedProvider
 
 
@@ -26,7 +26,7 @@ async def leaves() -> Message:
 
 
 def answer_of(provider: ScriptedProvider) -> Answer:
-    generation = Generation(provider, [], seconds=5, max_chars=1000)
+    generation = Generation(provider, [], caller="anonymous", seconds=5, max_chars=1000)
     return Answer(generation, Asked(generation.id, "caller", ""), grace=0, longest=60)
 
 
@@ -35,9 +35,11 @@ async def at_work(provider: ScriptedProvider) -> None:
         await asyncio.sleep(0)
 
 
-async def test_the_pieces_are_one_text() -> None:
-    provider = ScriptedProvider("a", " b", "")
-    assert await whole_answer(answer_of(provider), stays, Shutdown(1)) == "a b"
+async def test_it_waits_for_all_events() -> None:
+    provider = ScriptedProvider(Reasoning("hm"), "a", " b", "")
+    answer = answer_of(provider)
+    events = await whole_answer(answer, stays, Shutdown(1))
+    assert events == [Status("thinking", answer.id), Reasoning("hm"), Token("a"), Token(" b"), Done()]
     assert provider.closed.is_set()
 
 
@@ -126,9 +128,9 @@ class Untidy(ScriptedProvider):
         super().__init__("a", 60.0)
         self.at_the_end = at_the_end
 
-    async def stream(self, messages: Sequence[ChatMessage]) -> AsyncGenerator[str | Finish, None]:
+    async def stream(self, messages: Sequence[ChatMessage], asker: Asker) -> AsyncGenerator[str | Event | Finish, None]:
         try:
-            async for piece in super().stream(messages):
+            async for piece in super().stream(messages, asker):
                 yield piece
         finally:
             if isinstance(self.at_the_end, Exception):
@@ -169,8 +171,3 @@ async def test_what_a_cleanup_raises_when_the_client_has_left_is_no_complaint_of
     del answer
     gc.collect()
     assert "never retrieved" not in caplog.text
-
-
-@pytest.mark.parametrize(("pieces", "text"), [(("\ud83d", "\ude00"), "\U0001f600"), (("a\ud83d",), "a\ufffd")])
-async def test_halves_of_a_character_are_joined_or_replaced(pieces: tuple[str, ...], text: str) -> None:
-    assert await whole_answer(answer_of(ScriptedProvider(*pieces)), stays, Shutdown(1)) == text

@@ -1,6 +1,6 @@
-"""Events as Redis keeps them: `token {"text":"Hello"}`, the name and the data.
+"""Events as Redis keeps them: `token {"text":"Hello"}`, the type and the data.
 
-Two versions of the service may run side by side, so what this one does not know is kept, and passed on under its name.
+Two versions of the service may run side by side, so what this one does not know is kept, and passed on under its type.
 """
 
 import json
@@ -18,7 +18,7 @@ _json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 def dump(event: Event) -> str:
     """Raises ValueError or TypeError if its data is no JSON."""
-    return f"{event.name} {_json(vars(event))}"
+    return f"{event.event_type} {_json(event.data())}"
 
 
 def dump_some(events: Iterable[Event], room: int, answer_id: str) -> list[str]:
@@ -28,8 +28,8 @@ def dump_some(events: Iterable[Event], room: int, answer_id: str) -> list[str]:
         try:
             text = dump(event)
         except (TypeError, ValueError):
-            log.exception("answer %s: event %s is no JSON", answer_id, event.name)
-            text = event.name + " {}"  # places must not shift
+            log.exception("answer %s: event %s is no JSON", answer_id, event.event_type)
+            text = event.event_type + " {}"  # places must not shift
         if dumped and room < len(text):
             break
         room -= len(text)
@@ -49,11 +49,11 @@ def load(text: str) -> Event:
 
 @cache
 def _known() -> dict[str, list[type[Event]]]:
-    """By name; of those with the same name, that with the most fields comes first. At the first call, the application
+    """By type; of those with the same type, that with the most fields comes first. At the first call, the application
     has been imported, and with it events of your own."""
     known: dict[str, list[type[Event]]] = {}
     for kind in sorted(_kinds(Event), key=lambda kind: -len(fields(kind))):
-        known.setdefault(kind.name, []).append(kind)
+        known.setdefault(kind.event_type, []).append(kind)
     return known
 
 
@@ -69,4 +69,4 @@ def _required(kind: type[Event]) -> set[str]:
 
 @cache
 def _unknown(name: str) -> type[Event]:
-    return type("UnknownEvent", (Event,), {"name": name})
+    return type("UnknownEvent", (Event,), {"event_type": name})

@@ -88,13 +88,13 @@ async def service(settings: AnswerSettings) -> AsyncIterator[Service]:
 
 
 async def read(answer: KnownAnswer, place: int = 0, until: str = "done") -> list[Event]:
-    """The events behind a place, up to the first of that name, or token of that text."""
+    """The events behind a place, up to the first of that type, or token of that text."""
     events: list[Event] = []
     with answer.reading():
         async with asyncio.timeout(WAIT_SECONDS):
             while batch := await answer.log.after(place + len(events), WAIT_SECONDS):
                 for event in batch:
                     events.append(event)
-                    if until in (event.name, vars(event).get("text")):
+                    if until in (event.event_type, vars(event).get("text")):
                         return events
     raise AssertionError(f"ended before {until}: {events}")

@@ -15,7 +15,7 @@ from app.chat.answer_settings import AnswerSettings
 from app.chat.answers import fingerprint_of
 from app.chat.known_answer import Asked, KnownAnswer
 from app.errors import Conflict, NotFound, Unavailable
-from app.streams.events import Done, Error, Event, Status, StreamFault, Token
+from app.streams.events import Done, Error, Event, Reasoning, Status, StreamFault, Token, Tool
 from tests.chat.replicas import BRISK, QUESTION, Service, read, service
 
 LOST = "producer_lost"
@@ -45,7 +45,7 @@ async def shared(answer_settings: Callable[..., AnswerSettings]) -> AsyncIterato
 
 
 def names(events: list[Event]) -> list[str]:
-    return [event.name for event in events]
+    return [event.event_type for event in events]
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -363,10 +363,22 @@ async def test_what_a_later_version_writes_is_kept_and_passed_on(shared: Service
     await read(known, until="a")
     writes.stand_still()
     events = f"{shared.settings.queue_name}:answer:{answer.id}:events"
-    await shared.redis.rpush(events, 'tool {"id":"t-1","input":{"a":[1]}}', 'token {"text":"b","later":true}')
-    tool, token = (await read(known, until="b"))[2:]
-    assert (tool.name, vars(tool)) == ("tool", {"id": "t-1", "input": {"a": [1]}})
+    await shared.redis.rpush(events, 'cited {"id":"c-1","pages":[1]}', 'token {"text":"b","later":true}')
+    cited, token = (await read(known, until="b"))[2:]
+    assert (cited.event_type, cited.data()) == ("cited", {"id": "c-1", "pages": [1]})
     assert (isinstance(token, Token), vars(token)) == (True, {"text": "b", "later": True})
+
+
+async def test_what_a_model_thinks_and_its_tools_are_read_elsewhere(shared: Service) -> None:
+    said = [
+        Reasoning("hm"),
+        Tool("1", "find", "called", {"q": "tea"}),
+        Tool("1", "find", "failed", output="no such shop"),
+    ]
+    writes, reads = await shared.replica(*said, "a"), await shared.replica()
+    events = await read(await reads.get(await writes.start()))
+    assert events[1:-2] == said
+    assert [event.data() for event in events[2:4]] == [event.data() for event in said[1:]]
 
 
 async def test_events_that_are_ready_together_and_large_arrive_whole(shared: Service) -> None:

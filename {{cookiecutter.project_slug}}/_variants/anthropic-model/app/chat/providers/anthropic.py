@@ -1,19 +1,24 @@
 """Messages over Anthropic's API."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import Any, Self
 
 import httpx2
-from anthropic import APIError, AsyncAnthropic, AsyncStream, DefaultAsyncHttpxClient, Timeout
+from anthropic import APIError, AsyncAnthropic, AsyncStream, BadRequestError, DefaultAsyncHttpxClient, Timeout
 
 from app import telemetry
-from app.chat.providers.base import Finish, Message, ModelError
+from app.chat.providers.base import Asker, Finish, Message, ModelError
 from app.chat.providers.bounded import bound
 from app.chat.providers.conversation import conversation
 from app.chat.providers.endings import reason_of
 from app.chat.providers.failure import broken_off, failure
 from app.chat.providers.settings import ProviderSettings
-from app.chat.providers.shapes import at_once, count, fields, text, the_one, usage_of
+from app.chat.providers.shapes import at_once, count, fields, parts, reasoning_tokens, the_one, thought, usage_of
+from app.streams.events import Event
+
+log = logging.getLogger(__name__)
+ADAPTIVE = {"type": "adaptive", "display": "summarized"}  # by default, these models hide what they think
 
 
 class Anthropic:
@@ -36,6 +41,9 @@ class Anthropic:
         self._parameters: dict[str, Any] = {"max_tokens": settings.model_max_tokens, **settings.extra}
         if settings.model_temperature is not None:  # newer models take none
             self._parameters["temperature"] = settings.model_temperature
+        if budget := settings.model_thinking_tokens:
+            self._parameters["thinking"] = {"type": "enabled", "budget_tokens": budget}
+        self._has_budget = budget > 0
 
     async def __aenter__(self) -> Self:
         return self
@@ -43,43 +51,38 @@ class Anthropic:
     async def __aexit__(self, *_: object) -> None:
         await self._client.close()
 
-    async def stream(self, messages: Sequence[Message]) -> AsyncGenerator[str | Finish, None]:
+    async def stream(self, messages: Sequence[Message], asker: Asker) -> AsyncGenerator[str | Event | Finish, None]:
         ending, usage, odd = None, dict[str, int](), None
-        trace, (system, turns) = telemetry.traceparent(), conversation(self._prompt, messages)
-        body = {"model": self.model, "messages": [turn.model_dump() for turn in turns], "stream": True}
         try:
-            # Not `messages.create`: the objects that it builds of each event take a quarter of the CPU time that a
-            # token needs, and a few of their fields are read. This is its own way to the service, with its retries,
-            # errors and decoder; but an event is JSON as it came.
-            answer = await self._client.post(
-                "/v1/messages",
-                cast_to=object,
-                body={**self._parameters, **({"system": system} if system else {}), **body},
-                options={"headers": {"traceparent": trace} if trace else {}},
-                stream=True,
-                stream_cls=AsyncStream[object],
-            )
-            async with answer:
+            async with await self._ask(messages) as answer:
                 whole = at_once(answer.response)
                 async for each in the_one(answer.response, self._key) if whole else _events(answer.response):
                     event = fields(each, "an event")
                     match event.get("type"):
                         case "message_start":
-                            if counted := usage_of(fields(event.get("message"), "message")):
-                                usage["input_tokens"] = count(counted, "input_tokens")
+                            _count(usage, fields(event.get("message"), "message"))
+                        case "content_block_start":
+                            # It may have the first of its text. A thought that is hidden comes in it as a whole.
+                            for piece in parts([event.get("content_block")], "content_block") or [""]:
+                                yield piece
                         case "content_block_delta":
                             delta = fields(event.get("delta"), "delta")
-                            # All other kinds say that it thinks.
-                            yield text(delta.get("text"), "text") if delta.get("type") == "text_delta" else ""
+                            match delta.get("type"):
+                                case "text_delta":
+                                    for piece in parts(delta.get("text"), "text"):
+                                        yield piece
+                                case "thinking_delta":
+                                    yield thought(delta.get("thinking"))
+                                case _:
+                                    yield ""  # a signature, or what a tool of the service is called with
                         case "message_delta":
                             ending = fields(event.get("delta"), "delta").get("stop_reason") or ending
-                            if counted := usage_of(event):
-                                usage["output_tokens"] = count(counted, "output_tokens")
+                            _count(usage, event)
                         case "message":  # the whole
-                            yield text(event.get("content"), "content")
+                            for piece in parts(event.get("content"), "content"):
+                                yield piece
                             ending = event.get("stop_reason")
-                            if counted := usage_of(event):
-                                usage = {name: count(counted, name) for name in ("input_tokens", "output_tokens")}
+                            _count(usage, event)
                         case _ if whole or event.get("error"):
                             odd = event
                             break  # before its connection is cut
@@ -91,6 +94,42 @@ class Anthropic:
         if not ending:
             raise broken_off(odd, self._key)
         yield Finish(reason_of(ending), usage)
+
+    async def _ask(self, messages: Sequence[Message]) -> AsyncStream[object]:
+        """Asks again where a model takes no budget of thoughts, and remembers that."""
+        sent = self._parameters
+        try:
+            return await self._post(messages, sent)
+        except BadRequestError as error:
+            # Models since Claude Opus 4.7 name in their refusal what they take instead.
+            if not self._has_budget or sent["thinking"] is ADAPTIVE or "adaptive" not in error.response.text:
+                raise
+        log.warning("the model takes no MODEL_THINKING_TOKENS: it decides itself how much it thinks")
+        self._parameters = {**sent, "thinking": ADAPTIVE}
+        return await self._post(messages, self._parameters)
+
+    async def _post(self, messages: Sequence[Message], parameters: Mapping[str, Any]) -> AsyncStream[object]:
+        trace, (system, turns) = telemetry.traceparent(), conversation(self._prompt, messages)
+        body = {"model": self.model, "messages": [turn.model_dump() for turn in turns], "stream": True}
+        # Not `messages.create`: the objects that it builds of each event take a quarter of the CPU time that a token
+        # needs, and a few of their fields are read. This is its own way to the service, with its retries, errors and
+        # decoder; but an event is JSON as it came.
+        return await self._client.post(
+            "/v1/messages",
+            cast_to=object,
+            body={**parameters, **({"system": system} if system else {}), **body},
+            options={"headers": {"traceparent": trace} if trace else {}},
+            stream=True,
+            stream_cls=AsyncStream[object],
+        )
+
+
+def _count(usage: dict[str, int], value: Mapping[str, Any]) -> None:
+    """At the end, some services say again what they have counted at the beginning, and some have a null there."""
+    counted = usage_of(value)
+    found = {name: count(counted, name) for name in ("input_tokens", "output_tokens") if name in counted}
+    found |= reasoning_tokens(counted.get("output_tokens_details"), "thinking_tokens")
+    usage.update({name: max(tokens, usage.get(name, 0)) for name, tokens in found.items()})
 
 
 async def _events(response: httpx2.Response) -> AsyncIterator[object]:

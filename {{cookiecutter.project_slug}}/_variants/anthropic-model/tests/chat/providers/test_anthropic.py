@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import logging
+import re
 import tracemalloc
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
@@ -12,23 +13,25 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
-from app import logs, telemetry
+from app import logs
 from app.chat.answer_settings import AnswerSettings
 from app.chat.providers.anthropic import Anthropic
-from app.chat.providers.base import Finish, Message, ModelError, Provider
+from app.chat.providers.base import Asker, Finish, Message, ModelError, Provider
 from app.chat.providers.settings import ProviderSettings
 from app.chat.room import chat
 from app.main import create_app
 from app.settings import Settings
+from app.streams.events import Event, Reasoning
 from tests.asgi import exchange
 from tests.callers.knowing import ANYBODY
+from tests.endless import ENDLESS
 from tests.sse import parse
-from tests.upstream import ENDLESS, Answer, Upstream, upstream
+from tests.upstream import Answer, Upstream, upstream
 
 KEY = "sk-hidden"
+ASKER = Asker("anonymous", "1")
 QUESTION = [Message(role="user", content="Hi")]
 NOTICED_SECONDS = 0.5
-TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
 def said(kind: str, **fields: Any) -> str:
@@ -69,9 +72,9 @@ async def asked(*answers: Answer, **settings: Any) -> AsyncIterator[tuple[Anthro
         yield provider, service
 
 
-async def answer_of(provider: Anthropic, messages: Sequence[Message] = QUESTION) -> list[str | Finish]:
+async def answer_of(provider: Anthropic, messages: Sequence[Message] = QUESTION) -> list[str | Event | Finish]:
     """Without its empty pieces."""
-    return [piece async for piece in provider.stream(messages) if piece]
+    return [piece async for piece in provider.stream(messages, ASKER) if piece]
 
 
 async def test_it_yields_the_answer_piece_by_piece_and_what_it_took() -> None:
@@ -79,39 +82,10 @@ async def test_it_yields_the_answer_piece_by_piece_and_what_it_took() -> None:
         assert await answer_of(provider) == ["Hel", "lo", Finish("end", {"input_tokens": 3, "output_tokens": 2})]
 
 
-async def test_the_trace_goes_on_to_the_service_with_each_try() -> None:
-    telemetry.join_trace(TRACEPARENT)
-    async with asked(LIMITED, HELLO) as (provider, service):
-        await answer_of(provider)
-    telemetry.join_trace("")
-    assert [request.headers["traceparent"] for request in service.requests] == [TRACEPARENT] * 2
-
-
-async def test_without_a_trace_the_service_is_told_of_none() -> None:
-    async with asked(HELLO) as (provider, service):
-        await answer_of(provider)
-    assert "traceparent" not in service.requests[0].headers
-
-
-async def test_an_answer_is_of_the_trace_of_the_request_that_asked(
-    settings: Settings, answer_settings: Callable[..., AnswerSettings]
-) -> None:
-    async with asked(HELLO, HELLO) as (provider, service):
-        app = create_app(settings, [chat(provider, answer_settings())], ANYBODY)
-        async with app.router.lifespan_context(app) as state:
-            for headers in ({"traceparent": TRACEPARENT}, {}):
-                body = {"question": "Hi"}
-                async with exchange(app, "/chat/stream", body=body, headers=headers, **state) as stream:  # type: ignore[arg-type]
-                    await stream.rest()
-    first, second = (request.headers.get("traceparent", "") for request in service.requests)
-    assert first.split("-")[1] == TRACEPARENT.split("-")[1]
-    assert second.split("-")[1:2] != first.split("-")[1:2]
-
-
 async def test_a_piece_is_there_before_the_next_is_made() -> None:
     more = asyncio.Event()
     answer = Answer([START, text("Hel"), more, text("lo"), ended("end_turn"), STOP])
-    async with asked(answer) as (provider, _), aclosing(provider.stream(QUESTION)) as pieces:
+    async with asked(answer) as (provider, _), aclosing(provider.stream(QUESTION, ASKER)) as pieces:
         assert await anext(pieces) == "Hel"
         more.set()
         assert await anext(pieces) == "lo"
@@ -166,10 +140,148 @@ async def test_how_it_finished_is_said_in_our_words(stop_reason: str, reason: st
         assert (await answer_of(provider))[-1] == Finish(reason, {"input_tokens": 3, "output_tokens": 2})  # type: ignore[arg-type]
 
 
-async def test_what_it_thinks_is_no_part_of_the_answer_but_a_sign_of_life() -> None:
-    thought = said("content_block_delta", index=0, delta={"type": "thinking_delta", "thinking": "Hm."})
-    async with asked(Answer([START, thought, text("Hi"), ended("end_turn"), STOP])) as (provider, _):
-        assert [piece async for piece in provider.stream(QUESTION)][:-1] == ["", "Hi"]
+def thought(text: Any) -> str:
+    return said("content_block_delta", index=0, delta={"type": "thinking_delta", "thinking": text})
+
+
+def begun(**block: Any) -> str:
+    return said("content_block_start", index=0, content_block=block)
+
+
+async def test_what_it_thinks_is_no_part_of_the_answer() -> None:
+    async with asked(Answer([START, thought("Hm."), text("Hi"), ended("end_turn"), STOP])) as (provider, _):
+        assert [piece async for piece in provider.stream(QUESTION, ASKER)][:-1] == [Reasoning("Hm."), "Hi"]
+
+
+async def test_a_thought_that_is_hidden_and_a_signature_are_signs_of_life() -> None:
+    hidden = begun(type="redacted_thinking", data="aGk=")
+    signed = said("content_block_delta", index=0, delta={"type": "signature_delta", "signature": "aGk="})
+    async with asked(Answer([START, hidden, signed, text("Hi"), ended("end_turn"), STOP])) as (provider, _):
+        assert [piece async for piece in provider.stream(QUESTION, ASKER)][:-1] == ["", "", "Hi"]
+
+
+@pytest.mark.parametrize("odd", [None, 7, {"text": "Hm."}, [7]])
+async def test_a_thought_that_cannot_be_read_is_left_out(odd: Any) -> None:
+    """It is no piece of the answer."""
+    async with asked(Answer([START, thought(odd), text("Hi"), ended("end_turn"), STOP])) as (provider, _):
+        assert [piece async for piece in provider.stream(QUESTION, ASKER)][:-1] == ["", "Hi"]
+
+
+async def test_a_block_may_begin_with_a_piece() -> None:
+    blocks = [begun(type="thinking", thinking="H"), thought("m."), begun(type="text", text="Hel"), text("lo")]
+    async with asked(Answer([START, *blocks, ended("end_turn"), STOP])) as (provider, _):
+        assert (await answer_of(provider))[:-1] == [Reasoning("H"), Reasoning("m."), "Hel", "lo"]
+
+
+async def test_a_tool_that_the_service_uses_itself_breaks_no_answer() -> None:
+    """What it has found is counted at the end, in the tokens that went in."""
+    query = said("content_block_delta", index=1, delta={"type": "input_json_delta", "partial_json": '{"query": "Hi"}'})
+    result = {"type": "web_search_result", "url": "https://example.com/", "title": "Hi", "encrypted_content": "aGk="}
+    cited = said("content_block_delta", index=3, delta={"type": "citations_delta", "citation": {"cited_text": "Hi"}})
+    used = [
+        text("I search. "),
+        begun(type="server_tool_use", id="srvtoolu_1", name="web_search", input={}),
+        query,
+        begun(type="web_search_tool_result", tool_use_id="srvtoolu_1", content=[result]),
+        cited,
+        text("Hi"),
+    ]
+    end = said("message_delta", delta={"stop_reason": "end_turn"}, usage={"input_tokens": 99, "output_tokens": 2})
+    async with asked(Answer([START, *used, end, STOP])) as (provider, _):
+        assert await answer_of(provider) == [
+            "I search. ", "Hi", Finish("end", {"input_tokens": 99, "output_tokens": 2})
+        ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("details", "counts"),
+    [
+        ({"thinking_tokens": 1}, {"reasoning_tokens": 1}),
+        ({"thinking_tokens": 0}, {}),
+        ({"thinking_tokens": "1"}, {}),
+        (None, {}),
+    ],
+)
+async def test_tokens_of_thoughts_are_counted_apart_where_there_are_any(details: Any, counts: dict[str, int]) -> None:
+    usage = {"input_tokens": None, "output_tokens": 2, "output_tokens_details": details}
+    end = said("message_delta", delta={"stop_reason": "end_turn"}, usage=usage)
+    async with asked(Answer([START, text("Hi"), end, STOP])) as (provider, _):
+        finish = (await answer_of(provider))[-1]
+    assert finish == Finish("end", {"input_tokens": 3, "output_tokens": 2, **counts})
+
+
+async def test_it_is_asked_to_think_as_long_as_the_settings_say() -> None:
+    """The SDK has a limit of its own for `max_tokens`, of answers that it does not stream."""
+    async with asked(HELLO, model_thinking_tokens=64_000, model_max_tokens=128_000) as (provider, service):
+        await answer_of(provider)
+    body = service.requests[0].body
+    assert body["thinking"] == {"type": "enabled", "budget_tokens": 64_000}
+    assert body["max_tokens"] == 128_000
+
+
+async def test_without_that_it_is_not_asked_to_think() -> None:
+    async with asked(HELLO) as (provider, service):
+        await answer_of(provider)
+    assert "thinking" not in service.requests[0].body
+
+
+NO_BUDGET = Answer.problem(
+    400,
+    {
+        "type": "error",
+        "error": {
+            "type": "invalid_request_error",
+            "message": '"thinking.type.enabled" is not supported for this model. Use "thinking.type.adaptive" instead.',
+        },
+    },
+)
+
+
+async def test_a_model_that_takes_no_budget_decides_itself_how_much_it_thinks(caplog: pytest.LogCaptureFixture) -> None:
+    """As those since Claude Opus 4.7 do. What these think is hidden unless a request wants it."""
+    async with asked(NO_BUDGET, HELLO, HELLO, model_thinking_tokens=1024) as (provider, service):
+        assert (await answer_of(provider))[:2] == ["Hel", "lo"]
+        await answer_of(provider)
+    at_first, *later = (request.body["thinking"] for request in service.requests)
+    assert at_first == {"type": "enabled", "budget_tokens": 1024}
+    assert later == [{"type": "adaptive", "display": "summarized"}] * 2
+    assert caplog.text.count("the model takes no MODEL_THINKING_TOKENS") == 1
+
+
+async def test_two_that_are_refused_at_once_are_both_asked_again() -> None:
+    refuse = asyncio.Event()
+    late = Answer([refuse, *NO_BUDGET.pieces], NO_BUDGET.status, NO_BUDGET.headers)
+    async with asked(late, late, HELLO, HELLO, model_thinking_tokens=1024) as (provider, service):
+        answers = []
+        for _ in range(2):
+            service.waiting.clear()
+            answers.append(asyncio.create_task(answer_of(provider)))
+            await service.waiting.wait()
+        refuse.set()
+        assert [answer[:2] for answer in await asyncio.gather(*answers)] == [["Hel", "lo"]] * 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({}, NO_BUDGET),
+        ({"MODEL_EXTRA": {"thinking": {"type": "enabled", "budget_tokens": 1024}}}, NO_BUDGET),
+        ({"model_thinking_tokens": 1024}, Answer.problem(400, {"error": {"message": "max_tokens is too large"}})),
+    ],
+    ids=["nothing was asked for", "MODEL_EXTRA asked for it", "another cause"],
+)
+async def test_any_other_refusal_is_an_error(settings: dict[str, Any], problem: Answer) -> None:
+    async with asked(problem, HELLO, **settings) as (provider, service):
+        with pytest.raises(ModelError, match="BadRequestError: 400"):
+            await answer_of(provider)
+    assert len(service.requests) == 1
+
+
+async def test_a_model_that_takes_neither_is_asked_no_third_time() -> None:
+    async with asked(NO_BUDGET, NO_BUDGET, HELLO, model_thinking_tokens=1024) as (provider, service):
+        with pytest.raises(ModelError, match="BadRequestError: 400"):
+            await answer_of(provider)
+    assert len(service.requests) == 2
 
 
 async def test_what_some_servers_leave_out_is_no_fault() -> None:
@@ -212,11 +324,12 @@ async def test_an_answer_without_usage_is_one() -> None:
         assert await answer_of(provider) == ["Hi", Finish("end")]
 
 
-async def test_of_a_list_of_parts_the_texts_are_the_answer_and_thoughts_a_sign_of_life() -> None:
+async def test_of_a_list_of_parts_the_texts_and_the_thoughts_come_in_order() -> None:
     thought = {"type": "thinking", "thinking": "Hm."}
-    parts = [thought, {"type": "text", "text": "Hel"}, {"text": "lo"}]
+    parts = [thought, {"type": "text", "text": "Hel"}, {"type": "redacted_thinking", "data": "aGk="}, {"text": "lo"}]
     async with asked(Answer([START, text([thought]), text(parts), ended("end_turn"), STOP])) as (provider, _):
-        assert [piece async for piece in provider.stream(QUESTION)][:-1] == ["", "Hello"]
+        pieces = [piece async for piece in provider.stream(QUESTION, ASKER)]
+    assert pieces[:-1] == [Reasoning("Hm."), Reasoning("Hm."), "Hel", "lo"]
 
 
 @pytest.mark.parametrize("reason", ["pause_turn", 7, {"type": "end_turn"}, ["end_turn"]])
@@ -234,9 +347,11 @@ async def test_an_answer_whose_connection_breaks_after_its_end_is_whole() -> Non
 
 async def test_an_answer_in_one_piece_is_an_answer() -> None:
     """Some gateways don't stream, whatever they are asked for."""
-    whole = MESSAGE | {"content": [{"type": "text", "text": "Hello"}], "stop_reason": "end_turn"}
+    parts = [{"type": "thinking", "thinking": "Hm.", "signature": "aGk="}, {"type": "text", "text": "Hello"}]
+    whole = MESSAGE | {"content": parts, "stop_reason": "end_turn"}
     async with asked(Answer.problem(200, whole)) as (provider, _):
-        assert await answer_of(provider) == ["Hello", Finish("end", {"input_tokens": 3, "output_tokens": 1})]
+        finish = Finish("end", {"input_tokens": 3, "output_tokens": 1})
+        assert await answer_of(provider) == [Reasoning("Hm."), "Hello", finish]
 
 
 async def test_a_page_in_place_of_an_answer_is_said_without_the_key() -> None:
@@ -278,7 +393,7 @@ async def test_what_may_be_a_piece_of_the_answer_and_cannot_be_read_is_an_error(
     pieces = []
     async with asked(Answer([START, text("Hel"), odd, ended("end_turn"), STOP])) as (provider, service):
         with pytest.raises(ModelError, match=f"^the answer can't be read: {says}") as raised:
-            async for piece in provider.stream(QUESTION):
+            async for piece in provider.stream(QUESTION, ASKER):
                 pieces.append(piece)
     assert pieces == ["Hel"]
     assert raised.value.retryable
@@ -332,7 +447,7 @@ async def test_what_breaks_after_the_first_token_is_an_error_and_is_not_tried_ag
     pieces = []
     async with asked(broken, HELLO) as (provider, service):
         with pytest.raises(ModelError) as raised:
-            async for piece in provider.stream(QUESTION):
+            async for piece in provider.stream(QUESTION, ASKER):
                 pieces.append(piece)
     assert pieces == ["Hel"]
     assert raised.value.retryable
@@ -410,6 +525,46 @@ def test_without_a_key_the_start_is_refused_with_the_way_out(monkeypatch: pytest
         ProviderSettings.read()
     monkeypatch.setenv("MODEL_PROVIDER", "echo")
     assert ProviderSettings.read().model_provider == "echo"
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"MODEL_THINKING_TOKENS": "-1"}, "MODEL_THINKING_TOKENS: Input should be greater than or equal to 0"),
+        ({"MODEL_THINKING_TOKENS": "1023"}, "MODEL_THINKING_TOKENS: must be 0, or 1024 or more, and less than"),
+        ({"MODEL_THINKING_TOKENS": "4096"}, "MODEL_THINKING_TOKENS: must be 0, or 1024 or more, and less than"),
+        ({"MODEL_TEMPERATURE": "0.5"}, "MODEL_TEMPERATURE: must be empty, or 1, where MODEL_THINKING_TOKENS is set"),
+        ({"MODEL_EXTRA": '{"top_k": 5}'}, "MODEL_EXTRA: must be without top_k where MODEL_THINKING_TOKENS is set"),
+        ({"MODEL_EXTRA": '{"temperature": 0}'}, "MODEL_EXTRA: must be without temperature where"),
+        ({"MODEL_EXTRA": '{"thinking": {}}'}, "MODEL_EXTRA: must be without thinking where"),
+        ({"MODEL_EXTRA": '{"top_p": 0.9}'}, "MODEL_EXTRA: top_p must be 0.95 to 1 where MODEL_THINKING_TOKENS is set"),
+        ({"MODEL_EXTRA": '{"top_p": "1"}'}, "MODEL_EXTRA: top_p must be 0.95 to 1 where MODEL_THINKING_TOKENS is set"),
+    ],
+)
+def test_what_does_not_go_with_thinking_is_refused_by_name(
+    settings: dict[str, str], says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {"MODEL_PROVIDER": "anthropic", "ANTHROPIC_API_KEY": KEY, "MODEL_THINKING_TOKENS": "1024", **settings}
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit, match=rf"(?m)^{re.escape(says)}"):
+        ProviderSettings.read()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"MODEL_THINKING_TOKENS": "4095"},
+        {"MODEL_TEMPERATURE": "1"},
+        {"MODEL_EXTRA": '{"top_p": 0.95, "output_config": {"effort": "low"}}'},
+    ],
+    ids=str,
+)
+def test_what_goes_with_thinking_is_taken(settings: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {"MODEL_PROVIDER": "anthropic", "ANTHROPIC_API_KEY": KEY, "MODEL_THINKING_TOKENS": "1024", **settings}
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert ProviderSettings.read().model_thinking_tokens >= 1024
 
 
 @pytest.mark.parametrize("url", ["https://me:secret@host/v1", "https://host/v1?v=2", "https://host/v1#", "host/v1"])

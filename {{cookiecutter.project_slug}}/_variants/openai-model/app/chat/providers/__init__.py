@@ -1,7 +1,8 @@
 """The models that can answer."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 
 from app.chat.providers.base import Provider
 from app.chat.providers.echo import Echo
@@ -9,7 +10,8 @@ from app.chat.providers.settings import ProviderSettings
 
 
 @asynccontextmanager
-async def open_provider(settings: ProviderSettings) -> AsyncIterator[Provider]:
+async def open_provider(settings: ProviderSettings, shared: Mapping[type, Any]) -> AsyncIterator[Provider]:
+    """`shared` is what other rooms have opened, for a model that uses it."""
     match settings.model_provider:
         case "echo":
             yield Echo(settings.echo_token_seconds)

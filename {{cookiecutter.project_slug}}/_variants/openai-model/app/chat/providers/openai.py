@@ -16,14 +16,16 @@ from openai import (
 )
 
 from app import telemetry
-from app.chat.providers.base import Finish, Message, ModelError
+from app.chat.providers.base import Asker, Finish, Message, ModelError
 from app.chat.providers.bounded import bound
 from app.chat.providers.conversation import conversation
 from app.chat.providers.endings import reason_of
 from app.chat.providers.failure import broken_off, failure
 from app.chat.providers.parameters import parameters, without_refused
 from app.chat.providers.settings import ProviderSettings
-from app.chat.providers.shapes import at_once, count, fields, items, text, the_one, usage_of
+from app.chat.providers.shapes import at_once, count, fields, items, plain, reasoning_tokens, the_one, usage_of
+from app.chat.providers.thoughts import Thoughts
+from app.streams.events import Event
 
 log = logging.getLogger(__name__)
 
@@ -53,17 +55,20 @@ class OpenAI:
     async def __aexit__(self, *_: object) -> None:
         await self._client.close()
 
-    async def stream(self, messages: Sequence[Message]) -> AsyncGenerator[str | Finish, None]:
-        ending, usage, refused, odd = None, dict[str, int](), False, None
+    async def stream(self, messages: Sequence[Message], asker: Asker) -> AsyncGenerator[str | Event | Finish, None]:
+        ending, usage, refused, odd, thoughts = None, dict[str, int](), False, None, Thoughts()
         try:
             async with await self._ask(messages) as answer:
                 whole = at_once(answer.response)
                 async for each in the_one(answer.response, self._key) if whole else answer:
                     chunk = fields(each, "a chunk")
                     if counted := usage_of(chunk):  # behind the last choice; some servers send it with each
+                        given, made = count(counted, "prompt_tokens"), count(counted, "completion_tokens")
                         usage = {
-                            "input_tokens": count(counted, "prompt_tokens"),
-                            "output_tokens": count(counted, "completion_tokens"),
+                            "input_tokens": given,
+                            # Those of thoughts are in the total only, at xAI and Gemini.
+                            "output_tokens": max(made, count(counted, "total_tokens") - given),
+                            **reasoning_tokens(counted.get("completion_tokens_details"), "reasoning_tokens"),
                         }
                     # An empty list is no error: Azure's first chunk has one, beside what its filter thinks.
                     if chunk.get("error") or (chunk.get("choices") is None and not counted):
@@ -73,15 +78,17 @@ class OpenAI:
                         ending = choice.get("finish_reason") or ending
                         # MiniMax has a `message`, the answer again, in its last chunk as well.
                         delta = fields(choice.get("message" if whole else "delta"), "delta")
-                        refusal = text(delta.get("refusal"), "refusal")
+                        refusal = plain(delta.get("refusal"), "refusal")
                         refused = refused or refusal != ""
-                        # Reasoning comes in other fields, or, from Mistral, as parts of a list beside those of text.
-                        yield text(delta.get("content"), "content") or refusal
+                        for piece in thoughts.pieces(delta) or [refusal]:
+                            yield piece
         except (APIError, httpx2.HTTPError) as error:
             if not ending:  # else it is whole, however its connection ends
                 raise failure(error, self._key) from None
         except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or nested without end
             raise ModelError(f"the answer can't be read: {type(error).__name__}: {error}") from None
+        if rest := thoughts.rest():
+            yield rest
         if not ending:
             raise broken_off(odd, self._key)
         reason = reason_of(ending)

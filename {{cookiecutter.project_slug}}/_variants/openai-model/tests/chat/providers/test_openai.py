@@ -13,23 +13,25 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
-from app import logs, telemetry
+from app import logs
 from app.chat.answer_settings import AnswerSettings
-from app.chat.providers.base import Finish, Message, ModelError, Provider
+from app.chat.providers.base import Asker, Finish, Message, ModelError, Provider
 from app.chat.providers.openai import OpenAI
 from app.chat.providers.settings import ProviderSettings
 from app.chat.room import chat
 from app.main import create_app
 from app.settings import Settings
+from app.streams.events import Event, Reasoning
 from tests.asgi import exchange
 from tests.callers.knowing import ANYBODY
+from tests.endless import ENDLESS
 from tests.sse import parse
-from tests.upstream import ENDLESS, Answer, Upstream, upstream
+from tests.upstream import Answer, Upstream, upstream
 
 KEY = "sk-hidden"
+ASKER = Asker("anonymous", "1")
 QUESTION = [Message(role="user", content="Hi")]
 NOTICED_SECONDS = 0.5
-TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
 def data(value: Any) -> str:
@@ -60,9 +62,9 @@ async def asked(*answers: Answer, **settings: Any) -> AsyncIterator[tuple[OpenAI
         yield provider, service
 
 
-async def answer_of(provider: OpenAI, messages: Sequence[Message] = QUESTION) -> list[str | Finish]:
+async def answer_of(provider: OpenAI, messages: Sequence[Message] = QUESTION) -> list[str | Event | Finish]:
     """Without its empty pieces."""
-    return [piece async for piece in provider.stream(messages) if piece]
+    return [piece async for piece in provider.stream(messages, ASKER) if piece]
 
 
 async def test_it_yields_the_answer_piece_by_piece_and_what_it_took() -> None:
@@ -70,39 +72,10 @@ async def test_it_yields_the_answer_piece_by_piece_and_what_it_took() -> None:
         assert await answer_of(provider) == ["Hel", "lo", Finish("end", {"input_tokens": 3, "output_tokens": 2})]
 
 
-async def test_the_trace_goes_on_to_the_service_with_each_try() -> None:
-    telemetry.join_trace(TRACEPARENT)
-    async with asked(LIMITED, HELLO) as (provider, service):
-        await answer_of(provider)
-    telemetry.join_trace("")
-    assert [request.headers["traceparent"] for request in service.requests] == [TRACEPARENT] * 2
-
-
-async def test_without_a_trace_the_service_is_told_of_none() -> None:
-    async with asked(HELLO) as (provider, service):
-        await answer_of(provider)
-    assert "traceparent" not in service.requests[0].headers
-
-
-async def test_an_answer_is_of_the_trace_of_the_request_that_asked(
-    settings: Settings, answer_settings: Callable[..., AnswerSettings]
-) -> None:
-    async with asked(HELLO, HELLO) as (provider, service):
-        app = create_app(settings, [chat(provider, answer_settings())], ANYBODY)
-        async with app.router.lifespan_context(app) as state:
-            for headers in ({"traceparent": TRACEPARENT}, {}):
-                body = {"question": "Hi"}
-                async with exchange(app, "/chat/stream", body=body, headers=headers, **state) as stream:  # type: ignore[arg-type]
-                    await stream.rest()
-    first, second = (request.headers.get("traceparent", "") for request in service.requests)
-    assert first.split("-")[1] == TRACEPARENT.split("-")[1]
-    assert second.split("-")[1:2] != first.split("-")[1:2]
-
-
 async def test_a_piece_is_there_before_the_next_is_made() -> None:
     more = asyncio.Event()
     answer = Answer([chunk("Hel"), more, chunk("lo"), chunk(finish="stop"), END])
-    async with asked(answer) as (provider, _), aclosing(provider.stream(QUESTION)) as pieces:
+    async with asked(answer) as (provider, _), aclosing(provider.stream(QUESTION, ASKER)) as pieces:
         assert await anext(pieces) == "Hel"
         more.set()
         assert await anext(pieces) == "lo"
@@ -171,8 +144,10 @@ async def test_what_some_servers_leave_out_is_no_fault() -> None:
         ({"completion_tokens": 4}, {"input_tokens": 0, "output_tokens": 4}),
         ({"prompt_tokens": None, "completion_tokens": "4"}, {"input_tokens": 0, "output_tokens": 0}),
         (COUNTS, {"input_tokens": 3, "output_tokens": 2}),
+        ({**COUNTS, "total_tokens": 9}, {"input_tokens": 3, "output_tokens": 6}),
+        ({**COUNTS, "total_tokens": 0}, {"input_tokens": 3, "output_tokens": 2}),
     ],
-    ids=["null", "a text", "a list", "a part of it", "no numbers", "beside a choice"],
+    ids=["null", "a text", "a list", "a part of it", "no numbers", "beside a choice", "thoughts apart", "no total"],
 )
 async def test_usage_is_never_the_price_of_an_answer(usage: Any, counts: dict[str, int]) -> None:
     last = data({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], "usage": usage})
@@ -180,13 +155,14 @@ async def test_usage_is_never_the_price_of_an_answer(usage: Any, counts: dict[st
         assert await answer_of(provider) == ["Hi", Finish("end", counts)]
 
 
-async def test_of_a_list_of_parts_the_texts_are_the_answer_and_thoughts_a_sign_of_life() -> None:
+async def test_of_a_list_of_parts_the_texts_and_the_thoughts_come_in_order() -> None:
     """As Mistral's models that think have it."""
-    thought = {"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]}
+    thought = {"type": "thinking", "thinking": [{"type": "text", "text": "H"}, {"type": "text", "text": "m."}]}
     parts = [thought, {"type": "text", "text": "Hel"}, {"type": "reference", "reference_ids": [1]}, {"text": "lo"}]
     answer = Answer([chunk([thought]), chunk(parts), chunk([]), chunk(finish="stop"), END])
     async with asked(answer) as (provider, _):
-        assert [piece async for piece in provider.stream(QUESTION)] == ["", "Hello", "", "", Finish("end")]
+        pieces = [piece async for piece in provider.stream(QUESTION, ASKER)]
+    assert pieces == [Reasoning("Hm."), Reasoning("Hm."), "Hel", "lo", "", "", Finish("end")]
 
 
 @pytest.mark.parametrize("said", ["abort", "insufficient_system_resource", 7, {"type": "stop"}, ["stop"]])
@@ -330,7 +306,7 @@ async def test_what_may_be_a_piece_of_the_answer_and_cannot_be_read_is_an_error(
     pieces = []
     async with asked(Answer([chunk("Hel"), odd, chunk(finish="stop"), END])) as (provider, service):
         with pytest.raises(ModelError, match=f"^the answer can't be read: {says}") as raised:
-            async for piece in provider.stream(QUESTION):
+            async for piece in provider.stream(QUESTION, ASKER):
                 pieces.append(piece)
     assert pieces == ["Hel"]
     assert raised.value.retryable
@@ -359,10 +335,65 @@ async def test_a_refusal_is_text_and_a_reason() -> None:
         assert await answer_of(provider) == ["I won't.", Finish("refusal")]
 
 
-async def test_what_it_thinks_is_no_part_of_the_answer_but_a_sign_of_life() -> None:
+async def test_what_it_thinks_is_no_part_of_the_answer() -> None:
     thought = chunk(reasoning_content="Hm.")  # as servers of open models say it
     async with asked(Answer([thought, chunk("Hi"), chunk(finish="stop"), END])) as (provider, _):
-        assert [piece async for piece in provider.stream(QUESTION)][:2] == ["", "Hi"]
+        assert [piece async for piece in provider.stream(QUESTION, ASKER)][:2] == [Reasoning("Hm."), "Hi"]
+
+
+async def test_a_thought_and_a_text_of_one_chunk_come_in_this_order() -> None:
+    async with asked(Answer([chunk("Hi", reasoning="Hm."), chunk(finish="stop"), END])) as (provider, _):
+        assert await answer_of(provider) == [Reasoning("Hm."), "Hi", Finish("end")]
+
+
+async def test_an_answer_in_one_piece_has_its_thoughts_before_it() -> None:
+    message = {"role": "assistant", "content": "Hello", "reasoning_content": "Hm."}
+    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    async with asked(Answer.problem(200, {"choices": [choice]})) as (provider, _):
+        assert await answer_of(provider) == [Reasoning("Hm."), "Hello", Finish("end")]
+
+
+@pytest.mark.parametrize("odd", [7, True, {"text": "Hm."}, [7, {"text": 7}], ["Hm."]])
+async def test_a_thought_that_cannot_be_read_is_left_out_but_a_sign_of_life(odd: Any) -> None:
+    """It is no piece of the answer."""
+    async with asked(Answer([chunk(reasoning=odd), chunk("Hi"), chunk(finish="stop"), END])) as (provider, _):
+        assert [piece async for piece in provider.stream(QUESTION, ASKER)][:2] == ["", "Hi"]
+
+
+async def test_an_answer_that_breaks_off_within_half_a_tag_has_that_too() -> None:
+    pieces = []
+    async with asked(Answer([chunk("<th"), END])) as (provider, _):
+        with pytest.raises(ModelError, match="the answer broke off"):
+            async for piece in provider.stream(QUESTION, ASKER):
+                pieces.append(piece)
+    assert pieces == ["", "<th"]
+
+
+@pytest.mark.parametrize(
+    ("details", "counts"),
+    [
+        ({"reasoning_tokens": 1}, {"reasoning_tokens": 1}),
+        ({"reasoning_tokens": 0}, {}),
+        ({"reasoning_tokens": "1"}, {}),
+        (None, {}),
+        ([1], {}),
+    ],
+)
+async def test_tokens_of_thoughts_are_counted_apart_where_there_are_any(details: Any, counts: dict[str, int]) -> None:
+    usage = data({"choices": [], "usage": {**COUNTS, "completion_tokens_details": details}})
+    async with asked(Answer([chunk("Hi"), chunk(finish="stop"), usage, END])) as (provider, _):
+        finish = (await answer_of(provider))[-1]
+    assert finish == Finish("end", {"input_tokens": 3, "output_tokens": 2, **counts})
+
+
+async def test_a_tool_that_the_service_uses_itself_breaks_no_answer() -> None:
+    """As Groq's systems tell of theirs, and OpenRouter's plugins of what they have read."""
+    tool = {"index": 0, "type": "search", "arguments": '{"query": "Hi"}', "output": None}
+    note = {"type": "url_citation", "url_citation": {"url": "https://example.com/", "start_index": 0}}
+    call = {"index": 0, "id": "t-1", "type": "function", "function": {"name": "search", "arguments": "{}"}}
+    used = [chunk(executed_tools=[tool]), chunk(tool_calls=[call]), chunk("Hi", annotations=[note])]
+    async with asked(Answer([*used, chunk(finish="stop"), END])) as (provider, _):
+        assert [piece async for piece in provider.stream(QUESTION, ASKER)][:3] == ["", "", "Hi"]
 
 
 @pytest.mark.parametrize("problem", [LIMITED, BROKEN], ids=["rate limit", "5xx"])
@@ -395,7 +426,7 @@ async def test_what_breaks_after_the_first_token_is_an_error_and_is_not_tried_ag
     pieces = []
     async with asked(broken, HELLO) as (provider, service):
         with pytest.raises(ModelError) as raised:
-            async for piece in provider.stream(QUESTION):
+            async for piece in provider.stream(QUESTION, ASKER):
                 pieces.append(piece)
     assert pieces == ["Hel"]
     assert raised.value.retryable

@@ -12,6 +12,7 @@ import httpx2
 
 from app.chat.providers.base import ModelError
 from app.chat.providers.failure import shortened
+from app.streams.events import Reasoning
 
 
 def at_once(response: httpx2.Response) -> bool:
@@ -46,13 +47,25 @@ def items(value: object, name: str) -> Sequence[object]:
     raise unreadable(name, value)
 
 
-def text(value: object, name: str) -> str:
-    """As it is; of a list of parts, as some services send it, the texts among them, joined."""
+def parts(value: object, name: str) -> Sequence[str | Reasoning]:
+    """The texts and the thoughts in it: some services send a list of parts in place of a text. The other parts are
+    references to sources, or tools that the service uses itself."""
     if not isinstance(value, list):
-        return plain(value, name)
-    parts = [fields(part, f"a part of {name}") for part in value]
-    # The others are thoughts, or references to sources.
-    return "".join(plain(part.get("text"), name) for part in parts if part.get("type", "text") == "text")
+        return (plain(value, name),)
+    found = (fields(part, f"a part of {name}") for part in value)
+    return [
+        thought(part.get("thinking")) if part.get("type") == "thinking" else plain(part.get("text"), name)
+        for part in found
+        if part.get("type", "text") in ("text", "thinking")
+    ]
+
+
+def thought(value: object) -> str | Reasoning:
+    """A text, or a list of parts that have a text or the summary of one. An empty piece if there is none to be read."""
+    if isinstance(value, list):
+        texts = (part.get("text") or part.get("summary") for part in value if isinstance(part, dict))
+        value = "".join(text for text in texts if isinstance(text, str))
+    return Reasoning(value) if value and isinstance(value, str) else ""
 
 
 def plain(value: object, name: str) -> str:
@@ -73,6 +86,12 @@ def usage_of(value: Mapping[str, Any]) -> Mapping[str, Any]:
 def count(usage: Mapping[str, Any], name: str) -> int:
     found = usage.get(name)
     return found if isinstance(found, int) else 0
+
+
+def reasoning_tokens(details: object, name: str) -> Mapping[str, int]:
+    """How many of the tokens of an answer are thoughts, if the service says that there are any."""
+    found = count(details, name) if isinstance(details, dict) else 0
+    return {"reasoning_tokens": found} if found else {}
 
 
 def unreadable(name: str, value: object) -> ModelError:

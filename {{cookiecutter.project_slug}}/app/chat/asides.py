@@ -1,0 +1,57 @@
+"""What a model does besides writing its answer, as readers see it: what it thinks, and the tools that it uses."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+from app.streams.events import Event, Reasoning, Tool
+
+TOOL_BYTES = 16 * 1024
+
+
+class Asides:
+    """Those of one answer, within bounds. `full` says that they are past them: it must end."""
+
+    def __init__(self, max_chars: int, show_reasoning: bool) -> None:
+        """Reasoning has so many characters. So have the names of tools, however many are called. What tools take and
+        give is cut past as many: the answer goes on, for the model has seen the whole."""
+        self._reasoning_left = self._names_left = max_chars
+        self._bytes_left = max_chars
+        self._show_reasoning = show_reasoning
+
+    @property
+    def full(self) -> bool:
+        return self._reasoning_left < 0 or self._names_left < 0
+
+    def shown(self, event: Event) -> Event | None:
+        """The event as readers get it. None if it is not for them."""
+        if isinstance(event, Reasoning):
+            return self._reasoning(event.text) if self._show_reasoning else None
+        return self._tool(event) if isinstance(event, Tool) else event
+
+    def _reasoning(self, text: str) -> Reasoning | None:
+        shown = text[: self._reasoning_left]
+        self._reasoning_left -= len(text)
+        return Reasoning(shown) if shown else None
+
+    def _tool(self, tool: Tool) -> Tool | None:
+        self._names_left -= len(tool.id) + len(tool.name)
+        if self.full:
+            return None
+        return replace(tool, input=self._bounded(tool.input), output=self._bounded(tool.output))
+
+    def _bounded(self, value: Any) -> Any:
+        """As JSON, or as a text that says that it is cut. A tool may take and give anything."""
+        if value is None:
+            return None
+        try:
+            text = json.dumps(value, allow_nan=False, ensure_ascii=False, default=str)
+            value = json.loads(text)  # a copy, for the tool may go on with it
+        except (ValueError, TypeError, RecursionError):  # NaN, a key that is no text, one that holds itself
+            value = text = str(value)
+        whole = (value if isinstance(value, str) else text).encode(errors="replace")
+        most = min(TOOL_BYTES, self._bytes_left)
+        self._bytes_left -= min(len(whole), most)
+        if len(whole) <= most:
+            return value
+        return f"{whole[:most].decode(errors='ignore')}… (cut: {most:,} of {len(whole):,} bytes)"
