@@ -254,6 +254,43 @@ def another_question_while_an_answer_runs_stops_it_and_is_answered(chat: Client)
     chat.printed(f"usage stream={stopped['id']} model=echo reason=cancelled")
 
 
+LOOKED_UP: dict[str, Any] = {"type": "dynamic-tool", "toolCallId": "call-1", "toolName": "look_up"}
+LOOKED_UP["input"] = {"term": "to be"}
+FAILED: dict[str, Any] = {"type": "dynamic-tool", "toolCallId": "call-2", "toolName": "index_document", "input": None}
+# What is on screen of an answer that ends amid its first tool, and of the whole answer to "think".
+BROKEN_OFF = [
+    {"type": "reasoning", "text": "Let me look it up.", "state": "done"},
+    {"type": "text", "text": "You", "state": "done"},
+    {**LOOKED_UP, "state": "input-available"},
+]
+PARTS = [
+    *BROKEN_OFF[:2],
+    {**LOOKED_UP, "state": "output-available", "output": {"found": ["not to be"]}},
+    {"type": "reasoning", "text": "That is the question.", "state": "done"},
+    {"type": "text", "text": " said:", "state": "done"},
+    {**FAILED, "state": "output-error", "errorText": "It is too long."},
+    {"type": "text", "text": " think", "state": "done"},
+]
+
+
+def each_part_is_there_once(chat: Client, way: str) -> None:
+    """On each of many pages that have lost an answer, and have come back to it in this way."""
+    pages = chat.ask(scene="isLostAnywhere", id=f"chat-{uuid4()}-", way=way)["pages"]
+    lost, ended = pages[::2], pages[1::2]
+    assert len({json.dumps(page["messages"][1:]) for page in lost if page["status"] == "error"}) > 10
+    for page in ended:
+        _, answer = page["messages"]
+        assert (page["status"], answer["metadata"]) == ("ready", END)
+        assert without_seams(answer["parts"]) == without_seams(PARTS)
+        assert answer["parts"] == PARTS or way == "sends"
+
+
+def without_seams(parts: Sequence[dict[str, Any]]) -> list[Any]:
+    """All text, all reasoning, and the tools. Of a part that came in two the SDK makes two."""
+    texts = ["".join(part["text"] for part in parts if part["type"] == kind) for kind in ("text", "reasoning")]
+    return [*texts, *(part for part in parts if part["type"] == "dynamic-tool")]
+
+
 SCENES = (
     a_page_that_loads_in_the_middle_of_an_answer_gets_all_of_it,
     a_page_that_loads_after_an_answer_has_ended_gets_all_of_it,

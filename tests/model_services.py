@@ -20,6 +20,18 @@ JSON, HTML, PLAIN = "application/json", "text/html; charset=utf-8", "text/plain"
 EVENTS = "text/event-stream"
 
 
+def asking(provider: str, model: str, port: int, key: str = KEY) -> dict[str, str]:
+    """The settings with which a project of that provider asks for a model of a service at that port, which speaks
+    Anthropic's dialect or, for all others, OpenAI's."""
+    service, path = ("ANTHROPIC", "") if provider == "anthropic" else ("OPENAI", "/v1")
+    return {
+        "MODEL_PROVIDER": provider,
+        "MODEL_NAME": f"openai-chat:{model}" if provider == "pydantic-ai" else model,
+        f"{service}_API_KEY": key,
+        f"{service}_BASE_URL": f"http://127.0.0.1:{port}{path}",
+    }
+
+
 @dataclass(frozen=True)
 class Case:
     """One answer of a service. `ends` is how it ends for a reader: `end`, `length`, `refusal`, or an error's code."""

@@ -50,6 +50,7 @@ def combinations() -> list[Answers]:
     return [dict(zip(lists, each, strict=True)) for each in product(*map(choices, lists))]
 
 
+@cache
 def pairwise() -> list[Answers]:
     """So many combinations that each two choices of different questions meet in one of them."""
     every, found, met = combinations(), list[Answers](), set[Pair]()
@@ -59,6 +60,7 @@ def pairwise() -> list[Answers]:
     return found
 
 
+@cache
 def varied() -> list[Answers]:
     """One for each queue, each choice of the other questions among them, as different from each other as can be."""
     found, met = list[Answers](), set[Pair]()
@@ -69,26 +71,14 @@ def varied() -> list[Answers]:
     return found
 
 
-def pairwise_or_slow() -> list[Any]:
-    """Parameters: the pairwise set, of which those of `varied` always run, and the others where slow tests do."""
-    slow = [pytest.param(answers, marks=pytest.mark.slow) for answers in pairwise() if answers not in varied()]
-    return [*varied(), *slow]
+def in_order() -> list[Answers]:
+    """The pairwise set, those of `varied` first: without a queue, with RQ, and so on."""
+    return [*varied(), *(answers for answers in pairwise() if answers not in varied())]
 
 
-def new_words_or_slow(order: Sequence[Answers]) -> list[Any]:
-    """In this order, those always of which a word of the queue's name is new: each library and each broker is one. The
-    others run where slow tests do."""
-    found, seen = [], set[str]()
-    for answers in order:
-        words = set(answers["queue_backend"].split("-"))
-        found.append(pytest.param(answers, marks=[] if words - seen else pytest.mark.slow))
-        seen |= words
-    return found
-
-
-def two_or_slow(several: Sequence[Any]) -> list[Any]:
-    """The first two, and the others where slow tests run: for what hardly differs, and takes ten seconds."""
-    return [*several[:2], *(pytest.param(each, marks=pytest.mark.slow) for each in several[2:])]
+def first_or_slow(number: int, several: Sequence[Any]) -> list[Any]:
+    """Parameters: so many of the first always run, and the others where slow tests do."""
+    return [*several[:number], *(pytest.param(each, marks=pytest.mark.slow) for each in several[number:])]
 
 
 def grouped(several: Sequence[Answers]) -> list[Any]:

@@ -11,12 +11,11 @@ from http.client import HTTPResponse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
 
-from model_services import END, KEY, START, STOP, USAGE, delta, ended, events, said, sse
+from model_services import END, START, STOP, USAGE, asking, delta, ended, events, said, sse
 from rendering import Project
 from running import Server
 
 SECRET = "no-trace-of-this"
-BASE_URL = {"openai": "http://127.0.0.1:{}/v1", "anthropic": "http://127.0.0.1:{}"}
 INPUT_TOKENS, OUTPUT_TOKENS = 9, 4  # of each answer, as the service says
 
 
@@ -44,9 +43,7 @@ class Model(ThreadingHTTPServer):
 
     def settings(self, project: Project) -> dict[str, str]:
         """With which the project asks this service."""
-        name = project.answers["model_provider"]
-        settings = {"MODEL_PROVIDER": name, "MODEL_NAME": "m", "MODEL_MAX_RETRIES": "0", f"{name.upper()}_API_KEY": KEY}
-        return settings | {f"{name.upper()}_BASE_URL": BASE_URL[name].format(self.server_port)}
+        return asking(project.answers["model_provider"], "m", self.server_port) | {"MODEL_MAX_RETRIES": "0"}
 
 
 class Handler(BaseHTTPRequestHandler):

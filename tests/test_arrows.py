@@ -26,6 +26,9 @@ ARROWS = [
     ("app/health.py", "from app.jobs.dependencies import JobsDep"),
     ("app/health.py", "from app.jobs.store import Store"),
     ("app/chat/routes.py", "from app.jobs.dependencies import JobsDep"),
+    ("app/chat/agent.py", "from app.jobs.store import Store"),
+    ("app/chat/agent.py", "from app.chat.providers.base import Asker"),
+    ("app/chat/generation.py", "from app.jobs.queue import JobQueue"),
     ("app/jobs/routes.py", "from app.chat.generation import Generation"),
     ("app/jobs/routes.py", "from app.jobs.store import Store"),
     ("app/jobs/routes.py", "from app.jobs.backend import open_backend"),
@@ -50,7 +53,7 @@ def test_they_point_one_way(answers: Answers, render: Callable[..., Project]) ->
 
 @pytest.fixture(scope="module")
 def copy(render: Callable[..., Project], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    project = render(queue_backend="rq")
+    project = render(queue_backend="rq", model_provider="pydantic-ai")
     copy = tmp_path_factory.mktemp("arrows") / "project"
     shutil.copytree(project.path / "app", copy / "app")
     return copy

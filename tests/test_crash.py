@@ -56,6 +56,9 @@ DOCUMENT = {"title": "A tale", "text": "to be or not to be"}
 # What is about the web server, the store or the relay, and not about a library or its worker: on each broker, and
 # with each of the two backends (RQ's, and the one that Celery and Dramatiq share).
 of_each_broker = pytest.mark.parametrize("variant", ["rq", "dramatiq-rabbitmq"], indirect=True)
+# What takes most of a minute of CPU: each library and each broker. What a worker's death does to some hundred jobs is
+# shown with every queue.
+of_each_library = pytest.mark.parametrize("variant", ["rq", "celery-redis", "dramatiq-rabbitmq"], indirect=True)
 
 
 DURABLE = [queue for queue in choices("queue_backend") if queue != "none"]
@@ -179,6 +182,7 @@ def took(web: Web, path: str) -> float:
     return time.monotonic() - began
 
 
+@of_each_library
 def test_of_thousands_of_jobs_none_is_lost(service: Service, seed: int) -> None:
     """Forty of the workers die meanwhile."""
     count = 2_500

@@ -362,7 +362,8 @@ def lines_until(wanted: str, process: "subprocess.Popen[str]") -> list[str]:
     [
         # One process; several of them; and a broker that it can't bring. With each other queue, the project's own
         # tests/test_dev.py starts and stops what the demo does.
-        *choices("queue_backend")[:2],
+        "none",
+        pytest.param("rq", marks=pytest.mark.slow),
         pytest.param(choices("queue_backend")[-1], marks=[pytest.mark.slow, pytest.mark.needs("rabbitmq")]),
     ],
 )

@@ -15,13 +15,17 @@ from typing import Any
 import pytest
 from chat_page import chromium
 from front_ends import (
+    BROKEN_OFF,
     CHATS,
+    END,
     KEY,
+    PARTS,
     READY,
     SCENES,
     Client,
     bundle,
     busy,
+    each_part_is_there_once,
     node_tests,
     one_or_slow,
     play,
@@ -96,6 +100,51 @@ def test_a_chat_keeps_a_part_of_an_answer_as_one_and_goes_on(chat: Client, quest
     assert (after["status"], after["text"]) == ("ready", "You said: again")
 
 
+def test_what_a_model_thinks_and_its_tools_are_parts_of_the_message(chat: Client) -> None:
+    """In the order of the answer. The page is not asked to run a tool, nor to send what came of one."""
+    (page,), ((_, answer),) = play(chat, "thinks")
+    assert (page["status"], answer["parts"], answer["metadata"]) == ("ready", PARTS, END)
+    began = ["reasoning done", "text done", "look_up output-available", "reasoning done"]
+    failed = [*began, "text done", "index_document output-error"]
+    assert page["seen"] == [
+        [],
+        ["reasoning streaming"],
+        ["reasoning done"],
+        ["reasoning done", "text streaming"],
+        ["reasoning done", "text done"],
+        ["reasoning done", "text done", "look_up input-available"],
+        ["reasoning done", "text done", "look_up output-available"],
+        ["reasoning done", "text done", "look_up output-available", "reasoning streaming"],
+        began,
+        [*began, "text streaming"],
+        [*began, "text done"],
+        [*began, "text done", "index_document input-available"],
+        failed,
+        [*failed, "text streaming"],
+        [*failed, "text done"],
+    ]
+
+
+def test_a_chat_keeps_what_a_model_has_thought_and_used_before_it_failed_and_goes_on(chat: Client) -> None:
+    """The last question carries all of it, and what the SDK made of a whole answer."""
+    questions = ["think and fail", "use a tool and fail", "think", "again"]
+    thinking, in_a_tool, whole, after = chat.ask(questions=questions)["answers"]
+    for failed in (thinking, in_a_tool):
+        assert (failed["status"], failed["error"]) == ("error", "The model could not answer.")
+        assert "metadata" not in failed
+    assert thinking["parts"] == [{"type": "reasoning", "text": "Let me ", "state": "streaming"}]
+    assert in_a_tool["parts"] == BROKEN_OFF
+    assert (whole["status"], whole["parts"]) == ("ready", PARTS)
+    assert (after["status"], after["text"]) == ("ready", "You said: again")
+
+
+def test_a_chat_keeps_what_a_model_has_thought_and_used_before_it_was_stopped(chat: Client) -> None:
+    pages, ((_, answer),) = play(chat, "isStoppedInATool")
+    assert pages == [READY]
+    assert answer["parts"] == BROKEN_OFF
+    assert "metadata" not in answer
+
+
 def test_a_reader_who_stops_stops_the_model(chat: Client) -> None:
     (answer,) = chat.ask(questions=["wait for me"], stop=True)["answers"]
     assert (answer["status"], answer["state"]) == ("ready", "streaming")
@@ -128,6 +177,12 @@ def test_a_hidden_tab_that_has_lost_its_connection_shows_the_answer_once_when_it
     pages, ((question, answer),) = play(Client(client_process(name), chat_server), "isSeenAgain")
     assert pages == [READY]
     assert answer == {"id": answer["id"], **whole(question)}
+    each_part_is_there_once(Client(client_process(name), chat_server), "is seen again")
+
+
+@pytest.mark.parametrize("way", ["loads again", "regenerates", "sends"])
+def test_a_page_that_is_lost_anywhere_in_an_answer_shows_each_part_of_it_once(chat: Client, way: str) -> None:
+    each_part_is_there_once(chat, way)
 
 
 @pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.__name__)

@@ -14,7 +14,7 @@ import post_gen_project
 import pre_gen_project
 import pytest
 from rendering import QUESTIONS, Answers, Project, asked, bake, choices, cookiecutter, environment
-from variants import OVERLAYS, VARIANTS, folders
+from variants import OVERLAYS, VARIANTS, chosen, folders, part
 
 GOOD = {
     "__typed_slug": "my-chat",
@@ -164,17 +164,19 @@ def test_a_render_is_locked_and_says_what_to_do_next(variant: Answers, render: C
     project = render(**variant)
     said = project.said.splitlines()
     model = variant["model_provider"]
+    keys = [part(folder, "key").read_text("utf-8").strip() for folder in chosen(variant) if part(folder, "key").exists()]
     asked = f"queue {variant['queue_backend']}, model {model}, front end {variant['front_end']}"
     assert said[0] == f"Made my-chat: {asked}, callers by {variant['auth']}, telemetry {variant['telemetry']}."
     assert [line.split("#")[0].strip() for line in said if line.startswith("  ")] == [
         f"cd {shlex.quote(str(project.path))}",
         "uv sync",
-        *([f"echo {model.upper()}_API_KEY=sk-... >> .env"] if model != "echo" else []),
+        *(f"echo {key}=sk-... >> .env" for key in keys),
         "make dev",
     ]
     if model != "echo":
         assert "# to begin without a key: echo MODEL_PROVIDER=echo >> .env" in project.said
-        assert f"#{model.upper()}_API_KEY=\n" in project.read(".env.example")
+        (key,) = keys
+        assert f"#{key}=\n" in project.read(".env.example")
     assert ("needs a RabbitMQ" in project.said) == ("rabbitmq" in variant["queue_backend"])
     plain = re.search(r"without make: (.*)", project.said)
     assert plain, project.said

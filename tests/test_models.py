@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from model_services import asking
 from rendering import Project, choices, exclusive, run
 from running import START_SECONDS, Process, Server, free_port, posix_only, running, services, serving
 
@@ -25,7 +26,6 @@ SECRET = "sk-wrong-and-secret"
 ANSWER = "Streams carry each word as soon as it has been made."
 NOTICED_SECONDS = 0.5
 TRIES = 3
-BASE_URL = {"openai": "http://127.0.0.1:{}/v1", "anthropic": "http://127.0.0.1:{}"}
 ASKED = json.dumps({"question": "Hi"})
 MODELS = {
     "well": ANSWER,
@@ -81,10 +81,9 @@ def litellm(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 @contextmanager
-def asking(project: Project, port: int, **settings: str) -> Iterator[Server]:
-    """The project, in front of what listens at that port."""
-    name = project.answers["model_provider"]
-    asked = {"MODEL_PROVIDER": name, f"{name.upper()}_BASE_URL": BASE_URL[name].format(port)}
+def in_front_of(port: int, project: Project, model: str = "m", key: str = KEY, **settings: str) -> Iterator[Server]:
+    """The project, asking for that model of what listens at that port."""
+    asked = asking(project.answers["model_provider"], model, port, key)
     with services(project) as env, serving(project, env, **asked, **settings) as server:
         yield server
 
@@ -104,10 +103,9 @@ def test_a_service_that_others_wrote_is_understood(
 ) -> None:
     """An answer with its usage; a rate limit and a fault, each tried again as often as the setting says; a conversation
     that is too long; a wrong key, which no log shows."""
-    of = "" if provider == "openai" else "translated-"
-    key = f"{provider.upper()}_API_KEY"
+    of = "translated-" if provider == "anthropic" else ""
     process, port = litellm
-    with asking(project, port, MODEL_NAME=f"{of}well", **{key: KEY}) as server:
+    with in_front_of(port, project, f"{of}well") as server:
         status, *tokens, done = answer(server)
         assert (status[0], done) == ("status", ("done", {"reason": "end"}))
         assert len(tokens) > 1
@@ -115,16 +113,15 @@ def test_a_service_that_others_wrote_is_understood(
         counted = server.process.printed(rf"usage stream=\w+ model={of}well reason=end outcome=end (.*) caller=")[1]
         assert re.fullmatch(r"first_piece_seconds=[\d.]+ input_tokens=\d+ output_tokens=[1-9]\d* chars=\d+", counted)
     for name, (code, retryable) in FAILS.items():
-        asked = {"MODEL_NAME": f"{of}{name}", "MODEL_MAX_RETRIES": "1", key: KEY}
         before = len(requests(process, provider))
-        with asking(project, port, **asked) as server:
+        with in_front_of(port, project, f"{of}{name}", MODEL_MAX_RETRIES="1") as server:
             _, error, done = answer(server)
             assert done == ("done", {"reason": "error"})
             assert (error[1]["code"], error[1]["retryable"]) == (code, retryable)
             assert "litellm" not in json.dumps(error).lower()
             server.process.printed("the model failed: .*litellm")
         assert len(requests(process, provider)) - before == 1 + retryable
-    with asking(project, port, MODEL_NAME=f"{of}well", **{key: SECRET}) as server:
+    with in_front_of(port, project, f"{of}well", SECRET) as server:
         _, error, done = answer(server)
         # It asks its database for such a key. Without one it answers 400, and no word about keys.
         assert (error[1]["code"], error[1]["retryable"]) == ("model_error", False)
@@ -135,7 +132,7 @@ def test_a_service_that_others_wrote_is_understood(
 
 def requests(litellm: Process, provider: str) -> list[str]:
     """Those that the proxy has logged, in this dialect."""
-    path = {"openai": "/v1/chat/completions", "anthropic": "/v1/messages"}[provider]
+    path = "/v1/messages" if provider == "anthropic" else "/v1/chat/completions"
     return re.findall(rf'"POST {path} HTTP', litellm.text)
 
 
@@ -176,10 +173,9 @@ class Slow:
 def piece(provider: str) -> str:
     """The first of an answer, as the service says it."""
     delta = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hel"}}
-    return {
-        "openai": 'data: {"choices": [{"index": 0, "delta": {"content": "Hel"}, "finish_reason": null}]}\n\n',
-        "anthropic": f"event: content_block_delta\ndata: {json.dumps(delta)}\n\n",
-    }[provider]
+    if provider == "anthropic":
+        return f"event: content_block_delta\ndata: {json.dumps(delta)}\n\n"
+    return 'data: {"choices": [{"index": 0, "delta": {"content": "Hel"}, "finish_reason": null}]}\n\n'
 
 
 def leaves(server: Server, response: Any) -> None:
@@ -215,8 +211,7 @@ def test_the_service_sees_its_connection_closed_when_nobody_reads_on(provider: s
     left, late = [leaves, stops_it, is_told_to_stop], []
     for _ in range(TRIES):
         with closing(Slow(piece(provider))) as service:
-            key = {f"{provider.upper()}_API_KEY": KEY}
-            with asking(project, service.port, DRAIN_SECONDS="0", ANSWER_GRACE_SECONDS="0", **key) as server:
+            with in_front_of(service.port, project, DRAIN_SECONDS="0", ANSWER_GRACE_SECONDS="0") as server:
                 for what in left[:]:
                     seconds, turn = seconds_until_closed(what, server, service)
                     if seconds <= max(NOTICED_SECONDS, 20 * turn):
@@ -234,7 +229,7 @@ def test_without_a_key_the_start_is_refused_with_the_way_out(provider: str, proj
         del env["MODEL_PROVIDER"]
         done = run(str(project.path / ".venv/bin/python"), "-m", "uvicorn", "app.main:app", cwd=project.path, env=env)
         assert done.returncode == 1
-        key = f"{provider.upper()}_API_KEY"
+        key = "ANTHROPIC_API_KEY" if provider == "anthropic" else "OPENAI_API_KEY"
         says = f"{key}: must be set; MODEL_PROVIDER=echo runs without one"
         assert done.stderr == f"Settings that need a look (environment or .env); then start again:\n{says}\n"
         with serving(project, env, MODEL_PROVIDER="echo") as server:

@@ -73,7 +73,7 @@ def test_a_text_depends_on_an_answer_only_by_the_parts_that_this_brings(sources:
     asked = {name: {word.decode() for word in answer.findall(data)} for name, data in texts.items()}
     its_own = {name: questions_of(found[1]) for name in texts if (found := part.match(name))}
     assert {name: questions for name in texts if (questions := asked[name] - its_own.get(name, set()))} == {}
-    assert {name for name in texts if asked[name]} == {f"{BASE}/_variants/model/_parts/readme/model.md"}
+    assert {name for name in texts if asked[name]} == {f"{BASE}/_variants/sdk-model/_parts/readme/model.md"}
 
 
 def test_all_python_holds_one_template_expression(sources: dict[str, bytes]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from rabbitmq import shared_url
-from rendering import MADE_BY_TOOLS, Answers, Project, named, new_words_or_slow, pairwise, varied
+from rendering import MADE_BY_TOOLS, Answers, Project, first_or_slow, in_order, named
 from running import posix_only, recipe, settings_of
 from subjects import Subject, imported, parts, subjects
 
@@ -25,15 +25,8 @@ OF_THE_SCRIPT = [
 DOT_ENV = "API_KEY=secret\nMODEL_PROVIDER=openai\nOPENAI_API_KEY=k\nDRAIN_SECONDS=-1\n"
 
 
-def in_order() -> list[Answers]:
-    """The pairwise set, in which a render leaves to those before it what is the same there: the two that run whole, one
-    of each other queue, and the rest."""
-    first, *others, last = varied()
-    return [first, last, *others, *(answers for answers in pairwise() if answers not in varied())]
-
-
 @posix_only
-@pytest.mark.parametrize("answers", new_words_or_slow(in_order()), ids=named)
+@pytest.mark.parametrize("answers", first_or_slow(2, in_order()), ids=named)
 def test_a_renders_own_tests_pass_and_none_is_left_out(
     answers: Answers, render: Callable[..., Project], pytestconfig: pytest.Config, tmp_path: Path
 ) -> None:

@@ -27,7 +27,11 @@ from telling import (
     serving_model,
 )
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="kills whole trees of processes, by /proc")
+# What a project tells, its own tests look at too, and those of one project always run.
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="kills whole trees of processes, by /proc"),
+]
 DURATION = "gen_ai.client.operation.duration"
 FIRST_CHUNK = "gen_ai.client.operation.time_to_first_chunk"
 PER_CHUNK = "gen_ai.client.operation.time_per_output_chunk"
@@ -38,13 +42,12 @@ FEW = 3  # of each other
 
 
 def renders(*queues: str) -> list[Any]:
-    """Parameters: one for each, which always run if `varied` has them, and else where slow tests do."""
+    """Parameters: one for each, and one of `varied` where it has one."""
     found = []
     for queue in queues:
         several = [each for each in [*varied(), *pairwise()] if each["telemetry"] != "none"]
         answers = next(each for each in several if each["queue_backend"] == queue)
-        slow = [] if answers in varied() and queue == queues[0] else [pytest.mark.slow]
-        found.append(pytest.param(answers, marks=[pytest.mark.xdist_group(f"tells-{queue}"), *slow], id=named(answers)))
+        found.append(pytest.param(answers, marks=pytest.mark.xdist_group(f"tells-{queue}"), id=named(answers)))
     return found
 
 

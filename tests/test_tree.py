@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
-from rendering import Answers, Project, choices, named, pairwise_or_slow, varied
+from rendering import Answers, Project, choices, first_or_slow, in_order, named, varied
 from variants import OVERLAYS, brought, chosen, folders, part
 
 BASE = "{{cookiecutter.project_slug}}"
@@ -71,7 +71,7 @@ NO_CODE = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tok
 COPIED_AS_THEY_ARE = re.compile(r"\.github/|app/web/|deploy/(grafana\.json|prometheus-rules\.yaml)")
 
 
-@pytest.fixture(scope="session", params=pairwise_or_slow(), ids=named)
+@pytest.fixture(scope="session", params=first_or_slow(len(varied()), in_order()), ids=named)
 def answers(request: pytest.FixtureRequest) -> Answers:
     """Each two choices together.
 

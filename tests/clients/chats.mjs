@@ -30,14 +30,30 @@ export function openChat(ai, { url, key, id, messages = [], fetch }, look = () =
       await this.stop();
     }
   }
-  return new Chat({ id, state, transport: new ai.DefaultChatTransport({ api, headers, fetch }) });
+  // As a page has them that runs tools of its own: the server's tools are none of these.
+  const sendAutomaticallyWhen = ai.lastAssistantMessageIsCompleteWithToolCalls;
+  const onToolCall = ({ toolCall }) => {
+    throw new Error(`asked to run ${toolCall.toolName}`);
+  };
+  const transport = new ai.DefaultChatTransport({ api, headers, fetch });
+  return new Chat({ id, state, transport, sendAutomaticallyWhen, onToolCall });
+}
+
+// The parts of a message, as far as a page shows them: if there is more than text.
+export function partsOf({ parts }) {
+  if (parts.every((part) => part.type === "text")) return undefined;
+  return parts.map(({ type, text, state, toolCallId, toolName, input, output, errorText }) => {
+    return { type, text, state, toolCallId, toolName, input, output, errorText };
+  });
 }
 
 // What is on screen of a chat's last message.
 export function lastOf(chat) {
-  const { id, role, parts, metadata } = chat.messages.at(-1);
-  const [part] = role === "assistant" ? parts : [];
-  return { id, status: chat.status, error: chat.error?.message, text: part?.text, state: part?.state, metadata };
+  const last = chat.messages.at(-1);
+  const texts = last.role === "assistant" ? last.parts.filter((part) => part.type === "text") : [];
+  const text = texts.length ? texts.map((part) => part.text).join("") : undefined;
+  const { id, metadata } = last;
+  return { id, status: chat.status, error: chat.error?.message, text, state: texts.at(-1)?.state, parts: partsOf(last), metadata };
 }
 
 export async function askChat(ai, { url, key, questions, stop }, began = () => {}) {

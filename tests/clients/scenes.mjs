@@ -1,5 +1,5 @@
 // What happens to the pages of one chat: `scenes.NAME(open)` gives what is on screen of each page in the end.
-import { openChat } from "./chats.mjs";
+import { openChat, partsOf } from "./chats.mjs";
 
 const LONG = "a question of so many words that its answer takes a while and a page can leave before it has ended";
 const user = (messages) => messages.filter((message) => message.role === "user");
@@ -8,11 +8,16 @@ const user = (messages) => messages.filter((message) => message.role === "user")
 class Page {
   constructor(ai, order, messages = []) {
     this.connections = new Set();
+    this.breaksBehind = 0; // so many chunks of its next answer. 0: it does not break
     const fetch = async (resource, init) => {
       const lost = new AbortController();
       this.connections.add(lost);
       const signals = [lost.signal, init.signal].filter(Boolean);
-      return globalThis.fetch(resource, { ...init, signal: AbortSignal.any(signals) });
+      const response = await globalThis.fetch(resource, { ...init, signal: AbortSignal.any(signals) });
+      if (!this.breaksBehind) return response;
+      const body = broken(response.body, this.breaksBehind);
+      this.breaksBehind = 0;
+      return new Response(ReadableStream.from(body), response);
     };
     this.seen = () => {};
     this.chat = openChat(ai, { ...order, messages: structuredClone(messages), fetch }, () => this.seen());
@@ -20,12 +25,17 @@ class Page {
 
   get text() {
     const last = this.chat.messages.at(-1);
-    return last?.role === "assistant" ? last.parts.map((part) => part.text).join("") : "";
+    const texts = last?.role === "assistant" ? last.parts.filter((part) => part.type === "text") : [];
+    return texts.map((part) => part.text).join("");
   }
 
   // Until so much of an answer is on screen.
   async shows(text = "You said: a") {
-    while (!this.text.startsWith(text)) await new Promise((resolve) => (this.seen = resolve));
+    await this.until(() => this.text.startsWith(text));
+  }
+
+  async until(there) {
+    while (!there()) await new Promise((resolve) => (this.seen = resolve));
   }
 
   lose() {
@@ -41,11 +51,27 @@ class Page {
   }
 
   screen() {
-    const messages = this.chat.messages.map(({ id, role, parts, metadata }) => {
-      const texts = parts.filter((part) => part.type === "text");
-      return { id, role, texts: texts.map((part) => part.text), state: texts.at(-1)?.state, metadata };
+    const messages = this.chat.messages.map((message) => {
+      const { id, role, metadata } = message;
+      const texts = message.parts.filter((part) => part.type === "text");
+      const state = texts.at(-1)?.state;
+      return { id, role, texts: texts.map((part) => part.text), state, parts: partsOf(message), metadata };
     });
     return { status: this.chat.status, error: this.chat.error?.message, messages };
+  }
+}
+
+// What comes over a connection that is lost behind so many chunks.
+async function* broken(body, chunks) {
+  let text = "";
+  for await (const piece of body.pipeThrough(new TextDecoderStream())) {
+    const frames = (text + piece).split("\n\n");
+    text = frames.pop();
+    for (const frame of frames.filter((frame) => frame.startsWith("data: "))) {
+      yield new TextEncoder().encode(`${frame}\n\n`);
+      await new Promise((shown) => setTimeout(shown));
+      if (--chunks === 0) throw new TypeError("network error");
+    }
   }
 }
 
@@ -152,6 +178,45 @@ const scenes = {
     return [page, other];
   },
 
+  // What is on screen of an answer, one after another.
+  async thinks(open) {
+    const page = open();
+    const seen = [];
+    page.seen = () => {
+      const answer = page.chat.messages[1]?.parts ?? [];
+      const parts = answer.map(({ type, toolName, state }) => `${toolName ?? type} ${state}`);
+      if (parts.join() !== seen.at(-1)?.join()) seen.push(parts);
+    };
+    await page.chat.sendMessage({ text: "think" });
+    return [{ ...page.screen(), seen }];
+  },
+
+  async isStoppedInATool(open) {
+    const page = open();
+    const asked = page.chat.sendMessage({ text: "use a tool and wait" });
+    await page.until(() => page.chat.messages[1]?.parts.some((part) => part.type === "dynamic-tool"));
+    await page.chat.stopAnswer();
+    await asked;
+    return [page];
+  },
+
+  // A connection is lost behind each chunk of an answer, each of its own chat, and its page comes back in one of the ways.
+  async isLostAnywhere(open, began, way) {
+    const chats = Array.from({ length: 30 }, async (_, place) => {
+      const page = open([], place);
+      page.breaksBehind = place + 1;
+      await page.chat.sendMessage({ text: "think" });
+      const lost = page.screen();
+      let again = page;
+      if (way === "sends") await page.chat.sendMessage();
+      else if (way === "regenerates") await page.chat.regenerate();
+      else if (way === "is seen again") await page.chat["~resumeStreamIfDisconnected"]();
+      else await (again = open(page.chat.messages, place)).load();
+      return [lost, again];
+    });
+    return (await Promise.all(chats)).flat();
+  },
+
   async findsNothing(open) {
     const page = open([{ id: "m-1", role: "user", parts: [{ type: "text", text: "to be" }] }]);
     await page.load();
@@ -182,7 +247,8 @@ const scenes = {
   },
 };
 
-export async function play(ai, { scene, question, ...order }, began) {
-  const pages = await scenes[scene]((messages) => new Page(ai, order, messages), began, question);
+export async function play(ai, { scene, question, way, ...order }, began) {
+  const open = (messages, place = "") => new Page(ai, { ...order, id: `${order.id}${place}` }, messages);
+  const pages = await scenes[scene](open, began, question ?? way);
   return { question: LONG, pages: pages.map((page) => (page instanceof Page ? page.screen() : page)) };
 }

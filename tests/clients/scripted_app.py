@@ -16,7 +16,7 @@ from fastapi import FastAPI
 
 log = logging.getLogger("app.scripted")
 PAUSE_SECONDS = 0.02  # before each word
-# What comes before each word of the answer to a question that begins with "think", from the first.
+# What comes before each word of the answer to a question that begins with "think" or "use a tool", from the first.
 ASIDES = [
     [Reasoning("Let me "), Reasoning("look it up.")],
     [
@@ -38,8 +38,8 @@ class Scripted(Echo):  # type: ignore[misc]
             said = super().stream(messages, asker)
             if question.startswith("count until "):
                 said = count_until(question[12:])
-            elif question.startswith("think"):
-                said = thinking(said, fails=question == "think and fail")
+            elif question.startswith(("think", "use a tool")):
+                said = thinking(said, question)
             async for piece in said:
                 if isinstance(piece, Finish):
                     if question == "fail":
@@ -52,15 +52,17 @@ class Scripted(Echo):  # type: ignore[misc]
             log.info("closed: %s", question)
 
 
-async def thinking(said: AsyncIterator[Any], fails: bool) -> AsyncIterator[Any]:
-    """Thinks and uses tools before the answer's first words, or fails amid that."""
+async def thinking(said: AsyncIterator[Any], question: str) -> AsyncIterator[Any]:
+    """Thinks and uses tools before the answer's first words, or fails or waits amid that."""
     asides = iter(ASIDES)
     async for piece in said:
         for aside in next(asides, []):
             await asyncio.sleep(PAUSE_SECONDS)
             yield aside
-            if fails:
+            if question == "think and fail" or (question == "use a tool and fail" and isinstance(aside, Tool)):
                 raise ModelError("on purpose")
+            if question == "use a tool and wait" and isinstance(aside, Tool):
+                await asyncio.sleep(600)
         if isinstance(piece, Finish):
             piece = Finish(piece.reason, {**piece.usage, "reasoning_tokens": 3})
         yield piece

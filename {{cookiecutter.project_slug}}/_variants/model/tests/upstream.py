@@ -3,10 +3,9 @@
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from gzip import compress
 from typing import Any
 
 # Nothing here speaks TLS, and to read the system's certificates takes each client 0.02 s.
@@ -28,17 +27,6 @@ class Answer:
         return cls([json.dumps(body)], status, {"Content-Type": "application/json", **headers})
 
 
-LONG = 16  # MiB: what a provider may not keep
-LINE = b"x" * 64 * 1024
-ENDLESS = {
-    "a line": Answer([b"data: ", *[LINE] * 16 * LONG]),
-    "an event": Answer([b"data: " + LINE + b"\n"] * 16 * LONG),
-    "an error": Answer([LINE + b"\n\n"] * 16 * LONG, 400),
-    "a few bytes, decoded": Answer([compress(LINE * 16 * LONG)], headers={"Content-Encoding": "gzip"}),
-    "an error, decoded": Answer([compress(LINE * 16 * LONG)], 400, {"Content-Encoding": "gzip"}),
-}
-
-
 @dataclass
 class Request:
     headers: Mapping[str, str]
@@ -51,6 +39,7 @@ class Upstream:
         self.waiting = asyncio.Event()  # an answer has come to an event
         self.left = asyncio.Event()  # a client has closed its connection before its answer was whole
         self.url = ""
+        self.close: Callable[[], None] = lambda: None  # refuses connections from then on
         self._answers = list(answers)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -100,6 +89,7 @@ async def upstream(*answers: Answer) -> AsyncIterator[Upstream]:
     """Gives the answers in order, one for each request."""
     service = Upstream(answers)
     server = await asyncio.start_server(service.serve, "127.0.0.1")
+    service.close = server.close
     service.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
         yield service

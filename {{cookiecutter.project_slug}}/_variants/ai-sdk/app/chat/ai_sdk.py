@@ -18,7 +18,7 @@ from app.chat.answers import Answers
 from app.chat.dependencies import AnswersDep
 from app.chat.known_answer import KnownAnswer, Name
 from app.chat.ui_message_stream import DOCS, HEADERS, UIMessageEncoder
-from app.chat.ui_messages import UIChat
+from app.chat.ui_messages import UIChat, UIMessage
 from app.dependencies import OneStreamAgain
 from app.streams.docs import Responses
 from app.streams.response import EventStream, StreamRoute
@@ -36,8 +36,9 @@ async def ui_chat(chat: UIChat, answers: AnswersDep, caller: CallerDep) -> Answe
     An answer of this chat to another message is stopped.
     """
     answer = await _answer(chat, answers, caller.name)
-    shown = chat.messages[-1].text if chat.ends_in(answer.id) else ""
-    return AnswerStream(answer, UIMessageEncoder(shown, chat.leaves_out), headers=HEADERS)
+    shown = chat.messages[-1] if chat.ends_in(answer.id) else UIMessage(role="assistant", parts=[])
+    encoder = UIMessageEncoder(shown.all_of("text"), shown.all_of("reasoning"), chat.leaves_out)
+    return AnswerStream(answer, encoder, headers=HEADERS)
 
 
 async def _answer(chat: UIChat, answers: Answers, caller: str) -> KnownAnswer:

@@ -1,12 +1,25 @@
 """The AI SDK's UI message stream, version 1: what `useChat` reads.
 
+A message has parts, in the order of the answer's events. A part of text or reasoning has an id, which counts them, and
+ends where another part begins. A tool's part has the tool's id, and what comes of the tool is put into it.
+
+| event | chunks |
+|---|---|
+| `token` | `text-start` where a part begins, `text-delta`, `text-end` |
+| `reasoning` | the same of `reasoning` |
+| `tool`, which is called | `tool-input-available` |
+| it is done, or has failed | `tool-output-available`, or `tool-output-error` |
+
+Each chunk of a tool has `dynamic`, for the page declares no tools, and `providerExecuted`: else a chat with
+`onToolCall` or `sendAutomaticallyWhen` would take it for one that the page has to run.
+
 This is how an answer ends, and what a chat makes of it. `[DONE]` says that the answer is whole:
 
 | the answer | the stream ends with | the chat's `status` | its last message |
 |---|---|---|---|
 | is whole | `text-end`, `finish`, `[DONE]` | `ready` | has the `metadata` `{"reason": "end"}` |
 | was cut at a length limit, or the model refused | the same | `ready` | its reason is `length` or `refusal` |
-| failed, took too long, or the server went down | `error` | `error` | keeps its text, in the state `streaming` |
+| failed, took too long, or the server went down | `error` | `error` | keeps its parts, an open one as `streaming` |
 | was stopped, or had no reader for too long | nothing | `ready` | the same |
 | was cut with its connection | nothing, and no proper end | `error` | the same |
 
@@ -20,32 +33,35 @@ from collections.abc import Sequence
 from json.encoder import encode_basestring_ascii as quote
 
 from app.streams.docs import stream_docs
-from app.streams.events import Done, Error, Event, KeepAlive, Status, Token
+from app.streams.events import Done, Error, Event, KeepAlive, Reasoning, Status, Token, Tool
 
 HEADERS = {"x-vercel-ai-ui-message-stream": "v1"}
+TOOL_FAILED = "The tool failed."  # where nothing else is said
 _json = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class UIMessageEncoder:
-    """Encodes one answer for one connection, from the answer's start. It has one part of text, which begins with the
-    first token."""
+    """Encodes one answer for one connection, from the answer's start."""
 
-    def __init__(self, shown: str = "", leaves_out: Sequence[str] = ()) -> None:
-        """`shown` is the beginning of the answer that the page shows already. It is left out. `leaves_out` is what the
-        model has not been given of the chat: the message's metadata say so."""
-        self._shown = len(_units(shown))
+    def __init__(self, text: str = "", reasoning: str = "", leaves_out: Sequence[str] = ()) -> None:
+        """`text` and `reasoning` are the beginnings that the page shows already. They are left out. Tools come again: a
+        chat puts them into the parts that have their ids. `leaves_out` is what the model has not been given of the
+        chat: the message's metadata say so."""
+        self._shown = {"text": len(_units(text)), "reasoning": len(_units(reasoning))}
         self._metadata = {"leftOut": leaves_out} if leaves_out else {}
-        self._begun = False
+        self._parts = 0
+        self._open = ""  # which kind of part
+        self._delta = b""  # what each of its chunks begins with
+        self._tools: set[str] = set()
         self._failed = False
 
     def __call__(self, event: Event, id: int | None) -> bytes:  # noqa: A002
         if isinstance(event, Token):
-            text = self._behind_shown(event.text) if self._shown else event.text
-            if not text:
-                return b""
-            start = b"" if self._begun else _chunk(type="text-start", id="text")
-            self._begun = True
-            return start + b'data: {"type":"text-delta","id":"text","delta":' + quote(text).encode() + b"}\n\n"
+            return self._piece("text", event.text)
+        if isinstance(event, Reasoning):
+            return self._piece("reasoning", event.text)
+        if isinstance(event, Tool):
+            return self._tool(event)
         if isinstance(event, KeepAlive):
             return b": keep-alive\n\n"
         if isinstance(event, Status):
@@ -54,19 +70,46 @@ class UIMessageEncoder:
             self._failed = True
             return _chunk(type="error", errorText=event.message)
         if isinstance(event, Done) and not self._failed and event.reason != "cancelled":
-            end = _chunk(type="text-end", id="text") if self._begun else b""
-            return (
-                end
-                + _chunk(type="finish", messageMetadata={"reason": event.reason} | self._metadata)
-                + b"data: [DONE]\n\n"
-            )
+            metadata = {"reason": event.reason} | self._metadata
+            return self._end() + _chunk(type="finish", messageMetadata=metadata) + b"data: [DONE]\n\n"
         return b""
 
-    def _behind_shown(self, text: str) -> str:
+    def _piece(self, kind: str, text: str) -> bytes:
+        if self._shown[kind]:
+            text = self._behind_shown(kind, text)
+        if not text:
+            return b""
+        start = b"" if self._open == kind else self._start(kind)
+        return start + self._delta + quote(text).encode() + b"}\n\n"
+
+    def _behind_shown(self, kind: str, text: str) -> str:
         units = _units(text)
-        behind = units[self._shown :]
-        self._shown -= len(units) - len(behind)
+        behind = units[self._shown[kind] :]
+        self._shown[kind] -= len(units) - len(behind)
         return behind.decode("utf-16-le", "surrogatepass")
+
+    def _start(self, kind: str) -> bytes:
+        end = self._end()
+        self._parts += 1
+        self._open = kind
+        self._delta = _chunk(type=f"{kind}-delta", id=str(self._parts), delta="").removesuffix(b'""}\n\n')
+        return end + _chunk(type=f"{kind}-start", id=str(self._parts))
+
+    def _end(self) -> bytes:
+        kind, self._open = self._open, ""
+        return _chunk(type=f"{kind}-end", id=str(self._parts)) if kind else b""
+
+    def _tool(self, tool: Tool) -> bytes:
+        chunks = b""
+        if tool.state == "called" or tool.id not in self._tools:  # a chat throws at an output without an input
+            self._tools.add(tool.id)
+            chunks = self._end() + _of_tool(tool, "tool-input-available", toolName=tool.name, input=tool.input)
+        if tool.state == "done":
+            chunks += _of_tool(tool, "tool-output-available", output=tool.output)
+        if tool.state == "failed":
+            why = tool.output if isinstance(tool.output, str) else _json(tool.output)
+            chunks += _of_tool(tool, "tool-output-error", errorText=TOOL_FAILED if tool.output is None else why)
+        return chunks
 
 
 def _units(text: str) -> bytes:
@@ -74,16 +117,24 @@ def _units(text: str) -> bytes:
     return text.encode("utf-16-le", "surrogatepass")
 
 
+def _of_tool(tool: Tool, chunk_type: str, **data: object) -> bytes:
+    return _chunk(type=chunk_type, toolCallId=tool.id, **data, providerExecuted=True, dynamic=True)
+
+
 def _chunk(**data: object) -> bytes:
     return f"data: {_json(data)}\n\n".encode()
 
 
 DOCS = stream_docs(
-    "A UI message stream, for `useChat` of the AI SDK: `start`; one part of text, as `text-start`, a `text-delta` for "
-    "each piece, and `text-end`; `finish`, whose `messageMetadata.reason` is `end`, `length` or `refusal`; `[DONE]`. "
-    "What fails ends in an `error`, whose `errorText` is for the reader, with neither `finish` nor `[DONE]`. What is "
-    "stopped ends in nothing.",
+    "A UI message stream, for `useChat` of the AI SDK: `start`; the parts of the message; `finish`, whose "
+    "`messageMetadata.reason` is `end`, `length` or `refusal`; `[DONE]`. Text is `text-start`, a `text-delta` for each "
+    "piece, and `text-end`. What the model thinks is the same with `reasoning`. A tool of the server is "
+    "`tool-input-available`, then `tool-output-available` or `tool-output-error`. What fails ends in an `error`, whose "
+    "`errorText` is for the reader, with neither `finish` nor `[DONE]`. What is stopped ends in nothing.",
     Status("thinking", "9f1c0c0e"),
+    Reasoning("They greet me."),
+    Tool("call-1", "look_up", "called", {"word": "hello"}),
+    Tool("call-1", "look_up", "done", output="a greeting"),
     Token("Hello"),
     Token(" there"),
     Done(),

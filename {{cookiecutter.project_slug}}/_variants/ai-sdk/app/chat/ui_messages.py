@@ -1,5 +1,6 @@
 """What `useChat` sends to `POST /api/chat`, as far as it matters here. All else is ignored."""
 
+from itertools import groupby
 from typing import Literal
 
 from pydantic import BaseModel, Field, field_validator
@@ -9,7 +10,7 @@ from app.digest import digest
 
 
 class Part(BaseModel):
-    """Only text is for the model. Reasoning, sources, steps and data are for the reader, and left out."""
+    """Only text is for the model. Reasoning, tools, sources, steps and data are for the reader, and left out."""
 
     type: str
     text: Text = ""
@@ -24,7 +25,14 @@ class UIMessage(BaseModel):
 
     @property
     def text(self) -> str:
-        return "".join(part.text for part in self.parts if part.type == "text")
+        """Parts side by side are one text. With something between them, such as a tool, each is a paragraph."""
+        runs = groupby(self.parts, lambda part: part.type == "text")
+        texts = ("".join(part.text for part in run) for is_text, run in runs if is_text)
+        return "\n\n".join(text for text in texts if text)
+
+    def all_of(self, part_type: str) -> str:
+        """As it came over the wire."""
+        return "".join(part.text for part in self.parts if part.type == part_type)
 
     @property
     def has_a_file(self) -> bool:

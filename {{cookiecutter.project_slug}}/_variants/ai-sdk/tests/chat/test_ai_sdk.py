@@ -48,10 +48,10 @@ def test_an_answer_is_one_part_of_text_between_start_and_finish(client: TestClie
     assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
     assert chunks(response.text) == [
         {"type": "start", "messageId": response.headers["x-stream-id"]},
-        {"type": "text-start", "id": "text"},
-        {"type": "text-delta", "id": "text", "delta": "Hello"},
-        {"type": "text-delta", "id": "text", "delta": " there"},
-        {"type": "text-end", "id": "text"},
+        {"type": "text-start", "id": "1"},
+        {"type": "text-delta", "id": "1", "delta": "Hello"},
+        {"type": "text-delta", "id": "1", "delta": " there"},
+        {"type": "text-end", "id": "1"},
         {"type": "finish", "messageMetadata": {"reason": "end"}},
         "[DONE]",
     ]
@@ -78,7 +78,7 @@ def test_an_answer_that_failed_ends_in_the_error_so_that_nothing_says_it_is_whol
     provider.script = ("a", RuntimeError("the secret"))
     response = client.post("/api/chat", json=HI)
     assert chunks(response.text)[2:] == [
-        {"type": "text-delta", "id": "text", "delta": "a"},
+        {"type": "text-delta", "id": "1", "delta": "a"},
         {"type": "error", "errorText": "The model could not answer."},
     ]
 

@@ -82,6 +82,8 @@ class Answering:
             "gen_ai.request.stream": True,
             **{f"gen_ai.usage.{kind}_tokens": count for kind, count in _tokens(fields)},
         }
+        if isinstance(thought := fields.get("reasoning_tokens"), int):
+            said["gen_ai.usage.reasoning.output_tokens"] = thought
         if (first := self.seconds_to_first_piece) is not None:
             said["gen_ai.response.time_to_first_chunk"] = first
         if finish := FINISH_REASONS.get(outcome):

@@ -122,6 +122,7 @@ def test_a_trace_goes_from_the_caller_to_the_run_of_the_answer(told: Told) -> No
         assert (request.trace_id, request.parent_id, request.kind) == (TRACE, CALLERS_SPAN, "SERVER")
         assert (answer.trace_id, answer.kind, answer.status) == (TRACE, "CLIENT", "UNSET")
         assert answer.attributes["gen_ai.usage.output_tokens"] == 2
+        assert answer.attributes["gen_ai.usage.reasoning.output_tokens"] == 1
         assert answer.attributes["gen_ai.response.finish_reasons"] == ["stop"]
     assert [span.status for span in told.spans_of_answers("error")] == ["ERROR"]
     assert {span.status for span in told.receiver.spans("chat m-1")} == {"UNSET", "ERROR"}

@@ -24,8 +24,9 @@ from app.settings import Settings
 from app.streams.events import Event, Reasoning
 from tests.asgi import exchange
 from tests.callers.knowing import ANYBODY
+from tests.endless import ENDLESS
 from tests.sse import parse
-from tests.upstream import ENDLESS, Answer, Upstream, upstream
+from tests.upstream import Answer, Upstream, upstream
 
 KEY = "sk-hidden"
 ASKER = Asker("anonymous", "1")

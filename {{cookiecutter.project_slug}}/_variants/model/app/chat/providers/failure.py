@@ -61,7 +61,8 @@ def failure(error: Exception, secret: str) -> ModelError:
     url = getattr(getattr(error, "request", None), "url", None)
     where = f", asked at {url.host}:{url.port or url.scheme}" if url else ""
     text = f"{type(error).__name__}: {f'{status}: ' if status else ''}{words}{where}"
-    return _kind(text, status, words, getattr(getattr(error, "response", None), "headers", {}))
+    headers = getattr(getattr(error, "response", error), "headers", None)
+    return _kind(text, status, words, headers or {})
 
 
 def broken_off(odd: object, secret: str) -> ModelError:

@@ -1,0 +1,80 @@
+"""How the agent's tools run: each within its time, with a key of its own, and none ends the answer when it fails."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+from pydantic_ai import RunContext, ToolDefinition, ToolFailed
+from pydantic_ai.capabilities import AbstractCapability, ValidatedToolArgs, WrapToolExecuteHandler
+from pydantic_ai.messages import CapabilityEvent, ToolCallPart
+
+from app.chat.keys import Keys
+from app.contain import contained
+from app.errors import AppError
+
+log = logging.getLogger(__name__)
+SIGN_SECONDS = 0.5
+
+
+@dataclass
+class AtWork(CapabilityEvent, namespace="tools"):
+    """A sign of life, while a tool runs."""
+
+
+class Tools(AbstractCapability[Any]):
+    """Those of one answer."""
+
+    def __init__(self, keys: Keys, seconds: float) -> None:
+        """A call may take so many `seconds`."""
+        self._keys = keys
+        self._seconds = seconds
+
+    async def wrap_tool_execute(
+        self,
+        ctx: RunContext[Any],
+        *,
+        call: ToolCallPart,
+        tool_def: ToolDefinition,
+        args: ValidatedToolArgs,
+        handler: WrapToolExecuteHandler,
+    ) -> Any:
+        # Not the agent's own `tool_timeout`: it is an anyio scope, which would cancel each await of a tool's cleanup.
+        try:
+            with self._keys.of_call(call.tool_name, call.args_as_dict()):
+                async with asyncio.timeout(self._seconds), self._at_work(ctx):
+                    return await contained(handler(args))
+        except TimeoutError:  # a tool's own goes the other way, below
+            log.warning("a tool was too slow", extra={"tool": call.tool_name, "limit": self._seconds})
+            raise ToolFailed(f"It took longer than {self._seconds:g} s.") from None
+
+    async def on_tool_execute_error(
+        self,
+        ctx: RunContext[Any],
+        *,
+        call: ToolCallPart,
+        tool_def: ToolDefinition,
+        args: ValidatedToolArgs,
+        error: Exception,
+    ) -> Any:
+        if isinstance(error, AppError):  # its text is for callers
+            raise ToolFailed(f"{error}") from None
+        log.error("a tool failed", extra={"tool": call.tool_name}, exc_info=error)
+        raise ToolFailed("The tool failed.") from None
+
+    @asynccontextmanager
+    async def _at_work(self, ctx: RunContext[Any]) -> AsyncIterator[None]:
+        telling = asyncio.create_task(self._tell(ctx))
+        try:
+            yield
+        finally:
+            telling.cancel()
+
+    async def _tell(self, ctx: RunContext[Any]) -> None:
+        """Not for ever, as the cleanup of a tool that was too slow may hang."""
+        for _ in range(ceil(self._seconds / SIGN_SECONDS)):
+            await asyncio.sleep(SIGN_SECONDS)
+            await ctx.emit(AtWork())
