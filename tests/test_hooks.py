@@ -164,7 +164,8 @@ def test_a_render_is_locked_and_says_what_to_do_next(variant: Answers, render: C
     project = render(**variant)
     said = project.said.splitlines()
     model = variant["model_provider"]
-    keys = [part(folder, "key").read_text("utf-8").strip() for folder in chosen(variant) if part(folder, "key").exists()]
+    parts = [part(folder, "key") for folder in chosen(variant)]
+    keys = [path.read_text("utf-8").strip() for path in parts if path.exists()]
     asked = f"queue {variant['queue_backend']}, model {model}, front end {variant['front_end']}"
     assert said[0] == f"Made my-chat: {asked}, callers by {variant['auth']}, telemetry {variant['telemetry']}."
     assert [line.split("#")[0].strip() for line in said if line.startswith("  ")] == [

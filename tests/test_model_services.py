@@ -104,13 +104,10 @@ def told(case: Case) -> tuple[str, int, str]:
 
 
 def on_screen(answer: dict[str, Any]) -> dict[str, Any]:
-    """Of a chat, with its thoughts apart: where there are some, it tells of each part of the message."""
-    thoughts: dict[str, Any] = {}
+    """Of a chat: where there are thoughts, it tells of each part of its message."""
     shown = {key: value for key, value in answer.items() if key not in ("id", "role", "parts")}
-    if parts := answer.get("parts"):
-        thoughts = {"thoughts": "".join(part["text"] for part in parts if part["type"] == "reasoning")}
-        shown |= {key: part[key] for part in parts if part["type"] == "text" for key in ("text", "state")}
-    return shown | thoughts
+    thoughts = "".join(part["text"] for part in answer.get("parts", []) if part["type"] == "reasoning")
+    return shown | ({"thoughts": thoughts} if thoughts else {})
 
 
 def of_a_chat(case: Case) -> dict[str, Any]:

@@ -210,14 +210,16 @@ def test_the_service_sees_its_connection_closed_when_nobody_reads_on(provider: s
     on making is paid for. A busy machine has a few tries, and twenty times what its server takes for an answer."""
     left, late = [leaves, stops_it, is_told_to_stop], []
     for _ in range(TRIES):
-        with closing(Slow(piece(provider))) as service:
-            with in_front_of(service.port, project, DRAIN_SECONDS="0", ANSWER_GRACE_SECONDS="0") as server:
-                for what in left[:]:
-                    seconds, turn = seconds_until_closed(what, server, service)
-                    if seconds <= max(NOTICED_SECONDS, 20 * turn):
-                        left.remove(what)
-                    else:
-                        late.append((what.__name__, seconds))
+        with (
+            closing(Slow(piece(provider))) as service,
+            in_front_of(service.port, project, DRAIN_SECONDS="0", ANSWER_GRACE_SECONDS="0") as server,
+        ):
+            for what in left[:]:
+                seconds, turn = seconds_until_closed(what, server, service)
+                if seconds <= max(NOTICED_SECONDS, 20 * turn):
+                    left.remove(what)
+                else:
+                    late.append((what.__name__, seconds))
         if not left:
             return
     pytest.fail(f"the service noticed too late: {late}")
