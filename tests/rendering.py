@@ -63,10 +63,11 @@ def pairwise() -> list[Answers]:
 @cache
 def varied() -> list[Answers]:
     """One for each queue, each choice of the other questions among them, as different from each other as can be."""
-    found, met = list[Answers](), set[Pair]()
+    found, seen, met = list[Answers](), set[tuple[str, str]](), set[Pair]()
     for queue in choices("queue_backend"):
         of_queue = [answers for answers in pairwise() if answers["queue_backend"] == queue]
-        found.append(max(of_queue, key=lambda answers: len(pairs(answers) - met)))
+        found.append(max(of_queue, key=lambda answers: (len(answers.items() - seen), len(pairs(answers) - met))))
+        seen |= found[-1].items()
         met |= pairs(found[-1])
     return found
 
