@@ -175,12 +175,16 @@ def test_every_setting_that_is_named_can_be_set(project: Project) -> None:
 
 @pytest.mark.slow
 @posix_only
-def test_jobs_can_be_taken_out_as_the_readme_says(project: Project, shared: Path, tmp_path: Path) -> None:
-    """What stands under "No jobs wanted", word for word, leaves a project that passes its own checks and tests. Those
-    tests run whose subjects are others then: tests/test_suites.py runs all of the whole project's."""
+@pytest.mark.parametrize("model", ["echo", "pydantic-ai"])
+def test_jobs_can_be_taken_out_as_the_readme_says(
+    model: str, render: Callable[..., Project], shared: Path, tmp_path: Path
+) -> None:
+    """What stands under "No jobs wanted", word for word, leaves a project that passes its own checks and tests, also
+    where an agent has tools for them. Those tests run whose subjects are others then: tests/test_suites.py runs all of
+    the whole project's. Whoever has chosen a queue wants jobs."""
+    project = render(queue_backend="none", model_provider=model)
+    project.sync()
     commands = without_jobs(project)
-    if project.answers["queue_backend"] != "none" and not commands:
-        return  # whoever has chosen a queue wants jobs
     made_by_tools = shutil.ignore_patterns(*(MADE_BY_TOOLS - {"uv.lock"}))
     reduced = Project(shutil.copytree(project.path, tmp_path / "my-chat", ignore=made_by_tools), project.answers)
     reduced.run("bash", "-c", commands)  # as when it is pasted
