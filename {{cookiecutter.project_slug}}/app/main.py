@@ -96,4 +96,3 @@ def create_app(
 
 app = create_app()
 gc.freeze()  # what is loaded by now stays: to look through it took each full collection 0.1 s
-gc.set_threshold(5000)  # with Python's own 700, the spans and answers that wait are looked through too often
