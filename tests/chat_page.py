@@ -10,7 +10,7 @@ from needs import NEEDS
 from playwright.sync_api import Browser, ConsoleMessage, Error, Page, Request, ViewportSize, expect, sync_playwright
 from running import Server, request
 
-PAGE_SECONDS = 30.0  # for what the browser is asked to do: a busy machine takes its time
+PAGE_SECONDS = 8.0  # for what the browser is asked to do: a busy machine takes its time
 SIZE: ViewportSize = {"width": 1280, "height": 720}
 expect.set_options(timeout=PAGE_SECONDS * 1000)
 # Chromium would load two pages for the address bar of each window, which a page's context opens: more work than all of
@@ -64,7 +64,7 @@ class Chat:
         self.page.remove_listener("pageerror", self._fail)
         self.page.remove_listener("request", self._note)
         self.page.unroute_all()
-        self.page.emulate_media(color_scheme="null")
+        self.page.emulate_media(color_scheme="null", reduced_motion="null")
         self.page.set_viewport_size(SIZE)
         for other in self.page.context.pages:
             if other is not self.page:
@@ -124,11 +124,16 @@ class Chat:
         """The latest answer, exactly: what `expect` compares has no spaces to speak of."""
         return self.text.evaluate("(element) => element.textContent")
 
-    def keep(self, conversation: Any) -> None:
-        """As if the tab had had this conversation before."""
+    def kept(self) -> Any:
+        """The questions, and what came of them, that the browser keeps of the conversation that is shown."""
+        return self.page.evaluate("JSON.parse(localStorage[`chat:${location.hash.slice(1)}`]).exchanges")
+
+    def keep(self, exchanges: list[dict[str, Any]]) -> None:
+        """As if the browser had kept this conversation. An `answer` stands for its parts."""
+        parts = [{"parts": [{"kind": "text", "text": each.get("answer", "")}]} | each for each in exchanges]
         self.page.evaluate(
-            "(kept) => addEventListener('pagehide', () => sessionStorage.setItem('conversation', kept))",
-            json.dumps(conversation),
+            "(kept) => { localStorage['chat:kept'] = kept; history.replaceState(null, '', '#kept'); }",
+            json.dumps({"at": 0, "exchanges": parts}, ensure_ascii=False),
         )
         self.page.reload()
 
@@ -143,10 +148,11 @@ class Chat:
         return min(tries)
 
     def overflow(self) -> Any:
-        """How many pixels are out of sight to the right."""
+        """How many pixels are out of sight to the right, but for what can be scrolled there, or ends in an ellipsis."""
         return self.page.evaluate(
             """() => Math.max(...[document.documentElement, ...document.querySelectorAll("body, body *")]
                 .filter((element) => element.clientWidth && element.checkVisibility())
-                .filter((element) => !element.matches(".unseen, input"))
+                .filter((element) => !element.matches(".unseen, input, pre, .table"))
+                .filter((element) => getComputedStyle(element).textOverflow !== "ellipsis")
                 .map(({ scrollWidth, clientWidth }) => scrollWidth - clientWidth))"""
         )

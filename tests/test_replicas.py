@@ -220,7 +220,7 @@ def test_a_rolling_deploy_cuts_no_answer(page: Chat, client: Client, replicas: R
 
     expect(page.send).to_be_visible()
     assert_counted(page.shown())
-    (exchange,) = page.page.evaluate("JSON.parse(sessionStorage.getItem('conversation'))")
+    (exchange,) = page.kept()
     assert exchange["reason"] == "end"
     assert page.reads
     lengths, alerts = zip(*page.page.evaluate("seen"), strict=True)

@@ -9,7 +9,7 @@ from app.chat.providers.base import Asker, Finish, Message, ModelError  # type: 
 from app.chat.room import chat  # type: ignore[import-not-found]
 from app.jobs.room import jobs  # type: ignore[import-not-found]
 from app.main import create_app  # type: ignore[import-not-found]
-from app.streams.events import Event  # type: ignore[import-not-found]
+from app.streams.events import Event, Reasoning, Tool  # type: ignore[import-not-found]
 from fastapi import FastAPI, Request
 
 
@@ -42,10 +42,15 @@ app: FastAPI = create_app(rooms=[chat(told), jobs()])
 
 @app.post("/tell")
 async def tell(request: Request) -> None:
-    """A JSON text is said; `{"fail": retryable}` fails; `{"end": reason}` is the end."""
+    """A JSON text is said; `{"thought": text}` is thought; `{"tool": fields}` tells of a tool; `{"fail": retryable}`
+    fails; `{"end": reason}` is the end."""
     match json.loads(await request.body()):
         case str(text):
             told.words.put_nowait(text)
+        case {"thought": text}:
+            told.words.put_nowait(Reasoning(text))
+        case {"tool": fields}:
+            told.words.put_nowait(Tool(**fields))
         case {"fail": retryable}:
             told.words.put_nowait(ModelError("on purpose", retryable=retryable))
         case {"end": reason}:

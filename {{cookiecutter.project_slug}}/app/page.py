@@ -2,6 +2,7 @@
 
 import hashlib
 import mimetypes
+from html import escape
 from pathlib import Path
 
 from fastapi import Request
@@ -44,10 +45,12 @@ class Web(StaticFiles):
 def install(app: App) -> None:
     web = Web(directory=WEB)
     heartbeat = f'data-heartbeat-seconds="{app.settings.heartbeat_seconds:g}"'  # the page knows a lost connection by it
+    name = f">{escape(app.settings.app_name)}</"
 
     @open_to_all
     def page(request: Request) -> Response:
-        text = (WEB / "index.html").read_text("utf-8").replace('data-heartbeat-seconds="10"', heartbeat)
+        text = (WEB / "index.html").read_text("utf-8")
+        text = text.replace('data-heartbeat-seconds="10"', heartbeat).replace(">Chat</", name)
         response: Response = HTMLResponse(text)
         response.headers["ETag"] = f'"{hashlib.sha256(text.encode()).hexdigest()}"'
         if web.is_not_modified(response.headers, request.headers):

@@ -1,0 +1,67 @@
+/** What an answer is made of, in the order in which it comes: texts, the model's thoughts, and its tools. */
+import { Markdown } from "./markdown.js";
+import { add } from "./page.js";
+const STATES = { called: "running…", done: "done", failed: "failed", left: "not finished" };
+
+/** The answer itself. A token may end in half an emoji. */
+export const textOf = ({ parts }) =>
+  parts.filter(({ kind }) => kind === "text").map(({ text }) => text).join("\n\n").toWellFormed();
+
+/** How each kind of part is shown. What they return is told more of it, and its end. */
+const SHOW = {
+  text(place) {
+    const text = new Markdown(add(place, "div", "text"));
+    return { more: (event) => text.append(event.text), end: () => text.end() };
+  },
+  reasoning(place, part) {
+    const fold = add(place, "details", "aside");
+    const [summary, { more, end }] = [add(fold, "summary", "", "Thinking…"), SHOW.text(fold)];
+    return { more, end() {
+      end();
+      part.seconds ??= Math.max(1, Math.round((Date.now() - part.began) / 1000));
+      summary.textContent = `Thought for ${part.seconds} s`;
+    } };
+  },
+  tool(place, part) {
+    const fold = add(place, "details", "aside");
+    const [summary, body] = [add(fold, "summary"), add(fold, "div")];
+    const more = () => {
+      body.replaceChildren();
+      summary.textContent = `${part.name} `;
+      add(summary, "span", part.state, STATES[part.state]);
+      for (const [name, value] of [["Input", part.input], ["Output", part.output]]) {
+        if (value === undefined) continue;
+        add(body, "h3", "", name);
+        add(body, "pre", "", typeof value === "string" ? value : JSON.stringify(value, null, 2));
+      }
+    };
+    return { more, end: () => {} };
+  },
+};
+
+/** Shows what there is of an answer, and then what is added to it. */
+export class Parts {
+  #shown = new Map();
+  constructor(place, parts) {
+    Object.assign(this, { place, parts });
+    parts.forEach((part) => this.#show(part));
+  }
+
+  #show(part) {
+    [...this.#shown.values()].at(-1)?.end();
+    this.#shown.set(part, SHOW[part.kind](this.place, part));
+    this.#shown.get(part).more(part);
+  }
+
+  take(kind, event) {
+    let part = kind === "tool" ? this.parts.find(({ id }) => id === event.id) : this.parts.at(-1);
+    if (part?.kind !== kind) return this.#show(this.parts[this.parts.push({ kind, began: Date.now(), ...event }) - 1]);
+    Object.assign(part, event, event.text && { text: part.text + event.text });
+    this.#shown.get(part).more(event);
+  }
+
+  end() {
+    [...this.#shown.values()].at(-1)?.end();
+    for (const part of this.parts) if (part.state === "called") this.take("tool", { id: part.id, state: "left" });
+  }
+}
