@@ -125,6 +125,15 @@ def test_what_is_seen_of_this_template_is_what_the_readme_says() -> None:
     assert (ours["silence"]["ending"], ours["silence"]["sent"][:1]) == ("open", ":")
 
 
+@pytest.mark.needs("chromium")
+def test_what_the_pages_markdown_takes_is_measured() -> None:
+    measured = json.loads(benchmark("page.py", "--quick", "--json").stdout)
+    names = {figure["name"] for figure in measured["figures"]}
+    assert names == {"a piece at the beginning", "a piece at the end", "the longest piece"}
+    for figure in measured["figures"]:
+        assert set(figure["rounds"]) == {"text", "ours", "anew"}
+
+
 @pytest.mark.slow
 @posix_only
 @pytest.mark.parametrize("queue", QUEUES)
