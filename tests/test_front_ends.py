@@ -493,6 +493,15 @@ def test_the_page_of_the_readme_comes_back_to_its_answer_and_stops_it(
         page.get_by_role("button", name="Try again").click()
         server.process.printed("(?s)asked: wait.*asked: wait")
         page.get_by_role("button", name="Stop").click()
+        page.get_by_role("textbox").fill("think")
+        page.get_by_role("textbox").press("Enter")
+        page.get_by_text("index_document output-error think").wait_for()
+        *_, answer = page.get_by_role("paragraph").all_inner_texts()
+        thought, used = "Let me look it up.", "look_up output-available"
+        assert answer == f"assistant: {thought}You{used}That is the question. said:index_document output-error think"
+        page.get_by_role("textbox").fill("again")
+        page.get_by_role("textbox").press("Enter")
+        page.get_by_text("assistant: You said: again", exact=True).wait_for()
 
 
 @pytest.mark.slow
