@@ -50,9 +50,9 @@ class Chat:
         page.on("request", self._note)
         page.goto(f"http://127.0.0.1:{port}/")
         self.question = page.get_by_label("Your message")
-        self.send = page.get_by_role("button", name="Send")
-        self.stop = page.get_by_role("button", name="Stop")
-        self.retry = page.get_by_role("button", name="Try again")
+        self.send = page.get_by_role("button", name="Send", exact=True)
+        self.stop = page.get_by_role("button", name="Stop", exact=True)
+        self.retry = page.get_by_role("button", name="Try again", exact=True)
         self.text = page.locator(".text").last
         self.log = page.get_by_role("log")
         self.alert = self.log.locator(".alert")

@@ -43,7 +43,7 @@ class Reader(HTMLParser):
 def imported() -> set[str]:
     """What the scripts import, each from beside itself."""
     scripts = "\n".join(text for name, text in FILES.items() if name.endswith(".js"))
-    return {f"web/{name}" for name in re.findall(r'^import .* from "\./(.*)";', scripts, re.MULTILINE)}
+    return {f"web/{name}" for name in re.findall(r'^import (?:.* from )?"\./(.*)";', scripts, re.MULTILINE)}
 
 
 @pytest.fixture(scope="module")
@@ -58,18 +58,31 @@ def client(settings: Settings, build: Callable[[Settings, Provider], FastAPI]) -
 
 
 @pytest.mark.parametrize("path", ["", *FILES])
-def test_the_page_and_its_files_are_served_to_whoever_asks_under_a_strict_policy(guarded: FastAPI, path: str) -> None:
+def test_the_page_and_its_files_are_served_to_whoever_asks_under_a_strict_policy(
+    guarded: FastAPI, settings: Settings, path: str
+) -> None:
     """Without a key: a browser asks for them before there is one."""
     with TestClient(guarded) as client:
         response = client.get(f"/{path}")
     assert response.status_code == 200
-    assert response.text == (FILES[path] if path else PAGE.replace('seconds="10"', 'seconds="5"'))
+    page = PAGE.replace('seconds="10"', 'seconds="5"').replace(">Chat</", f">{settings.app_name}</")
+    assert response.text == (FILES[path] if path else page)
     assert response.headers["content-type"] == (TYPES[path.rpartition(".")[2]] if path else "text/html; charset=utf-8")
     policy = dict(rule.split(maxsplit=1) for rule in response.headers["content-security-policy"].split("; "))
     assert set(policy.values()) == {"'none'", "'self'", "'script'"}
     assert (policy["default-src"], policy["script-src"], policy["style-src"]) == ("'none'", "'self'", "'self'")
     assert response.headers["x-content-type-options"] == "nosniff"
     assert response.headers["referrer-policy"] == "no-referrer"
+
+
+def test_the_service_has_its_name_in_the_page(
+    settings: Settings, build: Callable[[Settings, Provider], FastAPI]
+) -> None:
+    named = settings.model_copy(update={"app_name": "Tea <b>& more"})
+    with TestClient(build(named, ScriptedProvider())) as client:
+        page = client.get("/").text
+    assert "<title>Tea &lt;b&gt;&amp; more</title>" in page
+    assert "<h1>Tea &lt;b&gt;&amp; more</h1>" in page
 
 
 def test_the_page_loads_each_file_that_lies_beside_it_and_nothing_else() -> None:

@@ -94,7 +94,8 @@ async function write(conversation, article, exchange, again = false) {
   conversation.run = null;
   save(conversation);
   showEnd(conversation, article, exchange);
-  if (exchange.problem?.retryable === false && !exchange.reason && turn.isConnected) page.question.value ||= exchange.question;
+  const isRefused = exchange.problem?.retryable === false && !exchange.reason;
+  if (isRefused && turn.isConnected) page.question.value ||= exchange.question;
 }
 
 function showParts(article, { parts }) {
@@ -105,7 +106,8 @@ function showParts(article, { parts }) {
 
 /** What became of an answer, and what can be done with it. */
 function showEnd(conversation, article, exchange) {
-  const [turn, text, { reason, problem, forgotten, rated, stream_id }] = [article.lastChild, textOf(exchange), exchange];
+  const [turn, text] = [article.lastChild, textOf(exchange)];
+  const { reason, problem, forgotten, rated, stream_id } = exchange;
   const again = () => (turn.remove(), write(conversation, article, exchange, true));
   if (reason === "end") add(turn, "p", "unseen", "End of the answer.");
   else if (reason && reason !== "error") add(turn, "p", "quiet", `Not complete: ${CAUSES[reason] ?? reason}.`);
@@ -120,7 +122,11 @@ function showEnd(conversation, article, exchange) {
 
 function offerFeedback(row, conversation, exchange) {
   const { stream_id } = exchange;
-  const thank = () => (exchange.rated = stream_id, save(conversation), add(row, "p", "quiet", "Thank you for the feedback."));
+  const thank = () => {
+    exchange.rated = stream_id;
+    save(conversation);
+    add(row, "p", "quiet", "Thank you for the feedback.");
+  };
   const rate = (rating) => {
     row.replaceChildren();
     page.question.focus();

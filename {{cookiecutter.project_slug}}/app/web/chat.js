@@ -49,7 +49,8 @@ const sendOnEnter = (box) => (box.onkeydown = (event) => {
 
 /** The conversation that the address names, or a new one. Those that are left keep their elements: answers go on. */
 function show(event) {
-  const wanted = find(location.hash.slice(1)) ?? (shown?.exchanges.length === 0 ? shown : { id: newKey(), exchanges: [] });
+  const isNew = shown?.exchanges.length === 0;
+  const wanted = find(location.hash.slice(1)) ?? (isNew ? shown : { id: newKey(), exchanges: [] });
   if (wanted !== shown) {
     [shown, height] = [wanted, 0];
     if (!shown.view) {

@@ -7,7 +7,8 @@ const unsaved = new Set();
 const tell = () => dispatchEvent(new Event("conversations"));
 export const all = () => [...known.values()].sort((one, other) => other.at - one.at);
 export const find = (id) => known.get(id)?.deleted ? undefined : known.get(id);
-export const titleOf = ({ title, exchanges }) => title || exchanges[0].question.trim().slice(0, 200).replace(/\s+/g, " ");
+export const titleOf = ({ title, exchanges }) =>
+  title || exchanges[0].question.trim().slice(0, 200).replace(/\s+/g, " ");
 
 /** Where the browser refuses it, the conversation stays in memory, and the page says so. */
 export function save(conversation) {
@@ -41,7 +42,9 @@ function load(key) {
   const [id, mine] = [key.slice(PREFIX.length), known.get(key.slice(PREFIX.length))];
   if (mine?.run || unsaved.has(mine)) return; // what this tab has is newer
   const kept = attempt(() => JSON.parse(localStorage.getItem(key)));
-  if (kept) known.set(id, { ...kept, id });
+  const [here, there] = [mine?.exchanges.at(-1), kept?.exchanges.at(-1)];
+  if (here?.reason && here.stream_id === there?.stream_id) Object.assign(mine, { title: kept.title, at: kept.at });
+  else if (kept) known.set(id, { ...kept, id });
   else if (!mine?.deleted) known.delete(id);
 }
 addEventListener("storage", ({ key, newValue }) => {

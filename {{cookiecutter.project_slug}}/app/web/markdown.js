@@ -56,7 +56,7 @@ function special(text, open, depth) {
   return [make(TAGS[mark], {}, ...inner(mark.length > 2 ? mark[0] + marked + mark[0] : marked)), length];
 }
 
-/** A paragraph or a heading. Each piece renews the last WINDOW characters of what is shown: they may become something. */
+/** A paragraph or a heading. Each piece renews the last WINDOW characters that are shown: they may become something. */
 class Prose {
   constructor(tag, text) {
     Object.assign(this, { tag, element: make(tag), head: tag === "p" ? " " : "", rest: " ", shown: [] });
@@ -134,7 +134,8 @@ class Blocks {
     if (whole && RULE.test(text)) return this.put({ element: make("hr") });
     const found = this.depth < MAX_DEPTH && CONTAINER.exec(text);
     if (found && !(found[3] > 1 && last?.tag === "p")) return this.enter(found, text, whole); // it may be a year
-    const [words, fence, [, level, title = ""]] = [text.trimStart(), whole && FENCE.exec(text), HEADING.exec(text) ?? []];
+    const [words, fence] = [text.trimStart(), whole && FENCE.exec(text)];
+    const [, level, title = ""] = HEADING.exec(text) ?? [];
     const [cells, head] = [whole && text.includes("|") ? cellsOf(text) : [], last?.head ? cellsOf(last.head) : []];
     if (!words && whole) this.put();
     else if (fence) this.put(codeBlock(fence));
