@@ -234,7 +234,7 @@ def test_callers_come_from_a_table_of_users_as_the_readme_says(project: Project,
 class Ollama(BaseHTTPRequestHandler):
     """Answers as Ollama does, which thinks first."""
 
-    def do_POST(self) -> None:  # noqa: N802
+    def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
         self.send_response(200)
         self.end_headers()
