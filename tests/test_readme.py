@@ -7,8 +7,10 @@ import shlex
 import shutil
 import sqlite3
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -227,6 +229,63 @@ def test_callers_come_from_a_table_of_users_as_the_readme_says(project: Project,
         tokens = [None, "t-2", "t-1"]
         headers = [{"Authorization": f"Bearer {token}"} if token else {} for token in tokens]
         assert [request(server.port, "GET", "/jobs", headers=each).status for each in headers] == [401, 401, 200]
+
+
+class Ollama(BaseHTTPRequestHandler):
+    """Answers as Ollama does, which thinks first."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.end_headers()
+        for message in ({"content": "", "thinking": "A greeting."}, {"content": "Hel"}, {"content": "lo"}):
+            self.wfile.write(json.dumps({"message": {"role": "assistant", **message}}).encode() + b"\n")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@posix_only
+def test_a_model_of_ones_own_answers_as_the_readme_says(
+    render: Callable[..., Project], shared: Path, tmp_path: Path
+) -> None:
+    """Word for word, but for the address of its service."""
+    project = render(model_provider="echo")
+    project.sync()
+    text = project.read("README.md")
+    (block,) = re.findall(r"^```python\n(# app/chat/providers/ollama\.py\n.*?)^```", text, re.MULTILINE | re.DOTALL)
+    (made,) = (span for span in spans(text) if span.startswith("Ollama("))
+    copy = Project(
+        shutil.copytree(project.path, tmp_path / "my-chat", ignore=shutil.ignore_patterns(*MADE_BY_TOOLS)),
+        project.answers,
+    )
+    providers = copy.path / "app" / "chat" / "providers"
+    (providers / "ollama.py").write_text(block, "utf-8")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Ollama) as service:
+        address = f"127.0.0.1:{service.server_address[1]}"
+        case = made.replace("127.0.0.1:11434", address)
+        opens = (providers / "__init__.py").read_text("utf-8")
+        opens = opens.replace("import Echo\n", "import Echo\nfrom app.chat.providers.ollama import Ollama\n")
+        opens += f'        case "ollama":\n            yield {case}\n'
+        (providers / "__init__.py").write_text(opens, "utf-8")
+        settings = (providers / "settings.py").read_text("utf-8").replace('["echo"]', '["echo", "ollama"]')
+        (providers / "settings.py").write_text(settings, "utf-8")
+        for command in recipe(copy, "check"):
+            finds_nothing(sys.executable, "-m", *command[2:], cwd=copy.path, cache=shared / "mypy")
+        threading.Thread(target=service.serve_forever, daemon=True).start()
+        env = {"MODEL_PROVIDER": "ollama"}
+        python = python_of(project)
+        with running(python, "-m", "uvicorn", "app.main:app", "--port", "0", cwd=copy.path, env=env) as process:
+            body = json.dumps({"question": "Hi"})
+            answer = Server(process).request("POST", "/chat/stream", body).read().decode()
+        service.shutdown()
+    told = [(name, json.loads(data)) for name, data in re.findall(r"event: (\w+)\nid: \d+\ndata: (.*)\n", answer)]
+    assert told[1:] == [
+        ("reasoning", {"text": "A greeting."}),
+        ("token", {"text": "Hel"}),
+        ("token", {"text": "lo"}),
+        ("done", {"reason": "end"}),
+    ]
 
 
 def periodic(project: Project) -> re.Match[str] | None:

@@ -9,7 +9,8 @@ from app.limits.room import limits
 
 
 def all_rooms() -> list[Room]:
-    """One line for each. Each reads its own settings from the environment."""
+    """One line for each. Each reads its own settings from the environment. They are opened in this order, so one may
+    use what those above it share."""
     return [
         jobs(),
         chat(),

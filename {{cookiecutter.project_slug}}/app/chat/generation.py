@@ -40,8 +40,8 @@ class Generation:
     ) -> None:
         """`key` is that of the question, if it may be asked again: by default nothing else has the answer's.
 
-        `seconds` limits the wait for each piece. Past `max_chars` of text the answer is cut, and ends as `length`, as
-        it does past as many of reasoning and tools."""
+        `seconds` limits the wait for each piece. Past `max_chars` of text the answer is cut, and ends as `length`. So
+        it does past as many of reasoning, or of the names of tools."""
         self.id = token_hex(16)
         self.model = provider.model
         self.told = telemetry.Answering(provider.service, provider.model)

@@ -16,7 +16,8 @@ PROBES = {"/health", "/ready", "/metrics"}
 
 
 def all_rooms() -> list[Room]:
-    """One line for each. Each reads its own settings from the environment."""
+    """One line for each. Each reads its own settings from the environment. They are opened in this order, so one may
+    use what those above it share."""
     return [
         jobs(),
         chat(),

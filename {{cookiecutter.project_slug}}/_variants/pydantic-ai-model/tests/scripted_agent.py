@@ -4,11 +4,12 @@ import asyncio
 import json
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic_ai.messages import ModelMessage
+from pydantic_ai.models import StreamedResponse
 from pydantic_ai.models.function import (
     AgentInfo,
     DeltaThinkingCalls,
@@ -17,6 +18,7 @@ from pydantic_ai.models.function import (
     DeltaToolCalls,
     FunctionModel,
 )
+from pydantic_ai.models.wrapper import WrapperModel
 
 from app.chat.agent import agent
 from app.chat.providers.base import Asker, Finish, Message
@@ -72,9 +74,19 @@ class Script:
                     yield str(step)
 
 
+class Ending(WrapperModel):
+    """Says how it has ended, as a service does, and as Pydantic AI's own models for tests do not."""
+
+    @asynccontextmanager
+    async def request_stream(self, *args: Any, **named: Any) -> AsyncIterator[StreamedResponse]:
+        async with self.wrapped.request_stream(*args, **named) as response:
+            response.finish_reason = "stop"
+            yield response
+
+
 def provider_of(script: Script, shared: Mapping[type, Any] = ANYTHING, **settings: Any) -> PydanticAI:
     told = ProviderSettings(_env_file=None, model_provider="echo", **settings)  # so that it asks for no key
-    return PydanticAI(told, FunctionModel(stream_function=script.stream), shared)
+    return PydanticAI(told, Ending(FunctionModel(stream_function=script.stream)), shared)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ _histograms = {
     name: _meter.create_histogram(name, unit, described, explicit_bucket_boundaries_advisory=buckets)
     for name, unit, described, buckets in (
         ("gen_ai.client.operation.duration", "s", "Of an answer, from the question to its end.", SECONDS),
-        ("gen_ai.client.operation.time_to_first_chunk", "s", "Until the model's first words.", SECONDS),
+        ("gen_ai.client.operation.time_to_first_chunk", "s", "Until the model's first piece.", SECONDS),
         ("gen_ai.client.operation.time_per_output_chunk", "s", "From a piece to the next: an answer's mean.", SECONDS),
         ("gen_ai.client.token.usage", "{token}", "What an answer took.", TOKENS),
         ("jobs.wait.duration", "s", "From when an attempt at a job ought to begin until it does.", SECONDS),

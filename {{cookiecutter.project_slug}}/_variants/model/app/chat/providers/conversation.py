@@ -18,8 +18,6 @@ def conversation(prompt: str, messages: Sequence[Message]) -> tuple[str, list[Me
     others = groupby((each for each in messages if each.role != "system"), lambda each: each.role)
     # Each run of one role is joined at once: message by message, 10,000 of them held up the server for seconds.
     turns = [Message(role=role, content="\n\n".join(each.content for each in run)) for role, run in others]
-    if (
-        turns[:1] and turns[0].role == "assistant"
-    ):  # a page's greeting: without it, nobody knows what the user replies to
+    if turns and turns[0].role == "assistant":  # a page's greeting: it says what the user replies to
         turns.insert(0, Message(role="user", content=BEGINS))
     return system, turns

@@ -17,11 +17,13 @@ def known_model(name: str) -> Model:
     Pydantic AI reads keys and addresses from the environment alone, so the lines of `.env` go there. What is empty is
     not set.
     """
-    for each in [each for each, value in os.environ.items() if not value and each.endswith(("_API_KEY", "_BASE_URL"))]:
-        del os.environ[each]
-    for each, value in DotEnvSettingsSource(EnvSettings).env_vars.items():
+    empty = [variable for variable, value in os.environ.items() if not value]
+    for variable in empty:
+        if variable.endswith(("_API_KEY", "_BASE_URL")):
+            del os.environ[variable]
+    for variable, value in DotEnvSettingsSource(EnvSettings).env_vars.items():
         if value:
-            os.environ.setdefault(each.upper(), value)
+            os.environ.setdefault(variable.upper(), value)
     check_environment()
     try:
         return infer_model(name)

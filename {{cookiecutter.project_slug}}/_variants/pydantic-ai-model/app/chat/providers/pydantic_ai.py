@@ -97,14 +97,10 @@ class PydanticAI:
         """Empty if the model has not said how it ended. Pydantic AI takes a stream of chat completions that just ends
         for a whole answer, since some servers never say (its issue 6610)."""
         said = response.provider_details or {}
-        if (
-            isinstance(self._model, OpenAIChatModel)
-            and response.finish_reason == "stop"
-            and "finish_reason" not in said
-        ):
+        assumed = response.finish_reason == "stop" and "finish_reason" not in said
+        if assumed and isinstance(self._model, OpenAIChatModel):
             return ""
-        for_tests = self._model.provider is None  # it never says
-        return response.finish_reason or ("stop" if for_tests else "")
+        return response.finish_reason or ""
 
 
 def _beneath(error: ModelAPIError) -> Exception:

@@ -26,7 +26,7 @@ class AtWork(CapabilityEvent, namespace="tools"):
 
 
 class Tools(AbstractCapability[Any]):
-    """Those of one answer."""
+    """Runs the tools of one answer."""
 
     def __init__(self, keys: Keys, seconds: float) -> None:
         """A call may take so many `seconds`."""

@@ -28,7 +28,7 @@ from app.settings import Settings
 from app.streams.events import Reasoning, Tool
 from tests.asgi import exchange
 from tests.callers.knowing import ANYBODY
-from tests.scripted_agent import ANYTHING, ASKER, QUESTION, Call, Thought, pieces_of, scripted
+from tests.scripted_agent import ANYTHING, ASKER, QUESTION, Call, Ending, Thought, pieces_of, scripted
 from tests.sse import parse
 
 ENDED = "the cleanup has ended"
@@ -355,7 +355,7 @@ async def test_an_agent_that_says_nothing_is_an_error_that_a_retry_may_mend() ->
 
 async def test_a_model_that_calls_its_tools_and_ends_is_understood() -> None:
     """Pydantic AI's own for tests calls each tool once, and says what they gave."""
-    model = TestModel()
+    model = Ending(TestModel())
     with agent.override(tools=[double]):
         provider = PydanticAI(ProviderSettings(_env_file=None, model_provider="echo"), model, ANYTHING)
         *pieces, finish = await pieces_of(provider)
