@@ -984,6 +984,7 @@ def test_an_answer_is_copied_as_it_was_written(chat: Chat) -> None:
             )
         copy.click()
         expect(copy).to_have_text("Copied")
+        expect(copy).to_be_focused()
         expect(chat.page.get_by_role("status").first).to_have_text("Copied")
         chat.page.evaluate("delete navigator.clipboard")
         assert chat.page.evaluate("navigator.clipboard.readText()") == "**One**\n\n- two"
@@ -999,7 +1000,11 @@ def test_the_last_answer_is_made_anew(chat: Chat) -> None:
     expect(chat.page.locator(".text")).to_have_text(["1"])
     expect(anew).to_have_count(0)
     expect(chat.question).to_be_focused()
-    chat.finish("zwei", "zwei")
+    chat.tell("zw")
+    expect(chat.text).to_have_text("zw")
+    place = chat.text.bounding_box()
+    chat.finish("ei", "zwei")
+    assert (place or {})["y"] == (chat.text.bounding_box() or {})["y"], "the answer jumps when it is complete"
     assert chat.sent[-1] == chat.sent[-2]
     assert len(set(chat.keys)) == 3
     chat.page.reload()

@@ -72,9 +72,7 @@ export async function follow(ask, on, reading, { lost, signal = new AbortControl
 }
 
 async function* eventsOf({ body }, heard, signal) {
-  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
-  const cancel = () => reader.cancel().catch(() => {});
-  signal.addEventListener("abort", cancel);
+  const reader = body.pipeThrough(new TextDecoderStream(), { signal }).getReader();
   try {
     for (let rest = "", chunk = await reader.read(); !chunk.done; chunk = await reader.read()) {
       heard();
@@ -83,8 +81,7 @@ async function* eventsOf({ body }, heard, signal) {
       yield* frames.map((frame) => Object.fromEntries(frame.split("\n").map((line) => line.split(/: (.*)/))));
     }
   } finally {
-    signal.removeEventListener("abort", cancel);
-    cancel();
+    reader.cancel().catch(() => {});
   }
 }
 

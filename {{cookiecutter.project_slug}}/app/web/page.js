@@ -13,12 +13,14 @@ async function copy(text) {
   if (navigator.clipboard) return navigator.clipboard.writeText(text);
   const box = Object.assign(add(document.body, "textarea", "unseen"), { value: text });
   box.select();
-  document.execCommand("copy");
+  const copied = document.execCommand("copy");
   box.remove();
+  if (!copied) throw new Error("The browser does not let the page copy.");
 }
 export const addCopy = (parent, text) => addButton(parent, "Copy", async ({ currentTarget: button }) => {
   const done = await copy(text()).then(() => "Copied", () => "Could not copy");
   page.news.textContent = button.textContent = done;
+  button.focus(); // the other way has taken the focus
   setTimeout(() => (button.textContent = "Copy"), 2000);
 });
 
