@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic_ai import RunContext, ToolDefinition, ToolFailed
 from pydantic_ai.capabilities import AbstractCapability, ValidatedToolArgs, WrapToolExecuteHandler
-from pydantic_ai.messages import CapabilityEvent, ToolCallPart
+from pydantic_ai.messages import CapabilityEvent, ToolCallPart, ToolReturn, ToolReturnPart
 
 from app.chat.keys import Keys
 from app.contain import contained
@@ -46,7 +46,7 @@ class Tools(AbstractCapability[Any]):
         try:
             with self._keys.of_call(call.tool_name, call.args_as_dict()):
                 async with asyncio.timeout(self._seconds), self._at_work(ctx):
-                    return await contained(handler(args))
+                    return _told(call, await contained(handler(args)))
         except TimeoutError:  # a tool's own goes the other way, below
             log.warning("a tool was too slow", extra={"tool": call.tool_name, "limit": self._seconds})
             raise ToolFailed(f"It took longer than {self._seconds:g} s.") from None
@@ -78,3 +78,14 @@ class Tools(AbstractCapability[Any]):
         for _ in range(ceil(self._seconds / SIGN_SECONDS)):
             await asyncio.sleep(SIGN_SECONDS)
             await ctx.emit(AtWork())
+
+
+def _told(call: ToolCallPart, given: Any) -> Any:
+    """What the tool has given. Raises ToolFailed if a model can't be told that: else the answer would fail with it."""
+    content = given.return_value if isinstance(given, ToolReturn) else given
+    try:
+        ToolReturnPart(call.tool_name, content, call.tool_call_id).model_response_str().encode()
+    except ValueError as error:  # what holds itself, what is no JSON, half of a UTF-16 pair
+        log.error("a tool has given what is no JSON", extra={"tool": call.tool_name}, exc_info=error)
+        raise ToolFailed("The tool failed.") from None
+    return given

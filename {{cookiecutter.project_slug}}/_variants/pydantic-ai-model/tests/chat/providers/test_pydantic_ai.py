@@ -135,6 +135,21 @@ async def test_what_a_tool_returns_is_shown_as_json(given: Any, shown: Any) -> N
     assert Tool("c-1", "find", "done", output=shown) in pieces
 
 
+HOLDS_ITSELF: list[Any] = []
+HOLDS_ITSELF.append(HOLDS_ITSELF)
+
+
+@pytest.mark.parametrize("given", [HOLDS_ITSELF, object(), "\ud800"], ids=["holds itself", "no JSON", "half a pair"])
+async def test_a_tool_that_gives_what_no_model_can_be_told_has_failed(given: Any) -> None:
+    async def find() -> Any:
+        return given
+
+    with scripted([Call("find", {})], ["I can't."], tools=[find]) as (provider, script):
+        pieces = await pieces_of(provider)
+    assert pieces[1:-1] == [Tool("c-1", "find", "failed", output="The tool failed."), "I can't."]
+    assert [part.content for part in told(script.asked[1])] == ["The tool failed."]
+
+
 async def test_a_tool_that_raises_has_failed_and_the_model_goes_on(caplog: pytest.LogCaptureFixture) -> None:
     """Neither the model nor a reader learns the exception; the log has it."""
 
