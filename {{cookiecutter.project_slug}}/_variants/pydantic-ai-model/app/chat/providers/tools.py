@@ -45,7 +45,7 @@ class Tools(AbstractCapability[Any]):
         # Not the agent's own `tool_timeout`: it is an anyio scope, which would cancel each await of a tool's cleanup.
         try:
             with self._keys.of_call(call.tool_name, call.args_as_dict()):
-                async with asyncio.timeout(self._seconds), self._at_work(ctx):
+                async with _limit(self._seconds), self._at_work(ctx):
                     return _told(call, await contained(handler(args)))
         except TimeoutError:  # a tool's own goes the other way, below
             log.warning("a tool was too slow", extra={"tool": call.tool_name, "limit": self._seconds})
@@ -78,6 +78,24 @@ class Tools(AbstractCapability[Any]):
         for _ in range(ceil(self._seconds / SIGN_SECONDS)):
             await asyncio.sleep(SIGN_SECONDS)
             await ctx.emit(AtWork())
+
+
+@asynccontextmanager
+async def _limit(seconds: float) -> AsyncIterator[None]:
+    """As `asyncio.timeout`, unless the task is cancelled before: the answer has been stopped, and a second cancellation
+    would cut the tool's cleanup."""
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
+    async with asyncio.timeout(None) as limit:
+
+        def end() -> None:
+            if task and not task.cancelling():
+                limit.reschedule(loop.time())
+
+        late = loop.call_later(seconds, end)
+        try:
+            yield
+        finally:
+            late.cancel()
 
 
 def _told(call: ToolCallPart, given: Any) -> Any:

@@ -305,6 +305,27 @@ async def test_to_close_it_amid_a_tool_cancels_that_once_and_awaits_its_cleanup(
     assert len(script.asked) == 1
 
 
+async def test_a_cleanup_is_not_cut_by_the_time_limit_of_its_tool() -> None:
+    """It has been cancelled already, with its answer."""
+    began, ended, seconds = asyncio.Event(), asyncio.Event(), 1.0
+
+    async def wait() -> None:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(1.2 * seconds)
+            ended.set()
+
+    with scripted([Call("wait", {})], tools=[wait], tool_timeout_seconds=seconds) as (provider, _):
+        reading = asyncio.create_task(pieces_of(provider))
+        await asyncio.wait_for(began.wait(), 60)
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+    assert ended.is_set()
+
+
 async def test_to_close_it_between_two_pieces_ends_what_runs() -> None:
     ended = []
 
