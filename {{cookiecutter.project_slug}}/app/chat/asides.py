@@ -47,11 +47,18 @@ class Asides:
         try:
             text = json.dumps(value, allow_nan=False, ensure_ascii=False, default=str)
             value = json.loads(text)  # a copy, for the tool may go on with it
-        except (ValueError, TypeError, RecursionError):  # NaN, a key that is no text, one that holds itself
-            value = text = str(value)
+        except Exception:  # NaN, a key that is no text, one that holds itself, whatever its own `__str__` raises
+            value = text = _as_text(value)
         whole = (value if isinstance(value, str) else text).encode(errors="replace")
         most = min(TOOL_BYTES, self._bytes_left)
         self._bytes_left -= min(len(whole), most)
         if len(whole) <= most:
             return value
         return f"{whole[:most].decode(errors='ignore')}… (cut: {most:,} of {len(whole):,} bytes)"
+
+
+def _as_text(value: Any) -> str:
+    try:
+        return str(value)
+    except Exception:  # an int of more digits than Python writes, a list in a list without end, its own fault
+        return f"({type(value).__name__} that has no text)"

@@ -267,6 +267,11 @@ async def test_calls_of_tools_without_end_are_too_long() -> None:
     assert done == Done("length")
 
 
+class NoText:
+    def __repr__(self) -> str:
+        raise OSError
+
+
 @pytest.mark.parametrize(
     ("given", "shown"),
     [
@@ -274,6 +279,8 @@ async def test_calls_of_tools_without_end_are_too_long() -> None:
         ({1: "a key is text"}, {"1": "a key is text"}),
         (datetime(2026, 1, 2), "2026-01-02 00:00:00"),
         (float("nan"), "nan"),
+        ([10**5000], "(list that has no text)"),
+        ({"a": NoText()}, "(dict that has no text)"),
         ("x" * 16384, "x" * 16384),
         ("x" * 16385, "x" * 16384 + "… (cut: 16,384 of 16,385 bytes)"),
         ("x" + "\u00e9" * 9000, "x" + "\u00e9" * 8191 + "… (cut: 16,384 of 18,001 bytes)"),

@@ -1,5 +1,6 @@
 """Keys for what a tool must not do twice, such as to accept a job."""
 
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -18,7 +19,7 @@ class Keys:
     def __init__(self, key: str) -> None:
         """`key` is that of the question."""
         self._key = key
-        self._used = set[str]()
+        self._used: defaultdict[str, set[int]] = defaultdict(set)  # numbers, by what is called
 
     @property
     def current(self) -> str:
@@ -31,13 +32,14 @@ class Keys:
 
         Equal calls are told apart by their number. One that fails gives its number back.
         """
-        key = next(key for number in count() if (key := digest(self._key, what, number)) not in self._used)
-        self._used.add(key)
-        token = _current.set(key)
+        used = self._used[digest(what)]
+        number = next(number for number in count() if number not in used)
+        used.add(number)
+        token = _current.set(digest(self._key, what, number))
         try:
             yield
         except BaseException:
-            self._used.discard(key)
+            used.discard(number)
             raise
         finally:
             _current.reset(token)

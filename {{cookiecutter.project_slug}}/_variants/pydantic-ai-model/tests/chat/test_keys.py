@@ -1,4 +1,5 @@
 import asyncio
+from collections.abc import ItemsView
 
 import pytest
 
@@ -33,6 +34,27 @@ def test_other_calls_equal_calls_and_other_questions_have_keys_of_their_own() ->
 def test_a_call_that_has_failed_is_made_again_with_its_key() -> None:
     keys = Keys("question")
     assert of(keys, *CALL, fails=True) == of(keys, *CALL) != of(keys, *CALL)
+
+
+class Counted(dict[str, str]):
+    """Arguments that count how often they are written as JSON."""
+
+    written = 0
+
+    def items(self) -> ItemsView[str, str]:  # type: ignore[override]
+        self.written += 1
+        return super().items()
+
+
+def test_each_of_many_equal_calls_costs_the_same() -> None:
+    """A model may make a thousand at once, and the whole process waits while their keys are made."""
+    keys, arguments = Keys("question"), Counted(CALL[1])
+    costs = []
+    for _ in range(50):
+        before = arguments.written
+        of(keys, "send", arguments)
+        costs.append(arguments.written - before)
+    assert set(costs) == {costs[0]} != {0}
 
 
 async def test_calls_that_run_at_once_have_their_own() -> None:

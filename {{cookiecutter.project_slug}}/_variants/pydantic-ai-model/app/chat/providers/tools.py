@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic_ai import RunContext, ToolDefinition, ToolFailed
 from pydantic_ai.capabilities import AbstractCapability, ValidatedToolArgs, WrapToolExecuteHandler
-from pydantic_ai.messages import CapabilityEvent, ToolCallPart
+from pydantic_ai.messages import CapabilityEvent, ToolCallPart, ToolReturn, ToolReturnPart
 
 from app.chat.keys import Keys
 from app.contain import contained
@@ -45,8 +45,8 @@ class Tools(AbstractCapability[Any]):
         # Not the agent's own `tool_timeout`: it is an anyio scope, which would cancel each await of a tool's cleanup.
         try:
             with self._keys.of_call(call.tool_name, call.args_as_dict()):
-                async with asyncio.timeout(self._seconds), self._at_work(ctx):
-                    return await contained(handler(args))
+                async with _limit(self._seconds), self._at_work(ctx):
+                    return _told(call, await contained(handler(args)))
         except TimeoutError:  # a tool's own goes the other way, below
             log.warning("a tool was too slow", extra={"tool": call.tool_name, "limit": self._seconds})
             raise ToolFailed(f"It took longer than {self._seconds:g} s.") from None
@@ -78,3 +78,32 @@ class Tools(AbstractCapability[Any]):
         for _ in range(ceil(self._seconds / SIGN_SECONDS)):
             await asyncio.sleep(SIGN_SECONDS)
             await ctx.emit(AtWork())
+
+
+@asynccontextmanager
+async def _limit(seconds: float) -> AsyncIterator[None]:
+    """As `asyncio.timeout`, unless the task is cancelled before: the answer has been stopped, and a second cancellation
+    would cut the tool's cleanup."""
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
+    async with asyncio.timeout(None) as limit:
+
+        def end() -> None:
+            if task and not task.cancelling():
+                limit.reschedule(loop.time())
+
+        late = loop.call_later(seconds, end)
+        try:
+            yield
+        finally:
+            late.cancel()
+
+
+def _told(call: ToolCallPart, given: Any) -> Any:
+    """What the tool has given. Raises ToolFailed if a model can't be told that: else the answer would fail with it."""
+    content = given.return_value if isinstance(given, ToolReturn) else given
+    try:
+        ToolReturnPart(call.tool_name, content, call.tool_call_id).model_response_str().encode()
+    except ValueError as error:  # what holds itself, what is no JSON, half of a UTF-16 pair
+        log.error("a tool has given what is no JSON", extra={"tool": call.tool_name}, exc_info=error)
+        raise ToolFailed("The tool failed.") from None
+    return given

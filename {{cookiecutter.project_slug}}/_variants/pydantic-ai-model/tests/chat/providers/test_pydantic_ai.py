@@ -135,6 +135,21 @@ async def test_what_a_tool_returns_is_shown_as_json(given: Any, shown: Any) -> N
     assert Tool("c-1", "find", "done", output=shown) in pieces
 
 
+HOLDS_ITSELF: list[Any] = []
+HOLDS_ITSELF.append(HOLDS_ITSELF)
+
+
+@pytest.mark.parametrize("given", [HOLDS_ITSELF, object(), "\ud800"], ids=["holds itself", "no JSON", "half a pair"])
+async def test_a_tool_that_gives_what_no_model_can_be_told_has_failed(given: Any) -> None:
+    async def find() -> Any:
+        return given
+
+    with scripted([Call("find", {})], ["I can't."], tools=[find]) as (provider, script):
+        pieces = await pieces_of(provider)
+    assert pieces[1:-1] == [Tool("c-1", "find", "failed", output="The tool failed."), "I can't."]
+    assert [part.content for part in told(script.asked[1])] == ["The tool failed."]
+
+
 async def test_a_tool_that_raises_has_failed_and_the_model_goes_on(caplog: pytest.LogCaptureFixture) -> None:
     """Neither the model nor a reader learns the exception; the log has it."""
 
@@ -288,6 +303,27 @@ async def test_to_close_it_amid_a_tool_cancels_that_once_and_awaits_its_cleanup(
             await reading
     assert (ended, cancelled) == ([ENDED, ENDED], 0)
     assert len(script.asked) == 1
+
+
+async def test_a_cleanup_is_not_cut_by_the_time_limit_of_its_tool() -> None:
+    """It has been cancelled already, with its answer."""
+    began, ended, seconds = asyncio.Event(), asyncio.Event(), 1.0
+
+    async def wait() -> None:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(1.2 * seconds)
+            ended.set()
+
+    with scripted([Call("wait", {})], tools=[wait], tool_timeout_seconds=seconds) as (provider, _):
+        reading = asyncio.create_task(pieces_of(provider))
+        await asyncio.wait_for(began.wait(), 60)
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+    assert ended.is_set()
 
 
 async def test_to_close_it_between_two_pieces_ends_what_runs() -> None:
