@@ -97,6 +97,7 @@ CASES = [
         "- a\n  ```js\n  x\n  ```\n- b",
         '<ul><li><p>a</p><div class="code">js:<pre><code>x</code></pre></div></li><li><p>b</p></li></ul>',
     ),
+    ("> ```\n> # a\n# b", '<blockquote><div class="code">:<pre><code># a</code></pre></div></blockquote><h3>b</h3>'),
     ("a\n---\nb", "<p>a</p><hr><p>b</p>"),
     ("***", "<hr>"),
     (
@@ -201,10 +202,18 @@ def test_no_link_leads_elsewhere_than_to_the_web(page: Page) -> None:
 def test_a_code_block_is_copied_as_it_is_written(page: Page) -> None:
     page.evaluate("document.body.append(cases.shown(['```js\\na < b\\n  c\\n```']))")
     page.evaluate("""Object.defineProperty(navigator, "clipboard", {
-        value: { writeText: async (text) => { window.copied = text; } } })""")
+        configurable: true, value: { writeText: async (text) => { window.copied = text; } } })""")
     page.get_by_role("button", name="Copy").click()
     page.get_by_role("button", name="Copied").wait_for()
     assert page.evaluate("copied") == "a < b\n  c"
+
+
+def test_a_browser_that_refuses_to_copy_is_not_said_to_have_copied(page: Page) -> None:
+    page.evaluate("document.body.replaceChildren(cases.shown(['```js\\na < b\\n```']))")
+    page.evaluate("""Object.defineProperty(navigator, "clipboard", {
+        configurable: true, value: { writeText: () => Promise.reject(new DOMException("no", "NotAllowedError")) } })""")
+    page.get_by_role("button", name="Copy").click()
+    page.get_by_role("button", name="Could not copy").wait_for()
 
 
 def test_what_comes_within_a_frame_is_drawn_once(page: Page) -> None:

@@ -86,8 +86,8 @@ class Prose {
 
 async function copy(code, button) {
   if (!navigator.clipboard) getSelection().selectAllChildren(code); // the page has not come over TLS
-  await (navigator.clipboard?.writeText(code.textContent) ?? document.execCommand("copy"));
-  button.textContent = "Copied";
+  const copied = navigator.clipboard?.writeText(code.textContent).then(() => true, () => false);
+  button.textContent = (await (copied ?? document.execCommand("copy"))) ? "Copied" : "Could not copy";
 }
 
 function codeBlock([, { length }, fence, label]) {
@@ -99,7 +99,7 @@ function codeBlock([, { length }, fence, label]) {
   let between = "";
   const write = (text) => code.firstChild.appendData(text);
   const line = (text) => (write(between + text.replace(indent, "")), (between = "\n"));
-  return { element, waits: /^[\s>`~]*$/, closing, line, write };
+  return { element, closing, line, write };
 }
 
 const cellsOf = (row) =>
