@@ -4,6 +4,7 @@ import ast
 import io
 import re
 import tokenize
+import tomllib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -92,6 +93,12 @@ def test_these_files_are_emitted_and_no_others(answers: Answers, emitted: Callab
     """The tree of each choice, exactly."""
     added = set[str]().union(*map(brought, chosen(answers)))
     assert emitted(answers).files() == sorted(listed(COMMON) | added)
+
+
+def test_a_project_names_each_dependency_once(answers: Answers, emitted: Callable[[Answers], Project]) -> None:
+    """Several of its parts may need the same one."""
+    named = tomllib.loads(emitted(answers).read("pyproject.toml"))["project"]["dependencies"]
+    assert len(named) == len(set(named))
 
 
 def products(folders: Iterable[str]) -> set[str]:

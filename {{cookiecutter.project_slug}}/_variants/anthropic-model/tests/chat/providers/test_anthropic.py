@@ -18,12 +18,10 @@ from app.chat.answer_settings import AnswerSettings
 from app.chat.providers.anthropic import Anthropic
 from app.chat.providers.base import Asker, Finish, Message, ModelError, Provider
 from app.chat.providers.settings import ProviderSettings
-from app.chat.room import chat
-from app.main import create_app
 from app.settings import Settings
 from app.streams.events import Event, Reasoning
 from tests.asgi import exchange
-from tests.callers.knowing import ANYBODY
+from tests.closing import WHY, sees_it_closed
 from tests.endless import ENDLESS
 from tests.sse import parse
 from tests.upstream import Answer, Upstream, upstream
@@ -31,7 +29,6 @@ from tests.upstream import Answer, Upstream, upstream
 KEY = "sk-hidden"
 ASKER = Asker("anonymous", "1")
 QUESTION = [Message(role="user", content="Hi")]
-NOTICED_SECONDS = 0.5
 
 
 def said(kind: str, **fields: Any) -> str:
@@ -577,7 +574,7 @@ def test_a_base_url_that_no_path_can_follow_is_refused(url: str, monkeypatch: py
 
 
 @pytest.mark.parametrize("waits", ["for its first token", "for the next", "for the response"])
-@pytest.mark.parametrize("why", ["the reader leaves", "the time is up", "the server stops"])
+@pytest.mark.parametrize("why", WHY)
 async def test_the_service_sees_its_connection_closed(
     why: str, waits: str, settings: Settings, answer_settings: Callable[..., AnswerSettings]
 ) -> None:
@@ -588,25 +585,8 @@ async def test_the_service_sees_its_connection_closed(
         "for the next": Answer([START, text("Hel"), never]),
         "for the response": Answer([never]),
     }[waits]
-    limit = 1.0 if why == "the time is up" else 60.0
-    limited = settings.model_copy(update={"model_timeout_seconds": limit})
-    limited = limited.model_copy(update={"drain_seconds": 0.1})
     async with asked(answer) as (provider, service):
-        app = create_app(limited, [chat(provider, answer_settings(answer_grace_seconds=0))], ANYBODY)
-        async with (
-            app.router.lifespan_context(app) as state,
-            exchange(app, "/chat/stream", body={"question": "Hi"}, **state) as stream,  # type: ignore[arg-type]
-        ):
-            await asyncio.wait_for(service.waiting.wait(), 60)
-            if why == "the reader leaves":
-                stream.gone.set()
-            if why == "the server stops":
-                state["shutdown"].begin()  # type: ignore[index]
-            async with asyncio.timeout(NOTICED_SECONDS + (limit if why == "the time is up" else 0)):
-                await service.left.wait()
-            if why != "the reader leaves":
-                *_, done = parse(await stream.rest())
-                assert done.data["reason"] == ("timeout" if why == "the time is up" else "shutdown")
+        await sees_it_closed(why, provider, service, settings, answer_settings)
 
 
 async def test_at_the_level_debug_the_log_has_no_question_no_answer_and_no_key(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,18 +14,14 @@ from app.chat.answer_settings import AnswerSettings
 from app.chat.providers import open_provider
 from app.chat.providers.base import Finish, ModelError, Provider
 from app.chat.providers.settings import ProviderSettings
-from app.chat.room import chat
-from app.main import create_app
 from app.settings import Settings
 from app.streams.events import Reasoning, Tool
-from tests.asgi import exchange
-from tests.callers.knowing import ANYBODY
+from tests.closing import WHY, sees_it_closed
 from tests.scripted_agent import ANYTHING, ASKER, QUESTION
 from tests.upstream import Answer, Upstream, upstream
 
 KEY = "sk-hidden-0123456789"
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-NOTICED_SECONDS = 0.5
 
 
 def data(value: Any) -> str:
@@ -203,7 +199,7 @@ async def test_a_service_that_is_not_there_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("waits", ["for its first token", "for the next", "for the response", "in the second round"])
-@pytest.mark.parametrize("why", ["the reader leaves", "the time is up", "the server stops"])
+@pytest.mark.parametrize("why", WHY)
 async def test_the_service_sees_its_connection_closed(
     why: str, waits: str, settings: Settings, answer_settings: Callable[..., AnswerSettings]
 ) -> None:
@@ -215,18 +211,5 @@ async def test_the_service_sees_its_connection_closed(
         "for the response": [Answer([never])],
         "in the second round": [CALLS, Answer([chunk("Hel"), never])],
     }[waits]
-    limit = 1.0 if why == "the time is up" else 60.0
-    limited = settings.model_copy(update={"model_timeout_seconds": limit, "drain_seconds": 0.1})
     async with asked(*answers) as (provider, service):
-        app = create_app(limited, [chat(provider, answer_settings(answer_grace_seconds=0))], ANYBODY)
-        async with (
-            app.router.lifespan_context(app) as state,
-            exchange(app, "/chat/stream", body={"question": "Hi"}, **state) as stream,  # type: ignore[arg-type]
-        ):
-            await asyncio.wait_for(service.waiting.wait(), 60)
-            if why == "the reader leaves":
-                stream.gone.set()
-            if why == "the server stops":
-                state["shutdown"].begin()  # type: ignore[index]
-            async with asyncio.timeout(NOTICED_SECONDS + (limit if why == "the time is up" else 0)):
-                await service.left.wait()
+        await sees_it_closed(why, provider, service, settings, answer_settings)

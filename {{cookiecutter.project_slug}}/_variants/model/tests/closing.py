@@ -1,0 +1,45 @@
+"""When a model's service sees that nobody waits for its answer any more: what it goes on making is paid for."""
+
+import asyncio
+from collections.abc import Callable
+
+from app.chat.answer_settings import AnswerSettings
+from app.chat.providers.base import Provider
+from app.chat.room import chat
+from app.main import create_app
+from app.settings import Settings
+from tests.asgi import exchange
+from tests.callers.knowing import ANYBODY
+from tests.sse import parse
+from tests.upstream import Upstream
+
+NOTICED_SECONDS = 0.5
+WHY = ["the reader leaves", "the time is up", "the server stops"]
+
+
+async def sees_it_closed(
+    why: str,
+    provider: Provider,
+    service: Upstream,
+    settings: Settings,
+    answer_settings: Callable[..., AnswerSettings],
+) -> None:
+    """Asks the provider, whose service comes to a wait, and ends that. Within half a second the service sees its
+    connection closed."""
+    limit = 1.0 if why == "the time is up" else 60.0
+    limited = settings.model_copy(update={"model_timeout_seconds": limit, "drain_seconds": 0.1})
+    app = create_app(limited, [chat(provider, answer_settings(answer_grace_seconds=0))], ANYBODY)
+    async with (
+        app.router.lifespan_context(app) as state,
+        exchange(app, "/chat/stream", body={"question": "Hi"}, **state) as stream,  # type: ignore[arg-type]
+    ):
+        await asyncio.wait_for(service.waiting.wait(), 60)
+        if why == "the reader leaves":
+            stream.gone.set()
+        if why == "the server stops":
+            state["shutdown"].begin()  # type: ignore[index]
+        async with asyncio.timeout(NOTICED_SECONDS + (limit if why == "the time is up" else 0)):
+            await service.left.wait()
+        if why != "the reader leaves":
+            *_, done = parse(await stream.rest())
+            assert done.data["reason"] == ("timeout" if why == "the time is up" else "shutdown")
