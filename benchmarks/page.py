@@ -70,7 +70,8 @@ MEASURE = """async ([text, pieces, contestant]) => {
 
 def answer(route: Any) -> None:
     if route.request.url.endswith(".js"):
-        route.fulfill(body=(WEB / "markdown.js").read_text("utf-8"), content_type="text/javascript")
+        name = route.request.url.rpartition("/")[2]
+        route.fulfill(body=(WEB / name).read_text("utf-8"), content_type="text/javascript")
     else:
         route.fulfill(body="<!doctype html>", content_type="text/html")
 

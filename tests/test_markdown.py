@@ -10,7 +10,7 @@ from running import BASE
 
 pytestmark = [pytest.mark.needs("chromium"), pytest.mark.xdist_group("page")]
 FILES = {
-    "markdown.js": BASE / "app" / "web" / "markdown.js",
+    **{name: BASE / "app" / "web" / name for name in ("copy.js", "markdown.js")},
     "cases.js": Path(__file__).parent / "page" / "markdown.js",
 }
 SLOWER = 10  # times: what grows with the square of the length is a hundred times as slow at its end

@@ -1,4 +1,5 @@
 /** Markdown while it is written, as DOM nodes. HTML is text, an image is a link, and all links lead to the web. */
+import { copy } from "./copy.js";
 const WINDOW = 2000; // characters that may be needed to tell what something is: no link or emphasis is longer
 const MAX_DEPTH = 10; // of quotes and lists in each other, and of emphasis: what is deeper is text
 /** A line that has only begun, and may become one of several: `-` a list or a rule, `*` a list or emphasis. */
@@ -84,15 +85,9 @@ class Prose {
   end() { this.draw(false); }
 }
 
-async function copy(code, button) {
-  if (!navigator.clipboard) getSelection().selectAllChildren(code); // the page has not come over TLS
-  const copied = navigator.clipboard?.writeText(code.textContent).then(() => true, () => false);
-  button.textContent = (await (copied ?? document.execCommand("copy"))) ? "Copied" : "Could not copy";
-}
-
 function codeBlock([, { length }, fence, label]) {
   const code = make("code", {}, new Text());
-  const button = make("button", { type: "button", textContent: "Copy", onclick: () => copy(code, button) });
+  const button = make("button", { type: "button", textContent: "Copy", onclick: () => copy(code.textContent, button) });
   const bar = make("div", { className: "row" }, make("span", {}, label.trim()), button);
   const element = make("div", { className: "code" }, bar, make("pre", {}, code));
   const [indent, closing] = [new RegExp(`^ {0,${length}}`), new RegExp(`^\\s*${fence}${fence[0]}*\\s*$`)];

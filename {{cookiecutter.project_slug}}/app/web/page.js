@@ -1,5 +1,6 @@
 /** What every part of the page uses: its elements, how a problem is shown, and the access key. */
 import { keep } from "./api.js";
+import { copy } from "./copy.js";
 export const page = Object.fromEntries([...document.querySelectorAll("[id]")].map((element) => [element.id, element]));
 /** Everything that is shown goes through here: as text, never as HTML. */
 export const add = (parent, tag, className = "", textContent = "") =>
@@ -8,21 +9,8 @@ export const add = (parent, tag, className = "", textContent = "") =>
 export const addButton = (parent, words, onclick, className = "") =>
   Object.assign(add(parent, "button", className, words), { type: "button", onclick });
 
-/** Only pages that came over TLS, or from this machine, are given the clipboard. Others copy what is selected. */
-async function copy(text) {
-  if (navigator.clipboard) return navigator.clipboard.writeText(text);
-  const box = Object.assign(add(document.body, "textarea", "unseen"), { value: text });
-  box.select();
-  const copied = document.execCommand("copy");
-  box.remove();
-  if (!copied) throw new Error("The browser does not let the page copy.");
-}
-export const addCopy = (parent, text) => addButton(parent, "Copy", async ({ currentTarget: button }) => {
-  const done = await copy(text()).then(() => "Copied", () => "Could not copy");
-  page.news.textContent = button.textContent = done;
-  button.focus(); // the other way has taken the focus
-  setTimeout(() => (button.textContent = "Copy"), 2000);
-});
+export const addCopy = (parent, text) =>
+  addButton(parent, "Copy", async ({ currentTarget }) => (page.news.textContent = await copy(text(), currentTarget)));
 
 export function showProblem(parent, { message, status, retryable, request_id }, retry) {
   const box = add(parent, "div", "alert", message);
