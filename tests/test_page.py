@@ -26,7 +26,7 @@ from wire import Wire, wire
 pytestmark = [pytest.mark.needs("chromium"), posix_only, pytest.mark.xdist_group("page")]
 FILES = Path(__file__).parent / "page"
 CONTRAST = (FILES / "contrast.js").read_text("utf-8")
-MAX_LINES = 936
+MAX_LINES = 888
 HOSTILE = {
     "markup": "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'><b>&lt;&amp;</b>",
     "right to left": "abc \u202eoverridden\u202c \u05e9\u05dc\u05d5\u05dd \u2067isolated and never closed",
@@ -566,12 +566,18 @@ def test_only_the_latest_answer_can_be_retried(chat: Chat) -> None:
     chat.tell({"end": "length"})
 
 
-def test_a_question_that_the_server_refuses_comes_back_to_be_changed(chat: Chat) -> None:
+def test_a_question_that_the_server_refuses_can_be_changed(chat: Chat) -> None:
     chat.question.fill("x" * 32_001)
     chat.question.press("Enter")
     expect(chat.alert).to_contain_text("question: String should have at most 32000 characters (422)")
     expect(chat.retry).to_have_count(0)
-    expect(chat.question).to_have_value("x" * 32_001)
+    chat.log.get_by_role("button", name="Edit").click()
+    expect(chat.page.get_by_label("Your question")).to_have_value("x" * 32_001)
+    chat.page.get_by_label("Your question").fill("Shorter")
+    chat.page.get_by_role("button", name="Save").click()
+    chat.tell("Yes", {"end": "end"})
+    expect(chat.text).to_have_text("Yes")
+    expect(chat.page.locator(".question")).to_have_text(["Shorter"])
 
 
 def test_a_server_that_is_killed_leaves_what_came_through(tab: Callable[..., Chat], serve: Serve) -> None:
@@ -623,7 +629,7 @@ def test_a_key_is_asked_for_where_one_is_needed(tab: Callable[..., Chat], serve:
             press("Enter")
             chat.page.get_by_label("Access key", exact=True).evaluate("(input) => (input.value = '')")
         expect(chat.log.get_by_text("Thinking…")).to_be_visible()
-        expect(panel).not_to_have_attribute("open", "")
+        expect(panel).to_be_hidden()
         chat.page.reload()
         chat.question.fill("Still open?")
         chat.question.press("Enter")
@@ -634,7 +640,7 @@ def test_a_refusal_that_is_long_past_asks_for_no_key(chat: Chat) -> None:
     problem = {"message": "The server asks for an access key.", "status": 401, "retryable": True}
     chat.keep([{"question": "Open?", "answer": "", "problem": problem}])
     expect(chat.retry).to_be_visible()
-    expect(chat.page.locator("#access")).not_to_have_attribute("open", "")
+    expect(chat.page.locator("#access")).to_be_hidden()
 
 
 @with_a_worker_too
@@ -1011,20 +1017,22 @@ def test_the_last_answer_is_made_anew(chat: Chat) -> None:
     expect(chat.page.locator(".text")).to_have_text(["1", "zwei"])
 
 
-def test_the_last_question_is_edited_where_it_stands(chat: Chat) -> None:
+def test_the_last_question_is_edited(chat: Chat) -> None:
     """What is in the composer stays there. When it is sent, its old answer gives way."""
     chat.exchange("One", "1")
     chat.exchange("Two\nlines", "2")
     chat.question.fill("a draft")
     edit = chat.log.get_by_role("button", name="Edit")
-    box = chat.log.get_by_label("Your question")
-    edit.press("Enter")
-    expect(box).to_have_value("Two\nlines")
-    expect(box).to_be_focused()
-    expect(chat.page.locator(".question:visible")).to_have_text(["One"])
-    box.press("Escape")
-    expect(edit).to_be_focused()
-    expect(chat.page.locator(".question:visible")).to_have_text(["One", "Two lines"])
+    box = chat.page.get_by_label("Your question")
+    for leave in [lambda: box.press("Escape"), chat.page.get_by_role("button", name="Cancel").click]:
+        edit.press("Enter")
+        expect(box).to_have_value("Two\nlines")
+        expect(box).to_be_focused()
+        box.fill("Nobody wants this")
+        leave()
+        expect(box).to_be_hidden()
+        expect(edit).to_be_focused()
+        expect(chat.page.locator(".question")).to_have_text(["One", "Two lines"])
     edit.press("Enter")
     box.fill("Three")
     box.press("Enter")
@@ -1063,7 +1071,7 @@ def test_a_tab_that_can_keep_nothing_chats_all_the_same(tab: Callable[..., Chat]
     chat = tab(server, lacking)
     chat.exchange("One", "1")
     expect(chat.page.get_by_text("a reload would lose what is new")).to_be_visible()
-    chat.page.locator("summary", has_text="Access key").click()
+    chat.page.get_by_role("button", name="Access key").click()
     chat.page.get_by_label("Access key", exact=True).fill("k-1")
     chat.page.keyboard.press("Enter")
     with chat.page.expect_request("**/chat/stream") as asked:
@@ -1134,8 +1142,8 @@ def test_everything_can_be_reached_and_done_by_the_keyboard(chat: Chat) -> None:
     expect(chat.question).to_have_value("")
     assert [body["question"] for body in chat.sent] == ["two\nlines"]
     names: list[str] = []
-    chat.page.locator("summary").first.focus()
-    for _ in range(15):
+    chat.page.get_by_role("button", name="New chat").focus()
+    for _ in range(14):
         names.append(chat.page.evaluate("document.activeElement.ariaLabel ?? document.activeElement.innerText"))
         ring = chat.page.evaluate(
             """() => getComputedStyle(document.activeElement).outlineColor !== "rgba(0, 0, 0, 0)"
@@ -1145,13 +1153,12 @@ def test_everything_can_be_reached_and_done_by_the_keyboard(chat: Chat) -> None:
         assert ring, f"{names[-1]} does not show that it has the focus"
         press("Tab")
     assert names == [
-        "Chats",
-        "two lines",
-        "Rename: two lines",
-        "Delete: two lines",
         "New chat",
         "Documents",
         "Access key",
+        "two lines",
+        "Rename: two lines",
+        "Delete: two lines",
         "Conversation",
         "Edit",
         "Copy",
@@ -1225,7 +1232,7 @@ def everything(chat: Chat) -> Iterator[str]:
     expect(chat.page.get_by_text("Most frequent")).to_be_visible()
     yield "a result"
     chat.page.get_by_text("Documents", exact=True).click()
-    chat.page.locator("summary", has_text="Access key").click()
+    chat.page.get_by_role("button", name="Access key").click()
     yield "the form for the key"
 
 
@@ -1249,28 +1256,26 @@ def test_a_screen_reader_finds_names_and_roles(chat: Chat) -> None:
     chat.page.get_by_text("Documents", exact=True).click()
     expect(chat.page.locator("body")).to_match_aria_snapshot("""
         - banner:
-          - group:
-            - text: ☰
-            - navigation "Chats":
-              - list:
-                - listitem:
-                  - link "What?"
-                  - 'button "Rename: What?"'
-                  - 'button "Delete: What?"'
-              - paragraph: Chats are kept in this browser.
           - button "New chat"
           - heading "my-chat" [level=1]
-          - group:
-            - text: Documents
-            - region "Documents":
-              - text: Title
-              - textbox "Title"
-              - text: Text
-              - textbox "Text"
-              - text: or a text file
-              - button "or a text file"
-              - button "Add document"
-          - group: Access key
+          - button "Documents"
+          - region "Documents":
+            - paragraph: "An example of a job: it counts words. Answers don't use it."
+            - text: Title
+            - textbox "Title"
+            - text: Text
+            - textbox "Text"
+            - text: or a text file
+            - button "or a text file"
+            - button "Add document"
+          - button "Access key"
+        - navigation "Chats":
+          - list:
+            - listitem:
+              - link "What?"
+              - 'button "Rename: What?"'
+              - 'button "Delete: What?"'
+          - paragraph: Chats are kept in this browser.
         - main:
           - log "Conversation":
             - article:
@@ -1335,15 +1340,16 @@ def test_a_phone_has_its_conversations_in_a_drawer(chat: Chat) -> None:
     chat.exchange("One", "1")
     chat.page.set_viewport_size({"width": 360, "height": 740})
     drawer = chat.page.get_by_role("navigation", name="Chats")
+    opener = chat.page.get_by_role("button", name="Chats")
     expect(drawer).to_be_hidden()
     chat.page.get_by_role("button", name="New chat").click()
-    chat.page.locator("summary").first.click()
+    opener.click()
     drawer.get_by_role("link", name="One").click()
     expect(drawer).to_be_hidden()
     expect(chat.text).to_have_text("1")
-    chat.page.locator("summary").first.click()
+    opener.click()
     drawer.get_by_role("link", name="One").press("Escape")
     expect(drawer).to_be_hidden()
-    expect(chat.page.locator("summary").first).to_be_focused()
+    expect(opener).to_be_focused()
     chat.page.set_viewport_size({"width": 1280, "height": 740})
     expect(drawer).to_be_visible()

@@ -1,11 +1,10 @@
 /** An answer, from the question on: asked for, shown while it is written, come back to, and rated. */
-import { call, follow, LOST, newKey, problemOf } from "./api.js";
+import { call, follow, LOST, newKey } from "./api.js";
 import { save } from "./conversations.js";
 import { add, addButton, addCopy, page, showProblem } from "./page.js";
-import { Parts, textOf } from "./parts.js";
+import { showParts, textOf } from "./parts.js";
 const HISTORY_BYTES = 900_000; // with the longest question less than 1 MiB, the server's default MAX_BODY_BYTES
 const UNTOLD_MS = 300; // whoever a deploy cuts off is back sooner: a line that comes and goes would make the text jump
-const SLOW_BYTES_PER_MS = 10; // a long history may take its time to be sent
 const CAUSES = { length: "it grew too long", timeout: "it took too long", refusal: "the model declined",
   stopped: "you stopped it", cancelled: "it was stopped", lost: "the rest of it was lost" };
 const GONE = { message: "The server does not have this answer any more.", retryable: true };
@@ -27,88 +26,84 @@ function past({ exchanges }, exchange) {
   return turns.slice(exchange.forgotten).flat();
 }
 
-/** To be asked anew. With the same key, the server takes it for the same question: it is paid for once. */
-const renew = (exchange) => Object.assign(exchange, { parts: [], place: 0, stream_id: null, key: newKey() });
-
-async function post(conversation, exchange, signal, stopped, heard) {
-  const asked = { question: exchange.question, history: past(conversation, exchange) };
-  heard(Math.ceil(JSON.stringify(asked).length / SLOW_BYTES_PER_MS));
-  const response = await call("chat/stream", asked, { "Idempotency-Key": exchange.key, signal });
-  exchange.stream_id = response.headers.get("X-Stream-ID");
-  if (stopped.aborted) cancel(exchange);
-  save(conversation);
-  return response;
+/** Asks, or reads on. With the same key, the server takes a question for the same: it is paid for once. */
+function request(conversation, exchange, signal) {
+  const { question, key, stream_id, place } = exchange;
+  if (stream_id) return call(`chat/stream/${stream_id}`, null, { "Last-Event-ID": place, signal });
+  return call("chat/stream", { question, history: past(conversation, exchange) }, { "Idempotency-Key": key, signal });
 }
 
 /** If this fails, the server stops the answer itself: nobody reads it. */
-const cancel = ({ stream_id }) =>
-  stream_id && call(`chat/stream/${stream_id}`, null, { method: "DELETE", keepalive: true }).catch(() => {});
+const cancel = (id) => call(`chat/stream/${id}`, null, { method: "DELETE", keepalive: true }).catch(() => {});
 
-/** Asks for the answer, or reads on where it was lost. `again`: asks again if it is gone. */
+/** To be asked anew. */
+const renew = (exchange) => Object.assign(exchange, { parts: [], place: 0, stream_id: null, key: newKey() });
+
+/** Has the answer, and shows it while it comes. `again`: if it is gone, it is asked for anew. */
 async function write(conversation, article, exchange, again = false) {
   if (!exchange.key || (exchange.reason && exchange.reason !== "lost")) renew(exchange);
   Object.assign(exchange, { reason: null, problem: null });
-  const [turn, parts] = showParts(article, exchange);
+  const turn = add(article, "section");
+  const parts = showParts(turn, exchange.parts);
   const state = add(turn, "p", "state quiet");
   const { signal } = (conversation.run = new AbortController());
   save(conversation);
   let lost;
   const say = (words) => {
     lost = clearTimeout(lost);
-    if (signal.aborted) return;
     state.textContent = words;
-    if (turn.isConnected) page.news.textContent = words;
+    if (state.isConnected) page.news.textContent = words;
   };
   say(exchange.stream_id ? "Coming back…" : "Sending…");
-  const read = (silent) =>
-    call(`chat/stream/${exchange.stream_id}`, null, { "Last-Event-ID": exchange.place, signal: silent });
-  const ask = async (silent, heard) => {
-    const response = await (exchange.stream_id ? read(silent) : post(conversation, exchange, silent, signal, heard));
+  const ask = async (silent) => {
+    const response = await request(conversation, exchange, silent);
+    const stream_id = exchange.stream_id ?? response.headers.get("X-Stream-ID");
+    if (signal.aborted) return cancel(stream_id); // which was not known when it was stopped
     again = false;
+    exchange.stream_id = stream_id;
+    save(conversation);
     say(exchange.parts.length ? "" : "Thinking…");
     return response;
   };
   const take = (kind) => (event) => (say(""), parts.take(kind, event));
+  const on = {
+    token: take("text"), reasoning: take("reasoning"), tool: take("tool"),
+    error: (event) => (exchange.problem = event),
+    done({ reason }) { exchange.reason = reason; exchange.problem ??= PROBLEMS[reason]; },
+  };
+  const onLost = () => {
+    lost ??= setTimeout(() => say(LOST), UNTOLD_MS);
+    exchange.problem = null;
+  };
+  const stopped = new Promise((done) => (signal.onabort = done));
   try {
-    await follow(ask, {
-      token: take("text"), reasoning: take("reasoning"), tool: take("tool"),
-      error: (event) => (exchange.problem = event),
-      done({ reason }) { exchange.reason = reason; exchange.problem ??= PROBLEMS[reason]; },
-    }, exchange, { signal, lost() {
-      lost ??= setTimeout(() => say(LOST), UNTOLD_MS);
-      exchange.problem = null;
-    } });
+    await Promise.race([follow(ask, on, exchange, { signal, lost: onLost }), stopped]);
     exchange.reason ??= "lost";
   } catch (error) {
     const gone = exchange.stream_id && error.status === 404;
-    if (gone && again && !signal.aborted) return (turn.remove(), write(conversation, article, renew(exchange)));
-    [exchange.problem, exchange.reason] = [gone ? GONE : problemOf(error), exchange.stream_id && "lost"];
+    if (gone && again) return (turn.remove(), write(conversation, article, renew(exchange)));
+    [exchange.problem, exchange.reason] = [gone ? GONE : error, exchange.stream_id && "lost"];
   }
   if (signal.aborted) {
     Object.assign(exchange, { problem: null, reason: "stopped" });
-    cancel(exchange);
+    if (exchange.stream_id) cancel(exchange.stream_id);
   }
-  clearTimeout(lost);
   state.remove();
   parts.end();
   conversation.run = null;
   save(conversation);
   showEnd(conversation, article, exchange);
-  const isRefused = exchange.problem?.retryable === false && !exchange.reason;
-  if (isRefused && turn.isConnected) page.question.value ||= exchange.question;
-}
-
-function showParts(article, { parts }) {
-  const turn = add(article, "section");
-  add(turn, "h2", "unseen", "Answer");
-  return [turn, new Parts(add(turn, "div"), parts)];
 }
 
 /** What became of an answer, and what can be done with it. */
 function showEnd(conversation, article, exchange) {
   const [turn, text] = [article.lastChild, textOf(exchange)];
   const { reason, problem, forgotten, rated, stream_id } = exchange;
-  const again = () => (turn.remove(), write(conversation, article, exchange, true));
+  const again = () => {
+    turn.remove();
+    page.question.focus();
+    write(conversation, article, exchange, true);
+  };
   if (reason === "end") add(turn, "p", "unseen", "End of the answer.");
   else if (reason && reason !== "error") add(turn, "p", "quiet", `Not complete: ${CAUSES[reason] ?? reason}.`);
   if (forgotten) add(turn, "p", "quiet", `This chat is too long: its first ${forgotten} answers were not sent along.`);
@@ -131,7 +126,7 @@ function offerFeedback(row, conversation, exchange) {
     row.replaceChildren();
     page.question.focus();
     call("feedback", { stream_id, rating }, { "Idempotency-Key": `${stream_id}.${rating}` })
-      .then(thank, (error) => showProblem(row, problemOf(error), () => rate(rating)));
+      .then(thank, (error) => showProblem(row, error, () => rate(rating)));
   };
   addButton(row, "Good answer", () => rate(1));
   addButton(row, "Bad answer", () => rate(-1));
@@ -141,6 +136,6 @@ function offerFeedback(row, conversation, exchange) {
 export function show(conversation, article, exchange) {
   if (!exchange.reason && !exchange.problem) return write(conversation, article, exchange);
   if (exchange.problem) exchange.problem.status = 0; // forget a 401
-  showParts(article, exchange)[1].end();
+  showParts(add(article, "section"), exchange.parts).end();
   showEnd(conversation, article, exchange);
 }

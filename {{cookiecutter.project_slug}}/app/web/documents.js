@@ -1,5 +1,5 @@
 /** The documents panel: each document becomes a job. Its progress is shown while it runs, and then its result. */
-import { attempt, call, follow, keep, LOST, newKey, problemOf, recall } from "./api.js";
+import { attempt, call, follow, keep, LOST, newKey, recall } from "./api.js";
 import { add, page, showProblem } from "./page.js";
 const documents = attempt(() => JSON.parse(recall("documents"))) ?? []; // { title, key, job }, without a job { text }
 
@@ -33,7 +33,7 @@ async function index(it, card) {
     if (result) add(card, "p", "", `Chunks: ${result.chunks}, words: ${result.words}\nMost frequent:${terms}`);
   } catch (error) {
     if (it.job && error.status === 404 && it.text) [it.job, error.retryable] = [null, true]; // a server without a queue
-    showProblem(card, problemOf(error), () => index(it, card));
+    showProblem(card, error, () => index(it, card));
   }
   card.ariaBusy = "false";
 }

@@ -1,6 +1,6 @@
 /** The list of conversations. Each can be opened, named and deleted, and the latest deletion undone. */
 import { all, remove, restore, save, titleOf } from "./conversations.js";
-import { add, addButton, page } from "./page.js";
+import { add, addButton, change, page } from "./page.js";
 
 /** What has the focus is found again by its id when the list is made anew: "Undo" where "Delete" was. */
 function show(conversation) {
@@ -13,31 +13,12 @@ function show(conversation) {
   }
   const current = location.hash === `#${id}` ? "page" : null;
   Object.assign(add(row, "a", "", title), { href: `#${id}`, id: `open-${id}`, title, ariaCurrent: current });
-  offer("rename", "✎", "Rename", () => rename(row, conversation));
+  const rename = (name) => save(Object.assign(conversation, { title: name }));
+  offer("rename", "✎", "Rename", () => change(title, "Name of the chat", rename));
   offer("delete", "×", "Delete", () => remove(conversation));
 }
 
-function rename(row, conversation) {
-  row.replaceChildren();
-  const box = Object.assign(add(row, "input"), { value: titleOf(conversation), ariaLabel: "Name of the chat" });
-  box.id = `rename-${conversation.id}`;
-  box.select();
-  box.onkeydown = (event) => {
-    if (event.isComposing || !["Enter", "Escape"].includes(event.key)) return;
-    event.preventDefault(); // else Enter would press the button that has the focus next
-    if (event.key === "Escape") box.value = "";
-    box.blur();
-  };
-  box.onblur = () => {
-    conversation.title = box.value.trim() || conversation.title;
-    box.remove();
-    save(conversation);
-    document.getElementById(box.id)?.focus();
-  };
-}
-
 function showAll() {
-  if (page.list.querySelector("input")) return; // not while a name is typed
   const { id } = document.activeElement;
   page.list.replaceChildren();
   all().forEach(show);

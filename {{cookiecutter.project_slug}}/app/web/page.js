@@ -1,4 +1,4 @@
-/** What every part of the page uses: its elements, how a problem is shown, and the access key. */
+/** What every part of the page uses: its elements, how a problem is shown and a text changed, and the access key. */
 import { keep } from "./api.js";
 import { copy } from "./copy.js";
 export const page = Object.fromEntries([...document.querySelectorAll("[id]")].map((element) => [element.id, element]));
@@ -7,7 +7,7 @@ export const add = (parent, tag, className = "", textContent = "") =>
   parent.appendChild(Object.assign(document.createElement(tag), { className, textContent }));
 
 export const addButton = (parent, words, onclick, className = "") =>
-  Object.assign(add(parent, "button", className, words), { type: "button", onclick });
+  Object.assign(add(parent, "button", className, words), { onclick });
 
 export const addCopy = (parent, text) =>
   addButton(parent, "Copy", async ({ currentTarget }) => (page.news.textContent = await copy(text(), currentTarget)));
@@ -16,13 +16,32 @@ export function showProblem(parent, { message, status, retryable, request_id }, 
   const box = add(parent, "div", "alert", message);
   if (request_id) add(box, "p", "quiet", `Request id: ${request_id}`);
   if (retryable) addButton(add(box, "p"), "Try again", () => (box.remove(), retry()), "retry last");
-  if (status === 401) [page.hint.textContent, page.access.open] = [message, true];
+  if (status !== 401) return;
+  page.hint.textContent = message;
+  page.access.showPopover();
 }
 
-page.unlock.onsubmit = () => {
+page.access.onsubmit = () => {
   keep("api-key", page.key.value.trim());
-  page.access.open = false;
-  document.querySelector("details[open] .retry, #log article:last-child .retry, #question").focus();
+  page.access.hidePopover();
+  document.querySelector("#log article:last-child .retry, #question").focus();
 };
-page.access.ontoggle = () => page.access.open && page.key.focus();
+
+/** Lets the reader change a text, and gives what it has become to `take`. */
+export function change(text, label, take) {
+  Object.assign(page.draft, { value: text, ariaLabel: label });
+  page.editor.onsubmit = ({ submitter }) => {
+    const changed = page.draft.value.trim();
+    page.editor.close();
+    if (changed && submitter?.value !== "cancel") take(changed);
+  };
+  page.editor.showModal();
+}
+
 document.addEventListener("submit", (event) => event.preventDefault());
+document.addEventListener("keydown", (event) => {
+  const { key, shiftKey, target: { enterKeyHint, form } } = event;
+  if (!enterKeyHint || key !== "Enter" || shiftKey || event.isComposing || event.keyCode === 229) return; // 229: Safari's
+  event.preventDefault();
+  form.requestSubmit();
+});

@@ -25,43 +25,40 @@ const SHOW = {
   tool(place, part) {
     const fold = add(place, "details", "aside");
     const [summary, body] = [add(fold, "summary"), add(fold, "div")];
-    const more = () => {
-      body.replaceChildren();
+    return { end() {}, more() {
       summary.textContent = `${part.name} `;
       add(summary, "span", part.state, STATES[part.state]);
+      body.replaceChildren();
       for (const [name, value] of [["Input", part.input], ["Output", part.output]]) {
         if (value === undefined) continue;
         add(body, "h3", "", name);
         add(body, "pre", "", typeof value === "string" ? value : JSON.stringify(value, null, 2));
       }
-    };
-    return { more, end: () => {} };
+    } };
   },
 };
 
 /** Shows what there is of an answer, and then what is added to it. */
-export class Parts {
-  #shown = new Map();
-  constructor(place, parts) {
-    Object.assign(this, { place, parts });
-    parts.forEach((part) => this.#show(part));
-  }
-
-  #show(part) {
-    [...this.#shown.values()].at(-1)?.end();
-    this.#shown.set(part, SHOW[part.kind](this.place, part));
-    this.#shown.get(part).more(part);
-  }
-
-  take(kind, event) {
-    let part = kind === "tool" ? this.parts.find(({ id }) => id === event.id) : this.parts.at(-1);
-    if (part?.kind !== kind) return this.#show(this.parts[this.parts.push({ kind, began: Date.now(), ...event }) - 1]);
+export function showParts(turn, parts) {
+  add(turn, "h2", "unseen", "Answer");
+  const [place, views] = [add(turn, "div"), new Map()];
+  let last;
+  const show = (part) => {
+    last?.end();
+    last = SHOW[part.kind](place, part);
+    last.more(part);
+    views.set(part, last);
+  };
+  const take = (kind, event) => {
+    const part = kind === "tool" ? parts.find(({ id }) => id === event.id) : parts.at(-1);
+    if (part?.kind !== kind) return show(parts[parts.push({ kind, began: Date.now(), ...event }) - 1]);
     Object.assign(part, event, event.text && { text: part.text + event.text });
-    this.#shown.get(part).more(event);
-  }
-
-  end() {
-    [...this.#shown.values()].at(-1)?.end();
-    for (const part of this.parts) if (part.state === "called") this.take("tool", { id: part.id, state: "left" });
-  }
+    views.get(part).more(event);
+  };
+  const end = () => {
+    last?.end();
+    for (const { id, state } of parts) if (state === "called") take("tool", { id, state: "left" });
+  };
+  parts.forEach(show);
+  return { take, end };
 }
