@@ -53,6 +53,7 @@ class Chat:
         self.send = page.get_by_role("button", name="Send", exact=True)
         self.stop = page.get_by_role("button", name="Stop", exact=True)
         self.retry = page.get_by_role("button", name="Try again", exact=True)
+        self.anew = page.get_by_role("button", name="Regenerate", exact=True)
         self.text = page.locator(".text").last
         self.log = page.get_by_role("log")
         self.alert = self.log.locator(".alert")

@@ -6,11 +6,7 @@ import { showParts, textOf } from "./parts.js";
 const HISTORY_BYTES = 900_000; // with the longest question less than 1 MiB, the server's default MAX_BODY_BYTES
 const UNTOLD_MS = 300; // whoever a deploy cuts off is back sooner: a line that comes and goes would make the text jump
 const CAUSES = { length: "it grew too long", timeout: "it took too long", refusal: "the model declined",
-  stopped: "you stopped it", cancelled: "it was stopped", lost: "the rest of it was lost" };
-const GONE = { message: "The server does not have this answer any more.", retryable: true };
-const FAILED = { message: "The answer could not be completed.", retryable: true }; // if its `error` was lost on the way
-const LEFT = { message: "Nobody was reading the answer, or another tab has stopped it.", retryable: true };
-const PROBLEMS = { cancelled: LEFT, error: FAILED, timeout: FAILED };
+  stopped: "you stopped it", cancelled: "it was stopped", lost: "the rest of it was lost", error: "it failed" };
 
 /** All but what would fail again with each question that follows: declined, refused, or ended at once for good. */
 const isTold = ({ reason, problem, ...exchange }) =>
@@ -60,7 +56,7 @@ async function write(conversation, article, exchange, again = false) {
     const stream_id = exchange.stream_id ?? response.headers.get("X-Stream-ID");
     if (signal.aborted) return cancel(stream_id); // which was not known when it was stopped
     again = false;
-    exchange.stream_id = stream_id;
+    Object.assign(exchange, { stream_id, problem: null }); // of a connection that is lost, perhaps
     save(conversation);
     say(exchange.parts.length ? "" : "Thinking…");
     return response;
@@ -69,12 +65,9 @@ async function write(conversation, article, exchange, again = false) {
   const on = {
     token: take("text"), reasoning: take("reasoning"), tool: take("tool"),
     error: (event) => (exchange.problem = event),
-    done({ reason }) { exchange.reason = reason; exchange.problem ??= PROBLEMS[reason]; },
+    done: ({ reason }) => (exchange.reason = reason),
   };
-  const onLost = () => {
-    lost ??= setTimeout(() => say(LOST), UNTOLD_MS);
-    exchange.problem = null;
-  };
+  const onLost = () => (lost ??= setTimeout(() => say(LOST), UNTOLD_MS));
   const stopped = new Promise((done) => (signal.onabort = done));
   try {
     await Promise.race([follow(ask, on, exchange, { signal, lost: onLost }), stopped]);
@@ -82,7 +75,7 @@ async function write(conversation, article, exchange, again = false) {
   } catch (error) {
     const gone = exchange.stream_id && error.status === 404;
     if (gone && again) return (turn.remove(), write(conversation, article, renew(exchange)));
-    [exchange.problem, exchange.reason] = [gone ? GONE : error, exchange.stream_id && "lost"];
+    [exchange.problem, exchange.reason] = [gone ? null : error, exchange.stream_id && "lost"];
   }
   if (signal.aborted) {
     Object.assign(exchange, { problem: null, reason: "stopped" });
@@ -98,38 +91,34 @@ async function write(conversation, article, exchange, again = false) {
 /** What became of an answer, and what can be done with it. */
 function showEnd(conversation, article, exchange) {
   const [turn, text] = [article.lastChild, textOf(exchange)];
-  const { reason, problem, forgotten, rated, stream_id } = exchange;
+  const { reason, problem, forgotten } = exchange;
   const again = () => {
     turn.remove();
     page.question.focus();
     write(conversation, article, exchange, true);
   };
   if (reason === "end") add(turn, "p", "unseen", "End of the answer.");
-  else if (reason && reason !== "error") add(turn, "p", "quiet", `Not complete: ${CAUSES[reason] ?? reason}.`);
+  else if (reason && (reason !== "error" || !problem)) add(turn, "p", "quiet", `Not complete: ${CAUSES[reason] ?? reason}.`);
   if (forgotten) add(turn, "p", "quiet", `This chat is too long: its first ${forgotten} answers were not sent along.`);
   if (problem) showProblem(turn, problem, again);
   if (turn.isConnected) page.news.textContent = turn.innerText; // heard once, and as a whole
   const row = add(turn, "div", "row");
   if (text) addCopy(row, () => text);
   if (!problem) addButton(row, "Regenerate", again, "last");
-  if (text && rated !== stream_id) offerFeedback(add(row, "span", "row"), conversation, exchange);
+  if (text) offerFeedback(add(row, "span"), exchange);
 }
 
-function offerFeedback(row, conversation, exchange) {
-  const { stream_id } = exchange;
-  const thank = () => {
-    exchange.rated = stream_id;
-    save(conversation);
-    add(row, "p", "quiet", "Thank you for the feedback.");
-  };
+function offerFeedback(place, { stream_id }) {
   const rate = (rating) => {
-    row.replaceChildren();
+    place.replaceChildren();
     page.question.focus();
-    call("feedback", { stream_id, rating }, { "Idempotency-Key": `${stream_id}.${rating}` })
-      .then(thank, (error) => showProblem(row, error, () => rate(rating)));
+    call("feedback", { stream_id, rating }, { "Idempotency-Key": `${stream_id}.${rating}` }).then(
+      () => add(place, "p", "quiet", "Thank you for the feedback."),
+      (error) => showProblem(place, error, () => rate(rating)),
+    );
   };
-  addButton(row, "Good answer", () => rate(1));
-  addButton(row, "Bad answer", () => rate(-1));
+  addButton(place, "Good answer", () => rate(1));
+  addButton(place, "Bad answer", () => rate(-1));
 }
 
 /** Shows the answer of an exchange if it has ended, and else goes on with it. */

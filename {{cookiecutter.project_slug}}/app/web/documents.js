@@ -40,9 +40,8 @@ async function index(it, card) {
 
 const show = (it) => index(it, add(page.jobs, "article", "card"));
 page.upload.onsubmit = () => {
-  const file = page.file.files[0];
-  const text = file ? null : page.text.value;
-  const it = { title: page.title.value, text, file, key: newKey() }; // a retry has the same key
+  const file = page.file.files[0] ?? new Blob([page.text.value]);
+  const it = { title: page.title.value, file, key: newKey() }; // a retry has the same key
   documents.push(it);
   page.upload.reset();
   page.text.disabled = false;

@@ -15,7 +15,7 @@ export const addCopy = (parent, text) =>
 export function showProblem(parent, { message, status, retryable, request_id }, retry) {
   const box = add(parent, "div", "alert", message);
   if (request_id) add(box, "p", "quiet", `Request id: ${request_id}`);
-  if (retryable) addButton(add(box, "p"), "Try again", () => (box.remove(), retry()), "retry last");
+  if (retryable) addButton(add(box, "p"), "Try again", () => (box.remove(), retry()), "main retry last");
   if (status !== 401) return;
   page.hint.textContent = message;
   page.access.showPopover();
@@ -40,8 +40,8 @@ export function change(text, label, take) {
 
 document.addEventListener("submit", (event) => event.preventDefault());
 document.addEventListener("keydown", (event) => {
-  const { key, shiftKey, target: { enterKeyHint, form } } = event;
-  if (!enterKeyHint || key !== "Enter" || shiftKey || event.isComposing || event.keyCode === 229) return; // 229: Safari's
+  const { key, shiftKey, isComposing, keyCode, target: { enterKeyHint, form } } = event;
+  if (!enterKeyHint || key !== "Enter" || shiftKey || isComposing || keyCode === 229) return; // 229: Safari's
   event.preventDefault();
   form.requestSubmit();
 });
