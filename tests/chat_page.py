@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from needs import NEEDS
-from playwright.sync_api import Browser, ConsoleMessage, Error, Page, Request, ViewportSize, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Error, FilePayload, Page, Request, ViewportSize, expect, sync_playwright
 from running import Server, request
 
 PAGE_SECONDS = 8.0  # for what the browser is asked to do: a busy machine takes its time
@@ -137,6 +137,11 @@ class Chat:
             json.dumps({"at": 0, "exchanges": parts}, ensure_ascii=False),
         )
         self.page.reload()
+
+    def add_document(self, title: str, text: str) -> None:
+        """Choose a file of this name and text."""
+        file: FilePayload = {"name": title, "mimeType": "text/plain", "buffer": text.encode()}
+        self.page.get_by_label("Add text files").set_input_files(file)
 
     def frames(self) -> float:
         """How long the page takes to be drawn again: the shortest of some tries, in case the machine is busy."""

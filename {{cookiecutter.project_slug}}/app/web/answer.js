@@ -1,10 +1,10 @@
 /** An answer, from the question on: asked for, shown while it is written, come back to, and rated. */
 import { call, follow, LOST, newKey } from "./api.js";
+import { copy } from "./copy.js";
 import { save } from "./conversations.js";
-import { add, addButton, addCopy, page, showProblem } from "./page.js";
+import { add, addButton, page, showProblem } from "./page.js";
 import { showParts, textOf } from "./parts.js";
 const HISTORY_BYTES = 900_000; // with the longest question less than 1 MiB, the server's default MAX_BODY_BYTES
-const UNTOLD_MS = 300; // whoever a deploy cuts off is back sooner: a line that comes and goes would make the text jump
 const CAUSES = { length: "it grew too long", timeout: "it took too long", refusal: "the model declined",
   stopped: "you stopped it", cancelled: "it was stopped", lost: "the rest of it was lost", error: "it failed" };
 
@@ -44,9 +44,7 @@ async function write(conversation, article, exchange, again = false) {
   const state = add(turn, "p", "state quiet");
   const { signal } = (conversation.run = new AbortController());
   save(conversation);
-  let lost;
   const say = (words) => {
-    lost = clearTimeout(lost);
     state.textContent = words;
     if (state.isConnected) page.news.textContent = words;
   };
@@ -67,10 +65,9 @@ async function write(conversation, article, exchange, again = false) {
     error: (event) => (exchange.problem = event),
     done: ({ reason }) => (exchange.reason = reason),
   };
-  const onLost = () => (lost ??= setTimeout(() => say(LOST), UNTOLD_MS));
   const stopped = new Promise((done) => (signal.onabort = done));
   try {
-    await Promise.race([follow(ask, on, exchange, { signal, lost: onLost }), stopped]);
+    await Promise.race([follow(ask, on, exchange, { signal, lost: () => say(LOST) }), stopped]);
     exchange.reason ??= "lost";
   } catch (error) {
     const gone = exchange.stream_id && error.status === 404;
@@ -103,7 +100,8 @@ function showEnd(conversation, article, exchange) {
   if (problem) showProblem(turn, problem, again);
   if (turn.isConnected) page.news.textContent = turn.innerText; // heard once, and as a whole
   const row = add(turn, "div", "row");
-  if (text) addCopy(row, () => text);
+  const copyText = async ({ target }) => (page.news.textContent = await copy(text, target));
+  if (text) addButton(row, "Copy", copyText);
   if (!problem) addButton(row, "Regenerate", again, "last");
   if (text) offerFeedback(add(row, "span"), exchange);
 }

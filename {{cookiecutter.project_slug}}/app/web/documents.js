@@ -39,16 +39,12 @@ async function index(it, card) {
 }
 
 const show = (it) => index(it, add(page.jobs, "article", "card"));
-page.upload.onsubmit = () => {
-  const file = page.file.files[0] ?? new Blob([page.text.value]);
-  const it = { title: page.title.value, file, key: newKey() }; // a retry has the same key
-  documents.push(it);
-  page.upload.reset();
-  page.text.disabled = false;
-  show(it);
-};
-page.file.onchange = ({ target: { files: [file] } }) => {
-  page.text.disabled = Boolean(file);
-  page.title.value ||= file?.name.slice(0, 200) ?? "";
+page.files.onchange = () => {
+  for (const file of page.files.files) {
+    const it = { title: file.name.slice(0, 200), file, key: newKey() }; // a retry has the same key
+    documents.push(it);
+    show(it);
+  }
+  page.files.value = ""; // so that the same can be added again
 };
 documents.forEach(show);

@@ -1,6 +1,5 @@
 /** What every part of the page uses: its elements, how a problem is shown and a text changed, and the access key. */
 import { keep } from "./api.js";
-import { copy } from "./copy.js";
 export const page = Object.fromEntries([...document.querySelectorAll("[id]")].map((element) => [element.id, element]));
 /** Everything that is shown goes through here: as text, never as HTML. */
 export const add = (parent, tag, className = "", textContent = "") =>
@@ -8,9 +7,6 @@ export const add = (parent, tag, className = "", textContent = "") =>
 
 export const addButton = (parent, words, onclick, className = "") =>
   Object.assign(add(parent, "button", className, words), { onclick });
-
-export const addCopy = (parent, text) =>
-  addButton(parent, "Copy", async ({ currentTarget }) => (page.news.textContent = await copy(text(), currentTarget)));
 
 export function showProblem(parent, { message, status, retryable, request_id }, retry) {
   const box = add(parent, "div", "alert", message);
