@@ -8,6 +8,9 @@ const HISTORY_BYTES = 900_000; // with the longest question less than 1 MiB, the
 const CAUSES = { length: "it grew too long", timeout: "it took too long", refusal: "the model declined",
   stopped: "you stopped it", cancelled: "it was stopped", lost: "the rest of it was lost", error: "it failed" };
 
+/** An answer that is still to be asked for. With the same key it is paid for once, however often that is done. */
+export const anew = () => ({ key: newKey(), stream_id: null, place: 0, parts: [], reason: null, problem: null });
+
 /** All but what would fail again with each question that follows: declined, refused, or ended at once for good. */
 const isTold = ({ reason, problem, ...exchange }) =>
   reason && reason !== "refusal" && (textOf(exchange) || problem?.retryable !== false);
@@ -22,39 +25,31 @@ function past({ exchanges }, exchange) {
   return turns.slice(exchange.forgotten).flat();
 }
 
-/** Asks, or reads on. With the same key, the server takes a question for the same: it is paid for once. */
-function request(conversation, exchange, signal) {
-  const { question, key, stream_id, place } = exchange;
-  if (stream_id) return call(`chat/stream/${stream_id}`, null, { "Last-Event-ID": place, signal });
-  return call("chat/stream", { question, history: past(conversation, exchange) }, { "Idempotency-Key": key, signal });
-}
-
-/** If this fails, the server stops the answer itself: nobody reads it. */
-const cancel = (id) => call(`chat/stream/${id}`, null, { method: "DELETE", keepalive: true }).catch(() => {});
-
-/** To be asked anew. */
-const renew = (exchange) => Object.assign(exchange, { parts: [], place: 0, stream_id: null, key: newKey() });
-
-/** Has the answer, and shows it while it comes. `again`: if it is gone, it is asked for anew. */
-async function write(conversation, article, exchange, again = false) {
-  if (!exchange.key || (exchange.reason && exchange.reason !== "lost")) renew(exchange);
-  Object.assign(exchange, { reason: null, problem: null });
+/** Shows what there is of an answer, and has the rest of it unless it has ended. */
+export async function show(conversation, article, exchange) {
   const turn = add(article, "section");
   const parts = showParts(turn, exchange.parts);
+  if (exchange.problem) exchange.problem.status = 0; // forget a 401
+  if (exchange.problem || exchange.reason) parts.end();
+  else await write(conversation, exchange, turn, parts);
+  showEnd(conversation, article, turn, exchange);
+}
+
+/** Asks for an answer or reads on, and shows what comes, up to its end. */
+async function write(conversation, exchange, turn, parts) {
   const state = add(turn, "p", "state quiet");
-  const { signal } = (conversation.run = new AbortController());
-  save(conversation);
   const say = (words) => {
     state.textContent = words;
     if (state.isConnected) page.news.textContent = words;
   };
+  const { signal } = (conversation.run = new AbortController());
+  save(conversation);
   say(exchange.stream_id ? "Coming back…" : "Sending…");
   const ask = async (silent) => {
     const response = await request(conversation, exchange, silent);
     const stream_id = exchange.stream_id ?? response.headers.get("X-Stream-ID");
     if (signal.aborted) return cancel(stream_id); // which was not known when it was stopped
-    again = false;
-    Object.assign(exchange, { stream_id, problem: null }); // of a connection that is lost, perhaps
+    Object.assign(exchange, { stream_id, problem: null }); // an earlier connection may have ended with one
     save(conversation);
     say(exchange.parts.length ? "" : "Thinking…");
     return response;
@@ -70,9 +65,8 @@ async function write(conversation, article, exchange, again = false) {
     await Promise.race([follow(ask, on, exchange, { signal, lost: () => say(LOST) }), stopped]);
     exchange.reason ??= "lost";
   } catch (error) {
-    const gone = exchange.stream_id && error.status === 404;
-    if (gone && again) return (turn.remove(), write(conversation, article, renew(exchange)));
-    [exchange.problem, exchange.reason] = [gone ? null : error, exchange.stream_id && "lost"];
+    if (exchange.stream_id && error.status === 404) exchange.reason = "lost";
+    else exchange.problem = error;
   }
   if (signal.aborted) {
     Object.assign(exchange, { problem: null, reason: "stopped" });
@@ -82,24 +76,32 @@ async function write(conversation, article, exchange, again = false) {
   parts.end();
   conversation.run = null;
   save(conversation);
-  showEnd(conversation, article, exchange);
 }
 
+function request(conversation, exchange, signal) {
+  const { question, key, stream_id, place } = exchange;
+  if (stream_id) return call(`chat/stream/${stream_id}`, null, { "Last-Event-ID": place, signal });
+  return call("chat/stream", { question, history: past(conversation, exchange) }, { "Idempotency-Key": key, signal });
+}
+
+/** If this fails, the server stops the answer itself: nobody reads it. */
+const cancel = (id) => call(`chat/stream/${id}`, null, { method: "DELETE", keepalive: true }).catch(() => {});
+
 /** What became of an answer, and what can be done with it. */
-function showEnd(conversation, article, exchange) {
-  const [turn, text] = [article.lastChild, textOf(exchange)];
+function showEnd(conversation, article, turn, exchange) {
   const { reason, problem, forgotten } = exchange;
   const again = () => {
     turn.remove();
     page.question.focus();
-    write(conversation, article, exchange, true);
+    Object.assign(exchange, reason ? anew() : { problem: null });
+    show(conversation, article, exchange);
   };
   if (reason === "end") add(turn, "p", "unseen", "End of the answer.");
-  else if (reason && (reason !== "error" || !problem)) add(turn, "p", "quiet", `Not complete: ${CAUSES[reason] ?? reason}.`);
+  else if (reason && !problem) add(turn, "p", "quiet", `Not complete: ${CAUSES[reason] ?? reason}.`);
   if (forgotten) add(turn, "p", "quiet", `This chat is too long: its first ${forgotten} answers were not sent along.`);
   if (problem) showProblem(turn, problem, again);
   if (turn.isConnected) page.news.textContent = turn.innerText; // heard once, and as a whole
-  const row = add(turn, "div", "row");
+  const [row, text] = [add(turn, "div", "row"), textOf(exchange)];
   const copyText = async ({ target }) => (page.news.textContent = await copy(text, target));
   if (text) addButton(row, "Copy", copyText);
   if (!problem) addButton(row, "Regenerate", again, "last");
@@ -117,12 +119,4 @@ function offerFeedback(place, { stream_id }) {
   };
   addButton(place, "Good answer", () => rate(1));
   addButton(place, "Bad answer", () => rate(-1));
-}
-
-/** Shows the answer of an exchange if it has ended, and else goes on with it. */
-export function show(conversation, article, exchange) {
-  if (!exchange.reason && !exchange.problem) return write(conversation, article, exchange);
-  if (exchange.problem) exchange.problem.status = 0; // forget a 401
-  showParts(add(article, "section"), exchange.parts).end();
-  showEnd(conversation, article, exchange);
 }

@@ -48,7 +48,7 @@ export async function follow(ask, on, reading, { lost, signal = AbortSignal.any(
     try {
       heard(reading.place ? SILENCE_MS : REQUEST_MS);
       const response = await ask(silence.signal);
-      if (response.status === 204) return; // all was read
+      if (signal.aborted || response.status === 204) return; // 204: all was read
       heard();
       for await (const { event, id, data } of eventsOf(response, heard)) {
         if (signal.aborted) return;

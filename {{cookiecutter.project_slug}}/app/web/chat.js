@@ -1,5 +1,5 @@
 /** The conversation that is shown, and what a reader does with it: ask, edit, stop, go to another. */
-import { show as showAnswer } from "./answer.js";
+import { anew, show as showAnswer } from "./answer.js";
 import { newKey } from "./api.js";
 import { begin, find } from "./conversations.js";
 import "./list.js";
@@ -20,7 +20,7 @@ function showExchange(exchange) {
 }
 
 function ask(question) {
-  const exchange = { question, parts: [] };
+  const exchange = { question, ...anew() };
   shown.exchanges.push(exchange);
   begin(shown);
   history.replaceState(null, "", `#${shown.id}`);
@@ -55,9 +55,8 @@ new ResizeObserver(() => {
 
 page.composer.onsubmit = ({ submitter }) => {
   const question = page.question.value;
-  if (shown.run) {
-    if (submitter) shown.run.abort(); // Enter in the question does nothing
-  } else if (question.trim()) {
+  if (shown.run && submitter) shown.run.abort(); // the button says "Stop"
+  else if (!shown.run && question.trim()) {
     page.composer.reset();
     ask(question);
   }

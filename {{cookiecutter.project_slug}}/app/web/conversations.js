@@ -6,8 +6,6 @@ const known = new Map(); // by id: { id, title, at, exchanges }, and in this tab
 export const all = () => [...known.values()].sort((one, other) => other.at - one.at);
 export const find = (id) => known.get(id)?.deleted ? undefined : known.get(id);
 export const begin = (conversation) => known.set(conversation.id, Object.assign(conversation, { at: Date.now() }));
-export const titleOf = ({ title, exchanges }) =>
-  title || exchanges[0].question.trim().slice(0, 200).replace(/\s+/g, " ");
 
 function tell() {
   page.unsaved.hidden = !all().some(({ unsaved }) => unsaved);

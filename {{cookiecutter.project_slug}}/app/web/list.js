@@ -1,10 +1,11 @@
 /** The list of conversations. Each can be opened, named and deleted, and the latest deletion undone. */
-import { all, remove, restore, save, titleOf } from "./conversations.js";
+import { all, remove, restore, save } from "./conversations.js";
 import { add, addButton, change, page } from "./page.js";
 
 /** What has the focus is found again by its id when the list is made anew: "Undo" where "Delete" was. */
 function show(conversation) {
-  const [row, title, { id, deleted }] = [add(page.list, "li", "row"), titleOf(conversation), conversation];
+  const [row, { id, deleted, exchanges }] = [add(page.list, "li", "row"), conversation];
+  const title = conversation.title || exchanges[0].question.trim().slice(0, 200).replace(/\s+/g, " ");
   const offer = (what, words, label, action) =>
     Object.assign(addButton(row, words, action), { id: `${what}-${id}`, ariaLabel: `${label}: ${title}` });
   if (deleted) {
