@@ -13,7 +13,7 @@ class Asides:
     """Those of one answer, within bounds. `full` says that they are past them: it must end."""
 
     def __init__(self, max_chars: int, show_reasoning: bool) -> None:
-        """Reasoning has so many characters. So have the names of tools, however many are called. What tools take and
+        """Reasoning has so many characters, shown or not. So have the names of tools, however many are called. What tools take and
         give is cut past as many: the answer goes on, for the model has seen the whole."""
         self._reasoning_left = self._names_left = max_chars
         self._bytes_left = max_chars
@@ -26,7 +26,8 @@ class Asides:
     def shown(self, event: Event) -> Event | None:
         """The event as readers get it. None if it is not for them."""
         if isinstance(event, Reasoning):
-            return self._reasoning(event.text) if self._show_reasoning else None
+            shown = self._reasoning(event.text)  # what is hidden counts too: else it would have no end
+            return shown if self._show_reasoning else None
         return self._tool(event) if isinstance(event, Tool) else event
 
     def _reasoning(self, text: str) -> Reasoning | None:

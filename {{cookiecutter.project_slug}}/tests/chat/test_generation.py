@@ -219,17 +219,24 @@ async def test_what_a_model_thinks_and_its_tools_come_between_its_words() -> Non
 
 async def test_hidden_reasoning_is_a_sign_of_life_and_nothing_else() -> None:
     provider = ScriptedProvider(*[0.05, Reasoning("hm")] * 4, "a", Tool("1", "find", "called"))
-    generation = Generation(provider, QUESTION, caller="alice", seconds=0.15, max_chars=9, show_reasoning=False)
+    generation = Generation(provider, QUESTION, caller="alice", seconds=0.15, max_chars=99, show_reasoning=False)
     assert (await ran(generation))[1:] == [Token("a"), Tool("1", "find", "called"), Done("end")]
 
 
 async def test_hidden_reasoning_that_never_waits_lets_others_run() -> None:
     provider = ScriptedProvider(*[Reasoning("hm")] * 100_000, "a")
-    generation = Generation(provider, QUESTION, caller="alice", seconds=5, max_chars=9, show_reasoning=False)
+    generation = Generation(provider, QUESTION, caller="alice", seconds=5, max_chars=200_000, show_reasoning=False)
     run = asyncio.create_task(ran(generation))
     await asyncio.sleep(0)
     assert not run.done()
     await run
+
+
+async def test_hidden_reasoning_has_an_end_as_well() -> None:
+    provider = ScriptedProvider(Reasoning("1234"), "a", Reasoning("5"), "never")
+    generation = Generation(provider, QUESTION, caller="alice", seconds=5, max_chars=4, show_reasoning=False)
+    assert (await ran(generation))[1:] == [Token("a"), Done("length")]
+    assert generation.reason == "length"
 
 
 async def test_reasoning_has_as_many_characters_as_the_text_and_no_more() -> None:
