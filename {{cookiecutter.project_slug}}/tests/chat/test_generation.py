@@ -1,6 +1,7 @@
 import asyncio
 import json
 import logging
+from collections.abc import Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -282,7 +283,10 @@ class NoText:
 @pytest.mark.parametrize(
     ("given", "shown"),
     [
-        ({"a": [1, None, "\ud800"]}, {"a": [1, None, "\ud800"]}),
+        ({"a": [1, None, "\u00e9"]}, {"a": [1, None, "\u00e9"]}),
+        ({"\ud800": ["\ud83d\ude00", "x\udc00"]}, {"\ufffd": ["\U0001f600", "x\ufffd"]}),
+        (["\ud800", 10**5000], "(list that has no text)"),
+        (["\ud800", float("nan")], "['\\ud800', nan]"),
         ({1: "a key is text"}, {"1": "a key is text"}),
         (datetime(2026, 1, 2), "2026-01-02 00:00:00"),
         (float("nan"), "nan"),
@@ -312,6 +316,31 @@ async def test_what_a_tool_has_given_stays_as_it_was_then() -> None:
         shown = await anext(events)
         rows.append(2)
     assert shown.data()["output"] == [1]
+
+
+@pytest.mark.parametrize(
+    ("pieces", "shown"),
+    [
+        (("a", "\ud83d", "\ude00b"), ("a", "\U0001f600b")),
+        (("\ud83d\ude00",), ("\U0001f600",)),
+        (("a\ud83d", "", "b"), ("a", "\ufffdb")),
+        (("\ude00", "\ud83d\ud83d", "\ude00"), ("\ufffd", "\ufffd", "\U0001f600")),
+        (("a", "\ud83d"), ("a",)),
+    ],
+    ids=["two pieces", "one piece", "a half alone", "the wrong way round", "at the end"],
+)
+async def test_what_is_shown_is_unicode_as_utf8_can_carry_it(pieces: Sequence[str], shown: Sequence[str]) -> None:
+    """A client that sent half of a UTF-16 pair back with its history would be refused."""
+    assert await events_of(*map(Reasoning, pieces), *pieces, Finish()) == [
+        *map(Reasoning, shown),
+        *map(Token, shown),
+        Done("end"),
+    ]
+
+
+async def test_a_model_may_call_a_tool_by_what_is_no_unicode() -> None:
+    events = await events_of(Tool("\ud800", "find\udfff", "called"), Finish())
+    assert events == [Tool("\ufffd", "find\ufffd", "called"), Done("end")]
 
 
 async def test_a_provider_knows_who_asks() -> None:
