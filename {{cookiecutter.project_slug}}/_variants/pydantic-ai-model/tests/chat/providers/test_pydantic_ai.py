@@ -182,15 +182,33 @@ async def test_a_tool_may_say_why_it_has_failed(error: Exception, caplog: pytest
     assert "Traceback" not in caplog.text
 
 
-async def test_a_tool_that_exits_ends_the_answer_and_not_the_server() -> None:
-    async def find() -> None:
-        sys.exit(3)
+async def cancelled_elsewhere() -> None:
+    task = asyncio.create_task(asyncio.sleep(60))
+    task.cancel()
+    await task
 
-    with (
-        scripted([Call("find", {})], ["Done."], tools=[find]) as (provider, _),
-        pytest.raises(RuntimeError, match="SystemExit"),
-    ):
-        await pieces_of(provider)
+
+async def exits() -> None:
+    sys.exit(3)
+
+
+async def cancels() -> None:
+    raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize("tool", [exits, cancels, cancelled_elsewhere], ids=lambda tool: tool.__name__)
+@pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside another"])
+async def test_a_tool_that_exits_or_is_cancelled_by_its_own_doing_has_failed(
+    tool: Callable[..., Any], beside: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    calls = [Call(tool.__name__, {}), *([Call("double", {"number": 1}, "c-2")] if beside else [])]
+    with scripted(calls, ["I can't."], tools=[tool, double]) as (provider, script):
+        pieces = await pieces_of(provider)
+    assert Tool("c-1", tool.__name__, "failed", output="The tool failed.") in pieces
+    assert (Tool("c-2", "double", "done", output=2) in pieces) == beside
+    assert texts(pieces) == "I can't."
+    assert [part.content for part in told(script.asked[1])] == ["The tool failed.", 2][: 1 + beside]
+    assert "a tool failed" in caplog.messages
 
 
 @pytest.mark.parametrize(
