@@ -243,6 +243,19 @@ async def test_past_the_limit_of_rounds_the_answer_ends_as_length() -> None:
     assert len(script.asked) == 2
 
 
+@pytest.mark.parametrize("tool", ["double", "unknown"])
+async def test_past_the_limit_of_calls_none_of_that_round_is_run_and_the_answer_ends_as_length(tool: str) -> None:
+    """Else a model that asks for a thousand of them at once would get them all."""
+    two = [Call("double", {"number": 1}, "a"), Call("double", {"number": 2}, "b")]
+    more = ["More. ", *(Call(tool, {"number": number}, f"{number}") for number in range(1000))]
+    with scripted(two, more, tools=[double], model_max_tool_calls=1001) as (provider, script):
+        pieces = await pieces_of(provider)
+    assert [piece.id for piece in pieces if isinstance(piece, Tool)] == ["a", "b", "a", "b"]
+    assert texts(pieces) == "More. "
+    assert finish_of(pieces).reason == "length"
+    assert len(script.asked) == 2
+
+
 async def test_a_tool_that_is_too_slow_has_failed_once_its_cleanup_has_ended(caplog: pytest.LogCaptureFixture) -> None:
     ended = []
 
