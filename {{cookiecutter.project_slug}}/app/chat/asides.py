@@ -8,16 +8,17 @@ from app.chat.well_formed import Pieces, well_formed
 from app.streams.events import Event, Reasoning, Tool
 
 TOOL_BYTES = 16 * 1024
+NAMES_CHARS = 100_000
 
 
 class Asides:
     """Those of one answer, within bounds. `full` says that they are past them: it must end."""
 
     def __init__(self, max_chars: int, show_reasoning: bool) -> None:
-        """Reasoning has so many characters, shown or not. So have the names of tools, however many are called. What
-        tools take and give is cut past as many: the answer goes on, for the model has seen the whole."""
-        self._reasoning_left = self._names_left = max_chars
-        self._bytes_left = max_chars
+        """Reasoning has so many characters, shown or not. What tools take and give is cut past as many: the answer goes
+        on, for the model has seen the whole. The names of tools have NAMES_CHARS: a short answer may use a few."""
+        self._reasoning_left = self._bytes_left = max_chars
+        self._names_left = NAMES_CHARS
         self._thoughts = Pieces()
         self._show_reasoning = show_reasoning
 

@@ -42,7 +42,7 @@ class Generation:
         """`key` is that of the question, if it may be asked again: by default nothing else has the answer's.
 
         `seconds` limits the wait for each piece. Past `max_chars` of text the answer is cut, and ends as `length`. So
-        it does past as many of reasoning, or of the names of tools."""
+        it does past as many of reasoning, and where tools are called without end."""
         self.id = token_hex(16)
         self.model = provider.model
         self.told = telemetry.Answering(provider.service, provider.model)

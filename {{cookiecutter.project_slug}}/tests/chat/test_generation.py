@@ -270,9 +270,13 @@ async def test_what_tools_take_and_give_is_cut_past_as_many_and_the_answer_goes_
 
 
 async def test_calls_of_tools_without_end_are_too_long() -> None:
-    *tools, done = await events_of(*[Tool("1", "find", "called")] * 100, max_chars=100)
-    assert tools == [Tool("1", "find", "called")] * 20
-    assert done == Done("length")
+    called = Tool("1", "x" * 4999, "called")
+    assert await events_of(*[called] * 100) == [*[called] * 20, Done("length")]
+
+
+async def test_an_answer_that_must_be_short_may_use_tools() -> None:
+    called, done = Tool("call-1", "look_up", "called"), Tool("call-1", "look_up", "done", output=1)
+    assert await events_of(called, done, "a", Finish(), max_chars=1) == [called, done, Token("a"), Done("end")]
 
 
 class NoText:
