@@ -28,9 +28,9 @@ class Pieces:
         match event:
             case PartStartEvent(part=TextPart(content=text)) | PartDeltaEvent(delta=TextPartDelta(content_delta=text)):
                 return self._text(text)
-            case PartStartEvent(part=ThinkingPart(content=thought)) if thought:
+            case PartStartEvent(part=ThinkingPart(content=str(thought))) if thought:
                 return Reasoning(thought)
-            case PartDeltaEvent(delta=ThinkingPartDelta(content_delta=thought)) if thought:
+            case PartDeltaEvent(delta=ThinkingPartDelta(content_delta=str(thought))) if thought:
                 return Reasoning(thought)
             case FunctionToolCallEvent(part=call):
                 return Tool(call.tool_call_id, call.tool_name, "called", input=call.args_as_dict())

@@ -12,13 +12,22 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 from pydantic_ai import ModelRetry, RunContext, ToolFailed
-from pydantic_ai.messages import ModelRequest, ModelResponse, ToolReturnPart
+from pydantic_ai.messages import (
+    ModelRequest,
+    ModelResponse,
+    PartDeltaEvent,
+    PartStartEvent,
+    ThinkingPart,
+    ThinkingPartDelta,
+    ToolReturnPart,
+)
 from pydantic_ai.models.test import TestModel
 
 from app import logs
 from app.chat.agent import INSTRUCTIONS, agent
 from app.chat.answer_settings import AnswerSettings
 from app.chat.providers.base import Finish, Message, ModelError
+from app.chat.providers.pieces import Pieces
 from app.chat.providers.pydantic_ai import PydanticAI
 from app.chat.providers.settings import ProviderSettings
 from app.chat.room import chat
@@ -66,6 +75,14 @@ async def test_an_answer_in_rounds_is_thoughts_texts_and_tools_in_their_order() 
     ]
     assert finish_of(pieces).reason == "end"
     assert [part.content for part in told(script.asked[1])] == [42]
+
+
+@pytest.mark.parametrize("thought", [None, "", 7, ["hm"]], ids=repr)
+def test_a_thought_that_is_no_text_is_left_out(thought: Any) -> None:
+    """Pydantic AI passes on what a service sends, unread."""
+    pieces = Pieces()
+    assert pieces.of(PartStartEvent(index=0, part=ThinkingPart(thought))) == ""
+    assert pieces.of(PartDeltaEvent(index=0, delta=ThinkingPartDelta(content_delta=thought))) == ""
 
 
 async def test_usage_is_that_of_all_rounds() -> None:
