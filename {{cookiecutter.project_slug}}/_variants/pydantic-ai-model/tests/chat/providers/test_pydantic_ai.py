@@ -85,6 +85,19 @@ def test_a_thought_that_is_no_text_is_left_out(thought: Any) -> None:
     assert pieces.of(PartDeltaEvent(index=0, delta=ThinkingPartDelta(content_delta=thought))) == ""
 
 
+async def test_calls_have_ids_of_their_own_though_a_service_counts_those_of_each_round_anew() -> None:
+    """A client puts what comes of a call into the line that has its id."""
+    rounds = [[Call("double", {"number": number}, "0")] for number in (1, 2)]
+    with scripted(*rounds, ["Done."], tools=[double]) as (provider, _):
+        pieces = await pieces_of(provider)
+    assert pieces[:-2] == [
+        Tool("0", "double", "called", input={"number": 1}),
+        Tool("0", "double", "done", output=2),
+        Tool("0-2", "double", "called", input={"number": 2}),
+        Tool("0-2", "double", "done", output=4),
+    ]
+
+
 async def test_usage_is_that_of_all_rounds() -> None:
     with scripted([Call("double", {"number": 1})], ["Two."], tools=[double]) as (provider, _):
         two = finish_of(await pieces_of(provider)).usage
@@ -242,7 +255,7 @@ async def test_a_call_that_is_wrong_has_failed_however_often(name: str, argument
     wrong = [Call(name, arguments)]
     with scripted(wrong, wrong, wrong, ["I can't."], tools=[double]) as (provider, script):
         *pieces, text, _ = await pieces_of(provider)
-    assert pieces[::2] == [Tool("c-1", name, "called", input=shown)] * 3
+    assert pieces[::2] == [Tool(each, name, "called", input=shown) for each in ("c-1", "c-1-2", "c-1-3")]
     for piece in pieces[1::2]:
         assert isinstance(piece, Tool)
         assert (piece.state, says in piece.output) == ("failed", True)
