@@ -4,7 +4,11 @@ history is refused."""
 
 def well_formed(text: str) -> str:
     """Two halves side by side are one character. A half alone is replaced."""
-    return text if text.isascii() else text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
 
 
 class Pieces:
