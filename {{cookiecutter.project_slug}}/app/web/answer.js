@@ -1,5 +1,5 @@
 /** An answer, from the question on: asked for, shown while it is written, come back to, and rated. */
-import { call, follow, LOST, newKey } from "./api.js";
+import { call, follow, newKey } from "./api.js";
 import { copy } from "./copy.js";
 import { save } from "./conversations.js";
 import { add, addButton, page, showProblem } from "./page.js";
@@ -62,7 +62,7 @@ async function write(conversation, exchange, turn, parts) {
   };
   const stopped = new Promise((done) => (signal.onabort = done));
   try {
-    await Promise.race([follow(ask, on, exchange, { signal, lost: () => say(LOST) }), stopped]);
+    await Promise.race([follow(ask, on, exchange, { signal, lost: say }), stopped]);
     exchange.reason ??= "lost";
   } catch (error) {
     if (exchange.stream_id && error.status === 404) exchange.reason = "lost";

@@ -30,10 +30,9 @@ const HEARTBEAT_SECONDS = Number(document.documentElement.dataset.heartbeatSecon
 const SILENCE_MS = Math.min(1000 * Math.max(2.5 * HEARTBEAT_SECONDS, 2), 2 ** 31 - 1); // what a timer can take
 const REQUEST_MS = 90_000; // for the first response: a long history may take its time to be sent
 const MAX_PAUSE_MS = 15_000;
-export const LOST = "Connection lost, coming back…";
 
 /** Calls `on[name](data)` for each event of a stream, up to `done`, its last. Comes back to a stream that is cut, ended
- * by a shutdown, or silent for longer than keep-alives allow: at once, then after pauses that grow, which `lost` tells.
+ * by a shutdown, or silent for longer than keep-alives allow: at once, then after growing pauses, told to `lost`.
  *
  * `ask(silent)` returns the response with the events behind `reading.place`, which is kept up to date; it gives up at
  * the signal `silent`. Throws what will not pass. When `signal` aborts, it ends in its own time, and calls no more. */
@@ -65,7 +64,7 @@ export async function follow(ask, on, reading, { lost, signal = AbortSignal.any(
       silence.abort(); // nothing more of this connection
     }
     if (!tries || signal.aborted) continue; // whoever a deploy cuts off is back at once, and need not be told
-    lost();
+    lost("Connection lost, coming back…");
     await pause(Math.min(1000 * 2 ** (tries - 1), MAX_PAUSE_MS));
   }
 }

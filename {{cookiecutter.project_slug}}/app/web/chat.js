@@ -11,7 +11,7 @@ function showExchange(exchange) {
   add(article, "h2", "unseen", "You");
   add(article, "p", "question", exchange.question);
   const askInstead = (question) => {
-    shown.exchanges = shown.exchanges.filter((each) => each !== exchange);
+    shown.exchanges.pop();
     article.remove();
     ask(question);
   };
@@ -42,6 +42,7 @@ function show() {
     page.exchanges.replaceChildren(shown.view);
     page.log.scrollTop = page.log.scrollHeight;
     page.chats.hidePopover();
+    page.editor.close();
   }
   page.log.ariaBusy = Boolean(shown.run);
   page.send.textContent = shown.run ? "Stop" : "Send";

@@ -1,23 +1,18 @@
 /** The conversations that this browser keeps, each under a key of its own: what another tab has written stays. */
 import { attempt } from "./api.js";
-import { page } from "./page.js";
 const PREFIX = "chat:";
 const known = new Map(); // by id: { id, title, at, exchanges }, and in this tab its `view`, and the `run` of an answer
 export const all = () => [...known.values()].sort((one, other) => other.at - one.at);
 export const find = (id) => known.get(id)?.deleted ? undefined : known.get(id);
 export const begin = (conversation) => known.set(conversation.id, Object.assign(conversation, { at: Date.now() }));
+const tell = () => dispatchEvent(new Event("conversations"));
 
-function tell() {
-  page.unsaved.hidden = !all().some(({ unsaved }) => unsaved);
-  dispatchEvent(new Event("conversations"));
-}
-
-/** Where the browser refuses it, the conversation stays in memory, and the page says so. */
+/** Where the browser refuses it, the conversation is `unsaved`: it stays in memory, and the page says so. */
 export function save(conversation) {
   const { id, title, at, exchanges, deleted } = conversation;
   if (deleted || known.get(id) !== conversation) return; // the end of an answer that nobody wants any more
-  const kept = attempt(() => !localStorage.setItem(PREFIX + id, JSON.stringify({ title, at, exchanges })));
-  conversation.unsaved = !kept;
+  const text = JSON.stringify({ title, at, exchanges });
+  conversation.unsaved = !attempt(() => !localStorage.setItem(PREFIX + id, text));
   tell();
 }
 

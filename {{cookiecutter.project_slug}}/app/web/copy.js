@@ -1,9 +1,8 @@
 /** Copies a text, and says on the button that was pressed whether it is copied. Returns what it says. */
 export async function copy(text, button) {
-  const done = await write(text, button).then(() => "Copied", () => "Could not copy");
-  button.textContent = done;
+  button.textContent = await write(text, button).then(() => "Copied", () => "Could not copy");
   setTimeout(() => (button.textContent = "Copy"), 2000);
-  return done;
+  return button.textContent;
 }
 
 /** Only pages that came over TLS, or from this machine, are given the clipboard. Others copy what is selected. */

@@ -24,6 +24,7 @@ function showAll() {
   page.list.replaceChildren();
   all().forEach(show);
   document.getElementById(id)?.focus();
+  page.unsaved.hidden = !all().some(({ unsaved }) => unsaved);
 }
 addEventListener("hashchange", showAll);
 addEventListener("conversations", showAll);

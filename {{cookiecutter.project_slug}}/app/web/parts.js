@@ -7,17 +7,14 @@ const STATES = { called: "running…", done: "done", failed: "failed", left: "no
 export const textOf = ({ parts }) =>
   parts.filter(({ kind }) => kind === "text").map(({ text }) => text).join("\n\n").toWellFormed();
 
-/** How each kind of part is shown. What they return is told more of it, and its end. */
+/** How each kind of part is shown. `append` shows what is added to it, and `end` that it is whole. */
 const SHOW = {
-  text(place) {
-    const text = new Markdown(add(place, "div", "text"));
-    return { more: (event) => text.append(event.text), end: () => text.end() };
-  },
+  text: (place) => new Markdown(add(place, "div", "text")),
   reasoning(place, part) {
     const fold = add(place, "details", "aside");
-    const [summary, { more, end }] = [add(fold, "summary", "", "Thinking…"), SHOW.text(fold)];
-    return { more, end() {
-      end();
+    const [summary, text] = [add(fold, "summary", "", "Thinking…"), SHOW.text(fold)];
+    return { append: (more) => text.append(more), end() {
+      text.end();
       part.seconds ??= Math.max(1, Math.round((Date.now() - part.began) / 1000));
       summary.textContent = `Thought for ${part.seconds} s`;
     } };
@@ -25,7 +22,7 @@ const SHOW = {
   tool(place, part) {
     const fold = add(place, "details", "aside");
     const [summary, body] = [add(fold, "summary"), add(fold, "div")];
-    return { end() {}, more() {
+    return { end() {}, append() {
       summary.textContent = `${part.name} `;
       add(summary, "span", part.state, STATES[part.state]);
       body.replaceChildren();
@@ -46,14 +43,14 @@ export function showParts(turn, parts) {
   const show = (part) => {
     last?.end();
     last = SHOW[part.kind](place, part);
-    last.more(part);
+    last.append(part.text);
     views.set(part, last);
   };
   const take = (kind, event) => {
     const part = kind === "tool" ? parts.find(({ id }) => id === event.id) : parts.at(-1);
     if (part?.kind !== kind) return show(parts[parts.push({ kind, began: Date.now(), ...event }) - 1]);
     Object.assign(part, event, event.text && { text: part.text + event.text });
-    views.get(part).more(event);
+    views.get(part).append(event.text);
   };
   const end = () => {
     last?.end();
