@@ -889,6 +889,18 @@ def test_a_conversation_that_is_deleted_is_stopped(chat: Chat) -> None:
     assert chat.kept()[0]["reason"] == "stopped"
 
 
+def test_a_conversation_that_another_tab_deletes_is_stopped(chat: Chat) -> None:
+    """Its end does not bring it back."""
+    chat.begin()
+    other = chat.page.context.new_page()
+    other.goto(chat.page.url.partition("#")[0])
+    other.get_by_role("button", name="Delete: Count").press("Enter")
+    wait_until(lambda: json.load(chat.server.request("GET", "/answering")) == 0, chat.page.wait_for_timeout)
+    expect(chat.send).to_be_visible()
+    expect(chat.page.get_by_role("navigation").get_by_role("link")).to_have_count(0)
+    assert chat.page.evaluate("localStorage.length") == 0
+
+
 def test_two_tabs_keep_what_each_has_written(chat: Chat) -> None:
     """Each sees the other's conversations, also the one that both show, and what is deleted."""
     chat.exchange("Here", "1")
@@ -1166,6 +1178,19 @@ def test_everything_can_be_reached_and_done_by_the_keyboard(chat: Chat) -> None:
     press("Escape")
     expect(chat.page.get_by_text("Documents", exact=True)).to_be_focused()
     expect(chat.page.get_by_label("Add text files")).to_be_hidden()
+
+
+def test_escape_closes_what_is_open_before_it_stops_an_answer(chat: Chat) -> None:
+    chat.begin()
+    chat.page.get_by_role("button", name="Rename: Count").click()
+    chat.page.keyboard.press("Escape")
+    expect(chat.page.get_by_label("Name of the chat")).to_be_hidden()
+    chat.page.get_by_role("button", name="Documents").click()
+    chat.page.keyboard.press("Escape")
+    expect(chat.page.get_by_label("Add text files")).to_be_hidden()
+    expect(chat.stop).to_be_visible()
+    chat.page.keyboard.press("Escape")
+    expect(chat.log.get_by_text(NOTICE)).to_have_text(NOTICE + "you stopped it.")
 
 
 def test_a_reader_who_has_scrolled_up_is_left_there(chat: Chat) -> None:
