@@ -2,7 +2,7 @@
 import { anew, show as showAnswer } from "./answer.js";
 import { newKey } from "./api.js";
 import { begin, find } from "./conversations.js";
-import "./list.js";
+import { showList } from "./list.js";
 import { add, addButton, change, page } from "./page.js";
 let shown, height;
 
@@ -46,6 +46,7 @@ function show() {
   }
   page.log.ariaBusy = Boolean(shown.run);
   page.send.textContent = shown.run ? "Stop" : "Send";
+  showList();
 }
 
 new ResizeObserver(() => {

@@ -19,13 +19,10 @@ function show(conversation) {
   offer("delete", "×", "Delete", () => remove(conversation));
 }
 
-function showAll() {
+export function showList() {
   const { id } = document.activeElement;
   page.list.replaceChildren();
   all().forEach(show);
   document.getElementById(id)?.focus();
   page.unsaved.hidden = !all().some(({ unsaved }) => unsaved);
 }
-addEventListener("hashchange", showAll);
-addEventListener("conversations", showAll);
-showAll();
