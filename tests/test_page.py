@@ -1182,7 +1182,7 @@ def test_everything_can_be_reached_and_done_by_the_keyboard(chat: Chat) -> None:
 
 def test_escape_closes_what_is_open_before_it_stops_an_answer(chat: Chat) -> None:
     chat.begin()
-    chat.page.get_by_role("button", name="Rename: Count").click()
+    chat.page.get_by_role("button", name="Rename: Count").press("Enter")
     chat.page.keyboard.press("Escape")
     expect(chat.page.get_by_label("Name of the chat")).to_be_hidden()
     chat.page.get_by_role("button", name="Documents").click()
