@@ -291,10 +291,8 @@ def test(arguments: list[str]) -> NoReturn:
     sync = [uv, "sync", "--project", str(ROOT)]
     run("[2/3] installing the template's tools", sync, env | {"UV_PROJECT_ENVIRONMENT": str(venv)}, NETWORK)
     print("[3/3] running the tests", flush=True)
-    # More than there are cores, for much of what tests do is wait: for a lease to run out, a drain, a silence. Slow
-    # ones wait less, and kill workers that take every core as they start.
-    cores = os.cpu_count() or 1
-    processes = max(2, cores * 3 // 2 if "--slow" in arguments else cores * 2)
+    # More than there are cores, for much of what tests do is wait: for a lease to run out, a drain, a silence.
+    processes = max(2, 2 * (os.cpu_count() or 1))
     command = [str(programs(venv) / "python"), "-m", "pytest", "-n", str(processes), *arguments]
     os.chdir(ROOT)
     if sys.platform == "win32":  # where exec would give the terminal back before the tests have ended

@@ -3,13 +3,14 @@
 Without the program such a test is skipped, or fails where `--require-all` is given. The run's summary names each
 program that is not there, and the tests that it left out.
 
-Tests that take minutes are marked `@pytest.mark.slow`: they run with `--slow`, behind all others. Without it the
-summary says how many there are.
+Tests that take minutes are marked `@pytest.mark.slow`: they run with `--slow`. Without it the summary says how many
+there are.
 """
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 import pytest
@@ -48,8 +49,8 @@ NEEDS = {
     "podman": Need("Podman", "container tests", ("podman",)),
     "mmdebstrap": Need("mmdebstrap", "container tests", ("mmdebstrap",)),
 }
-# They wait rather than compute, and beside tests that take every core their waits would be too short: they come last.
-PATIENT = {"test_answers_crash.py", "test_benchmarks.py", "test_crash.py", "test_load.py"}
+# Their slow tests wait rather than compute: for a lease to run out, a broker that is back, a pause that grows.
+PATIENT = {"test_answers_crash.py", "test_benchmarks.py", "test_crash.py"}
 LEFT_OUT = "left out for want of"  # a key of a report's user_properties, which travel from xdist's workers
 SLOW_LEFT_OUT = pytest.StashKey[int]()
 
@@ -86,27 +87,45 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if grouped_as := getattr(item, "_nodeid", None):
             item._id = NodeId.parse(grouped_as)
     slow = [item for item in items if item.get_closest_marker("slow")]
-    patient = [item for item in slow if item.path.name in PATIENT]
-    others = [item for item in slow if item not in patient]
-    items[:] = longest_first([item for item in items if item not in slow])
-    if config.getoption("--slow"):
-        items += longest_first(others) + patient
     if slow and not config.getoption("--slow"):
         config.hook.pytest_deselected(items=slow)
         config.stash[SLOW_LEFT_OUT] = len(slow)
+        items[:] = [item for item in items if item not in slow]
+    items[:] = ordered(items)
     for item in items:
         for name in wanted(item):
             if name not in NEEDS:
                 raise pytest.UsageError(f"{item.nodeid} needs {name!r}, and only {', '.join(NEEDS)} are known.")
 
 
-def longest_first(items: list[pytest.Item]) -> list[pytest.Item]:
-    """What takes a minute in one process, before what can fill the end of the run in all of them: each suite of a
-    render, and each group of tests that stay together to share a server or a browser."""
-    suites = [item for item in items if item.path.name == "test_suites.py"]
-    others = [item for item in items if item not in suites]
-    grouped = [item for item in others if item.get_closest_marker("xdist_group")]
-    return [*suites, *grouped, *(item for item in others if item not in grouped)]
+def ordered(items: Sequence[pytest.Item]) -> list[pytest.Item]:
+    """What takes a minute in one process comes first: each suite of a render, and each group of tests that stay
+    together to share a server or a browser. Then come the other slow tests, and at last those that fill the end of the
+    run in all processes. Beside each of what computes, one that waits runs, so that there is always work for each core.
+    """
+    none: list[pytest.Item] = []
+    suites, grouped, slow, quick, patient = (list[list[pytest.Item]]() for _ in range(5))
+    for each in together(items):
+        is_slow = each[0].get_closest_marker("slow") is not None
+        if is_slow and each[0].path.name in PATIENT:
+            patient.append(each)
+        elif each[0].path.name == "test_suites.py":
+            suites.append(each)
+        elif each[0].get_closest_marker("xdist_group"):
+            grouped.append(each)
+        else:
+            (slow if is_slow else quick).append(each)
+    pairs = zip_longest([*suites, *grouped, *slow], patient, fillvalue=none)
+    return [item for pair in pairs for each in pair for item in each] + [item for each in quick for item in each]
+
+
+def together(items: Sequence[pytest.Item]) -> Iterable[list[pytest.Item]]:
+    """The tests of each group, and each test that is in none."""
+    found: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        group = item.get_closest_marker("xdist_group")
+        found.setdefault(group.args[0] if group else item.nodeid, []).append(item)
+    return found.values()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,7 +18,7 @@ from uuid import uuid4
 
 import pytest
 from rabbitmq import shared_url
-from rendering import ROOT, Project, environment, exclusive, run
+from rendering import ROOT, Project, choices, environment, exclusive, run
 
 BASE = ROOT / "{{cookiecutter.project_slug}}"
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="uses signals, and a shell's commands")
@@ -37,6 +38,18 @@ def finds_nothing(*command: str, cwd: Path, cache: Path) -> None:
     with exclusive(cache.with_suffix(".lock")) if "mypy" in command else nullcontext():
         done = run(*command, cwd=cwd, env={"MYPY_CACHE_DIR": str(cache), "RUFF_NO_CACHE": "true"})
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def mypy_cache(shared: Path, model: str) -> Path:
+    """What mypy keeps of the renders with this model, at first what it has kept of others: where the client of a model
+    is not installed, it forgets all about that, and to read it takes twice as long as the rest."""
+    common, own = shared / "mypy", shared / f"mypy-{model}"
+    if model == choices("model_provider")[0]:  # has no client
+        return common
+    with exclusive(common.with_suffix(".lock")):
+        if common.exists() and not own.exists():
+            shutil.copytree(common, own)
+    return own
 
 
 def wait_until(true: Callable[[], bool], pause: Callable[[float], None] = lambda ms: time.sleep(ms / 1000)) -> None:

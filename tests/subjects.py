@@ -58,7 +58,7 @@ def imported(project: Project, name: str) -> set[str]:
     return {*project.files()} & _read((project.path / name).read_bytes()).named
 
 
-def with_imports(project: Project) -> frozenset[Subject]:
+def with_imports(project: Project) -> dict[str, Subject]:
     """Of each of its Python files, name and bytes of it and of each other that it imports or names."""
     return _with_imports(project.path, frozenset(project.files()))
 
@@ -69,10 +69,10 @@ def _brought(question: str) -> set[str]:
 
 
 @cache  # what was rendered is changed by no test
-def _with_imports(root: Path, files: frozenset[str]) -> frozenset[Subject]:
+def _with_imports(root: Path, files: frozenset[str]) -> dict[str, Subject]:
     content = {name: (root / name).read_bytes() for name in files if name.endswith(".py")}
-    own = ({name} | content.keys() & _read(text).named for name, text in content.items())
-    return frozenset(frozenset((name, content[name]) for name in names) for names in own)
+    named = {name: {name} | content.keys() & _read(text).named for name, text in content.items()}
+    return {name: frozenset((other, content[other]) for other in others) for name, others in named.items()}
 
 
 @cache

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -223,7 +224,9 @@ def test_what_telemetry_costs_is_measured(render: Callable[..., Project], tmp_pa
     report = json.loads(done.stdout)
     each, more = {*choices("telemetry"), "fastapi"}, {"fastapi", "opentelemetry"}
     assert [set(figure["values"]) for figure in report["figures"]] == [each, more, {"opentelemetry"}] * 3
-    assert all(value > 0 for figure in report["figures"][::3] for value in figure["values"].values())
+    # All but the first are differences: of measures as short as these, on a busy machine, some are below nothing.
+    assert all(value > 0 for value in report["figures"][0]["values"].values())
+    assert all(isfinite(value) for figure in report["figures"] for value in figure["values"].values())
     for figure in report["figures"]:
         assert all(len(values) == report["sizes"]["rounds"] == 1 for values in figure["rounds"].values()), figure
 

@@ -13,12 +13,13 @@ import time
 import venv
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from needs import longest_first
+from needs import ordered
 from rabbitmq import shared_url
 from rendering import ROOT, choices, environment, snapshot
 
@@ -290,7 +291,7 @@ def test_that_does_not():
 
 @pytest.mark.parametrize("processes", ["0", "2"])
 def test_slow_tests_run_when_they_are_asked_for(processes: str, tmp_path: Path) -> None:
-    """With --slow they run, behind all others; without it the run says how many it left out."""
+    """With --slow they run, before the others; without it the run says how many it left out."""
     done = pytest_in(tmp_path / "without", SLOW, "-n", processes, found=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[-2] == "Left out for want of --slow: 1 slow tests."
@@ -300,7 +301,7 @@ def test_slow_tests_run_when_they_are_asked_for(processes: str, tmp_path: Path) 
     assert done.stdout.splitlines()[-2] == "Nothing was left out."
     assert done.stdout.splitlines()[-1].startswith("2 passed")
     collected = pytest_in(tmp_path / "order", SLOW, "--slow", "--collect-only").stdout
-    assert collected.index("test_that_does_not") < collected.index("test_that_takes_minutes")
+    assert collected.index("test_that_takes_minutes") < collected.index("test_that_does_not")
 
 
 @pytest.mark.xdist_group("together")
@@ -309,10 +310,18 @@ def test_a_group_of_tests_stays_in_one_process(request: pytest.FixtureRequest) -
     assert request.node.nodeid.endswith("@together") == ("PYTEST_XDIST_WORKER" in os.environ)
 
 
-def test_a_test_of_a_suite_that_belongs_to_a_group_runs_once() -> None:
-    """It is among those that come first for either reason. pytest runs what it is given twice, without its fixtures."""
-    test: Any = SimpleNamespace(path=Path("test_suites.py"), get_closest_marker=bool)
-    assert longest_first([test]) == [test]
+def test_each_test_runs_once_and_what_waits_beside_what_computes() -> None:
+    def item(path: str, slow: bool = False, group: str = "") -> Any:
+        marks = {"slow": () if slow else None, "xdist_group": SimpleNamespace(args=[group]) if group else None}
+        nodeid = f"{path}::{next(numbers)}"
+        return SimpleNamespace(path=Path(path), nodeid=nodeid, get_closest_marker=marks.get)
+
+    numbers = count()
+    quick, suite, slow = item("test_tree.py"), item("test_suites.py", group="suite"), item("test_load.py", slow=True)
+    waits = [item("test_crash.py", slow=True) for _ in range(2)]
+    page = [item("test_page.py", slow, group="page") for slow in (True, False)]
+    several = [quick, *waits, slow, page[0], suite, page[1]]
+    assert ordered(several) == [suite, waits[0], *page, waits[1], slow, quick]
 
 
 def test_require_all_fails_before_the_run(tmp_path: Path) -> None:

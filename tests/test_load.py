@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /pro
 STREAMS = 5_000
 MAX_STREAMS = 2_000  # the setting's default
 REFUSED = 200
-FLOOD = 10_000
+FLOOD = 3_000
 ROUNDS = (5, 2)  # of the first wave and of the one that shows whether it has left something behind
 AT_ONCE = 500  # new connections, which a server's backlog holds
 STALLED = 50
@@ -231,7 +231,7 @@ def test_beyond_max_streams_a_server_says_so_and_its_descriptors_last(descriptor
 
 
 @pytest.mark.slow
-def test_ten_thousand_requests_of_one_caller_keep_no_other_from_its_answers() -> None:
+def test_thousands_of_requests_of_one_caller_keep_no_other_from_its_answers() -> None:
     """How long those take, `benchmarks/abuse.py` measures."""
     callers = {"API_KEYS": "alice:key-of-alice,bob:key-of-bob", "ECHO_TOKEN_SECONDS": "0.01"}
     limits = {"REQUESTS_PER_MINUTE": "60", "MAX_STREAMS_PER_CALLER": "20"}

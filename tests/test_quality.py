@@ -1,6 +1,5 @@
 """Lint, format and types: of the template's own code, of the base tree where it lies, and of every render."""
 
-import shutil
 import sys
 import tomllib
 from collections.abc import Callable
@@ -8,9 +7,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from rendering import Answers, Project, choices, exclusive, first_or_slow, in_order, named
-from running import finds_nothing, posix_only, recipe
-from subjects import Subject, with_imports
+from rendering import Answers, Project, first_or_slow, in_order, named
+from running import finds_nothing, mypy_cache, posix_only, recipe
+from subjects import with_imports
 from variants import brought, folders
 
 BASE = "{{cookiecutter.project_slug}}"
@@ -61,31 +60,20 @@ def test_an_overlay_is_linted_where_it_lies(
 def test_a_render_passes_its_own_checks(answers: Answers, render: Callable[..., Project], shared: Path) -> None:
     """Each line of `make check`, in the project's own environment: lint, format, and strict types.
 
-    Types were checked before where each file stood beside the same files that it imports, in this render or that. They
-    say what they take and give, and what one answer brings knows nothing of another's (tests/test_suites.py): there is
-    nothing else that mypy could see here for the first time.
+    The first two are checked as a whole. Of another, types are checked of each file that no render before it has beside
+    the same files that it imports. All say what they take and give, and what one answer brings knows nothing of
+    another's (tests/test_suites.py): there is nothing else that mypy could see here for the first time.
     """
     project = render(**answers)
     project.sync()
     assert tomllib.loads(project.read("pyproject.toml"))["tool"]["mypy"]["strict"] is True
     commands = recipe(project, "check")
     assert [command[2:4] for command in commands] == [["ruff", "check"], ["ruff", "format"], ["mypy", "."]]
-    before = in_order()[: in_order().index(answers)]
-    checked = frozenset[Subject]().union(*(with_imports(render(**each)) for each in before))
-    if with_imports(project) <= checked:
-        commands.remove(["uv", "run", "mypy", "."])
-    cache = cache_of(answers["model_provider"], shared)
+    number = in_order().index(answers)
+    if number > 1:
+        checked = {each for before in in_order()[:number] for each in with_imports(render(**before)).values()}
+        new = sorted(name for name, each in with_imports(project).items() if each not in checked)
+        commands[2:] = [["uv", "run", "mypy", *new]] if new else []
+    cache = mypy_cache(shared, answers["model_provider"])
     for command in commands:
         finds_nothing(*command, cwd=project.path, cache=cache)
-
-
-def cache_of(model: str, shared: Path) -> Path:
-    """What mypy keeps of the renders with this model, at first what it has kept of others: where the client of a model
-    is not installed, it forgets all about that, and to read it takes twice as long as the rest."""
-    common, own = shared / "mypy", shared / f"mypy-{model}"
-    if model == choices("model_provider")[0]:  # has no client
-        return common
-    with exclusive(common.with_suffix(".lock")):
-        if common.exists() and not own.exists():
-            shutil.copytree(common, own)
-    return own

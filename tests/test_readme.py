@@ -20,6 +20,7 @@ from running import (
     Process,
     Server,
     finds_nothing,
+    mypy_cache,
     posix_only,
     python_of,
     recipe,
@@ -179,7 +180,7 @@ def test_every_setting_that_is_named_can_be_set(project: Project) -> None:
 @posix_only
 @pytest.mark.parametrize("model", ["echo", "pydantic-ai"])
 def test_jobs_can_be_taken_out_as_the_readme_says(
-    model: str, render: Callable[..., Project], shared: Path, tmp_path: Path
+    model: str, render: Callable[..., Project], shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What stands under "No jobs wanted", word for word, leaves a project that passes its own checks and tests, also
     where an agent has tools for them. Those tests run whose subjects are others then: tests/test_suites.py runs all of
@@ -187,11 +188,13 @@ def test_jobs_can_be_taken_out_as_the_readme_says(
     project = render(queue_backend="none", model_provider=model)
     project.sync()
     commands = without_jobs(project)
-    made_by_tools = shutil.ignore_patterns(*(MADE_BY_TOOLS - {"uv.lock"}))
+    made_by_tools = shutil.ignore_patterns(*(MADE_BY_TOOLS - {"uv.lock", "__pycache__"}))
     reduced = Project(shutil.copytree(project.path, tmp_path / "my-chat", ignore=made_by_tools), project.answers)
     reduced.run("bash", "-c", commands)  # as when it is pasted
+    monkeypatch.setenv("UV_PROJECT_ENVIRONMENT", str(project.path / ".venv"))  # the same libraries, compiled
+    monkeypatch.setenv("UV_NO_SYNC", "1")
     for command in recipe(reduced, "check"):
-        finds_nothing(*command, cwd=reduced.path, cache=shared / "mypy")
+        finds_nothing(*command, cwd=reduced.path, cache=mypy_cache(shared, model))
     ((*command,),) = recipe(reduced, "test")
     shown = set[Subject]().union(*subjects(project).values())
     reduced.run(*command, *sorted(test for test, each in subjects(reduced).items() if not each <= shown))

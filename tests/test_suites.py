@@ -12,7 +12,6 @@ from rendering import MADE_BY_TOOLS, Answers, Project, first_or_slow, in_order, 
 from running import posix_only, recipe, settings_of
 from subjects import Subject, imported, parts, subjects
 
-WHOLE = 2  # renders of which every test runs
 # Whatever the worker is, these are about scripts/dev.py, which is the same bytes with each queue: how it is told to
 # stop, and what it does about a web server that does not start.
 SCRIPT = "tests/jobs/test_dev.py"
@@ -33,8 +32,9 @@ def test_a_renders_own_tests_pass_and_none_is_left_out(
     """`make test` in a new project: all passed, nothing skipped, no service needed but what the project embeds, and a
     RabbitMQ where it has chosen one.
 
-    One render runs whole, and one with a queue where slow tests run. Of each other one, those files run whose subjects
-    are not byte for byte those of files in the renders before it; of what is scripts/dev.py's own, one runs with each.
+    The first render runs whole; where slow tests run, that is the one with RQ. Of each other one, those files run whose
+    subjects are not byte for byte those of files in the renders before it; of what is scripts/dev.py's own, one runs
+    with each.
 
     The first and every second behind it runs where its owner has settings in `.env`: no test reads them, nor a server
     that one starts.
@@ -43,14 +43,17 @@ def test_a_renders_own_tests_pass_and_none_is_left_out(
     project.sync()
     ((*command,),) = recipe(project, "test")
     assert f"| `{' '.join(command)}` |" in project.read("README.md")
-    number = in_order().index(answers)
-    if number >= (WHOLE if pytestconfig.getoption("--slow") else 1):
-        earlier = [render(**before) for before in in_order()[:number]]
+    first, second, *others = in_order()
+    several = [second, first, *others] if pytestconfig.getoption("--slow") else [first, second, *others]
+    number = several.index(answers)
+    if number:
+        earlier = [render(**before) for before in several[:number]]
         shown = set[Subject]().union(*(each for before in earlier for each in subjects(before).values()))
         differing = [test for test, each in subjects(project).items() if not each <= shown]
         assert differing, "the same was rendered before"
         command += sorted(differing)
-    if number >= WHOLE:
+    without_script = number >= 2
+    if without_script:
         command += [f"--deselect={name}" for name in OF_THE_SCRIPT]
     env = {"TEST_REDIS_URL": ""}
     if "BROKER_URL" in settings_of(project):
@@ -61,7 +64,7 @@ def test_a_renders_own_tests_pass_and_none_is_left_out(
         project = Project(shutil.copytree(project.path, tmp_path / "my-chat", ignore=made_by_tools), project.answers)
         (project.path / ".env").write_text(DOT_ENV, "utf-8")
     done = project.run(*command, env=env)
-    deselected = f", {len(OF_THE_SCRIPT)} deselected" if number >= WHOLE and SCRIPT in command else ""
+    deselected = f", {len(OF_THE_SCRIPT)} deselected" if without_script and SCRIPT in command else ""
     assert re.fullmatch(rf"\d+ passed{deselected} in .*", done.stdout.splitlines()[-1]), done.stdout
 
 

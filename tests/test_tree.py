@@ -23,7 +23,7 @@ COMMON = {
     "main.py middleware.py page.py printable.py rooms.py settings.py shutdown.py telemetry.py",
     "app/callers/": "__init__.py caller.py guard.py known.py settings.py",
     "app/chat/": "__init__.py answer.py answer_settings.py answer_store.py answer_stream.py answers.py asides.py "
-    "dependencies.py front_ends.py generation.py known_answer.py room.py routes.py usage.py",
+    "dependencies.py front_ends.py generation.py known_answer.py room.py routes.py usage.py well_formed.py",
     "app/chat/providers/": "__init__.py base.py echo.py settings.py",
     "app/jobs/": "__init__.py backend.py definition.py dependencies.py events.py job.py lease.py queue.py records.py "
     "relay.py result.py room.py routes.py runner.py settings.py status.py store.py tasks.py unfit.py watchers.py",

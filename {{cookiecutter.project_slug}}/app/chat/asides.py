@@ -4,19 +4,22 @@ import json
 from dataclasses import replace
 from typing import Any
 
+from app.chat.well_formed import Pieces, well_formed
 from app.streams.events import Event, Reasoning, Tool
 
 TOOL_BYTES = 16 * 1024
+NAMES_CHARS = 100_000
 
 
 class Asides:
     """Those of one answer, within bounds. `full` says that they are past them: it must end."""
 
     def __init__(self, max_chars: int, show_reasoning: bool) -> None:
-        """Reasoning has so many characters. So have the names of tools, however many are called. What tools take and
-        give is cut past as many: the answer goes on, for the model has seen the whole."""
-        self._reasoning_left = self._names_left = max_chars
-        self._bytes_left = max_chars
+        """Reasoning has so many characters, shown or not. What tools take and give is cut past as many: the answer goes
+        on, for the model has seen the whole. The names of tools have NAMES_CHARS: a short answer may use a few."""
+        self._reasoning_left = self._bytes_left = max_chars
+        self._names_left = NAMES_CHARS
+        self._thoughts = Pieces()
         self._show_reasoning = show_reasoning
 
     @property
@@ -26,10 +29,12 @@ class Asides:
     def shown(self, event: Event) -> Event | None:
         """The event as readers get it. None if it is not for them."""
         if isinstance(event, Reasoning):
-            return self._reasoning(event.text) if self._show_reasoning else None
+            shown = self._reasoning(event.text)  # what is hidden counts too: else it would have no end
+            return shown if self._show_reasoning else None
         return self._tool(event) if isinstance(event, Tool) else event
 
     def _reasoning(self, text: str) -> Reasoning | None:
+        text = self._thoughts.well_formed(text)
         shown = text[: self._reasoning_left]
         self._reasoning_left -= len(text)
         return Reasoning(shown) if shown else None
@@ -38,6 +43,7 @@ class Asides:
         self._names_left -= len(tool.id) + len(tool.name)
         if self.full:
             return None
+        tool = replace(tool, id=well_formed(tool.id), name=well_formed(tool.name))
         return replace(tool, input=self._bounded(tool.input), output=self._bounded(tool.output))
 
     def _bounded(self, value: Any) -> Any:
@@ -45,11 +51,11 @@ class Asides:
         if value is None:
             return None
         try:
-            text = json.dumps(value, allow_nan=False, ensure_ascii=False, default=str)
+            text = well_formed(json.dumps(value, allow_nan=False, ensure_ascii=False, default=str))
             value = json.loads(text)  # a copy, for the tool may go on with it
         except Exception:  # NaN, a key that is no text, one that holds itself, whatever its own `__str__` raises
-            value = text = _as_text(value)
-        whole = (value if isinstance(value, str) else text).encode(errors="replace")
+            value = text = well_formed(_as_text(value))
+        whole = (value if isinstance(value, str) else text).encode()
         most = min(TOOL_BYTES, self._bytes_left)
         self._bytes_left -= min(len(whole), most)
         if len(whole) <= most:

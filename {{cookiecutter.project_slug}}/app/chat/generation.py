@@ -11,6 +11,7 @@ from time import monotonic
 from app import telemetry
 from app.chat.asides import Asides
 from app.chat.providers.base import Asker, Finish, Message, ModelError, Provider
+from app.chat.well_formed import Pieces
 from app.contain import contained
 from app.logs import request_id
 from app.streams.events import Busy, Done, Error, Event, KeepAlive, Status, StreamFault, Token
@@ -41,7 +42,7 @@ class Generation:
         """`key` is that of the question, if it may be asked again: by default nothing else has the answer's.
 
         `seconds` limits the wait for each piece. Past `max_chars` of text the answer is cut, and ends as `length`. So
-        it does past as many of reasoning, or of the names of tools."""
+        it does past as many of reasoning, and where tools are called without end."""
         self.id = token_hex(16)
         self.model = provider.model
         self.told = telemetry.Answering(provider.service, provider.model)
@@ -53,6 +54,7 @@ class Generation:
         self.question_bytes = sum(MESSAGE_BYTES + getsizeof(message.content) for message in messages)
         self._seconds = seconds
         self._asker = Asker(caller, key or self.id)
+        self._pieces = Pieces()
         self._chars_left = max_chars
         self._asides = Asides(max_chars, show_reasoning)
         self._asked: float | None = None  # when its next piece was asked for
@@ -113,6 +115,7 @@ class Generation:
         """What a reader gets of it, within the limits."""
         if isinstance(piece, Event):
             return self._asides.shown(piece)
+        piece = self._pieces.well_formed(piece)
         text = piece[: self._chars_left]
         self._chars_left -= len(piece)
         if not text:

@@ -1,6 +1,7 @@
 import asyncio
 import json
 import logging
+from collections.abc import Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -219,17 +220,24 @@ async def test_what_a_model_thinks_and_its_tools_come_between_its_words() -> Non
 
 async def test_hidden_reasoning_is_a_sign_of_life_and_nothing_else() -> None:
     provider = ScriptedProvider(*[0.05, Reasoning("hm")] * 4, "a", Tool("1", "find", "called"))
-    generation = Generation(provider, QUESTION, caller="alice", seconds=0.15, max_chars=9, show_reasoning=False)
+    generation = Generation(provider, QUESTION, caller="alice", seconds=0.15, max_chars=99, show_reasoning=False)
     assert (await ran(generation))[1:] == [Token("a"), Tool("1", "find", "called"), Done("end")]
 
 
 async def test_hidden_reasoning_that_never_waits_lets_others_run() -> None:
     provider = ScriptedProvider(*[Reasoning("hm")] * 100_000, "a")
-    generation = Generation(provider, QUESTION, caller="alice", seconds=5, max_chars=9, show_reasoning=False)
+    generation = Generation(provider, QUESTION, caller="alice", seconds=5, max_chars=200_000, show_reasoning=False)
     run = asyncio.create_task(ran(generation))
     await asyncio.sleep(0)
     assert not run.done()
     await run
+
+
+async def test_hidden_reasoning_has_an_end_as_well() -> None:
+    provider = ScriptedProvider(Reasoning("1234"), "a", Reasoning("5"), "never")
+    generation = Generation(provider, QUESTION, caller="alice", seconds=5, max_chars=4, show_reasoning=False)
+    assert (await ran(generation))[1:] == [Token("a"), Done("length")]
+    assert generation.reason == "length"
 
 
 async def test_reasoning_has_as_many_characters_as_the_text_and_no_more() -> None:
@@ -262,9 +270,13 @@ async def test_what_tools_take_and_give_is_cut_past_as_many_and_the_answer_goes_
 
 
 async def test_calls_of_tools_without_end_are_too_long() -> None:
-    *tools, done = await events_of(*[Tool("1", "find", "called")] * 100, max_chars=100)
-    assert tools == [Tool("1", "find", "called")] * 20
-    assert done == Done("length")
+    called = Tool("1", "x" * 4999, "called")
+    assert await events_of(*[called] * 100) == [*[called] * 20, Done("length")]
+
+
+async def test_an_answer_that_must_be_short_may_use_tools() -> None:
+    called, done = Tool("call-1", "look_up", "called"), Tool("call-1", "look_up", "done", output=1)
+    assert await events_of(called, done, "a", Finish(), max_chars=1) == [called, done, Token("a"), Done("end")]
 
 
 class NoText:
@@ -275,7 +287,10 @@ class NoText:
 @pytest.mark.parametrize(
     ("given", "shown"),
     [
-        ({"a": [1, None, "\ud800"]}, {"a": [1, None, "\ud800"]}),
+        ({"a": [1, None, "\u00e9"]}, {"a": [1, None, "\u00e9"]}),
+        ({"\ud800": ["\ud83d\ude00", "x\udc00"]}, {"\ufffd": ["\U0001f600", "x\ufffd"]}),
+        (["\ud800", 10**5000], "(list that has no text)"),
+        (["\ud800", float("nan")], "['\\ud800', nan]"),
         ({1: "a key is text"}, {"1": "a key is text"}),
         (datetime(2026, 1, 2), "2026-01-02 00:00:00"),
         (float("nan"), "nan"),
@@ -305,6 +320,31 @@ async def test_what_a_tool_has_given_stays_as_it_was_then() -> None:
         shown = await anext(events)
         rows.append(2)
     assert shown.data()["output"] == [1]
+
+
+@pytest.mark.parametrize(
+    ("pieces", "shown"),
+    [
+        (("a", "\ud83d", "\ude00b"), ("a", "\U0001f600b")),
+        (("\ud83d\ude00",), ("\U0001f600",)),
+        (("a\ud83d", "", "b"), ("a", "\ufffdb")),
+        (("\ude00", "\ud83d\ud83d", "\ude00"), ("\ufffd", "\ufffd", "\U0001f600")),
+        (("a", "\ud83d"), ("a",)),
+    ],
+    ids=["two pieces", "one piece", "a half alone", "the wrong way round", "at the end"],
+)
+async def test_what_is_shown_is_unicode_as_utf8_can_carry_it(pieces: Sequence[str], shown: Sequence[str]) -> None:
+    """A client that sent half of a UTF-16 pair back with its history would be refused."""
+    assert await events_of(*map(Reasoning, pieces), *pieces, Finish()) == [
+        *map(Reasoning, shown),
+        *map(Token, shown),
+        Done("end"),
+    ]
+
+
+async def test_a_model_may_call_a_tool_by_what_is_no_unicode() -> None:
+    events = await events_of(Tool("\ud800", "find\udfff", "called"), Finish())
+    assert events == [Tool("\ufffd", "find\ufffd", "called"), Done("end")]
 
 
 async def test_a_provider_knows_who_asks() -> None:

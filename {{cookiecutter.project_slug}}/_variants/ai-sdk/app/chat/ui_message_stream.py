@@ -47,7 +47,7 @@ class UIMessageEncoder:
         """`text` and `reasoning` are the beginnings that the page shows already. They are left out. Tools come again: a
         chat puts them into the parts that have their ids. `leaves_out` is what the model has not been given of the
         chat: the message's metadata say so."""
-        self._shown = {"text": len(_units(text)), "reasoning": len(_units(reasoning))}
+        self._shown = {"text": len(text), "reasoning": len(reasoning)}
         self._metadata = {"leftOut": leaves_out} if leaves_out else {}
         self._parts = 0
         self._open = ""  # which kind of part
@@ -75,18 +75,12 @@ class UIMessageEncoder:
         return b""
 
     def _piece(self, kind: str, text: str) -> bytes:
-        if self._shown[kind]:
-            text = self._behind_shown(kind, text)
-        if not text:
+        behind = text[self._shown[kind] :]
+        self._shown[kind] -= len(text) - len(behind)
+        if not behind:
             return b""
         start = b"" if self._open == kind else self._start(kind)
-        return start + self._delta + quote(text).encode() + b"}\n\n"
-
-    def _behind_shown(self, kind: str, text: str) -> str:
-        units = _units(text)
-        behind = units[self._shown[kind] :]
-        self._shown[kind] -= len(units) - len(behind)
-        return behind.decode("utf-16-le", "surrogatepass")
+        return start + self._delta + quote(behind).encode() + b"}\n\n"
 
     def _start(self, kind: str) -> bytes:
         end = self._end()
@@ -110,11 +104,6 @@ class UIMessageEncoder:
             why = tool.output if isinstance(tool.output, str) else _json(tool.output)
             chunks += _of_tool(tool, "tool-output-error", errorText=TOOL_FAILED if tool.output is None else why)
         return chunks
-
-
-def _units(text: str) -> bytes:
-    """As JavaScript counts: two tokens may hold the halves of a character, which is one in the page's text."""
-    return text.encode("utf-16-le", "surrogatepass")
 
 
 def _of_tool(tool: Tool, chunk_type: str, **data: object) -> bytes:

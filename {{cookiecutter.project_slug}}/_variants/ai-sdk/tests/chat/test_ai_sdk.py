@@ -93,16 +93,15 @@ def test_nothing_follows_what_was_made_of_an_answer_that_was_stopped() -> None:
 @pytest.mark.parametrize(
     ("shown", "rest"),
     [
-        ("", ["a", "b\U0001f600", "\ud83d", "\ude00c"]),
-        ("ab", ["\U0001f600", "\ud83d", "\ude00c"]),
-        ("ab\U0001f600\U0001f600", ["c"]),
-        ("ab\U0001f600\U0001f600c", []),
+        ("", ["a", "b\U0001f600", "c"]),
+        ("ab", ["\U0001f600", "c"]),
+        ("ab\U0001f600", ["c"]),
+        ("ab\U0001f600c", []),
     ],
 )
 def test_what_the_page_shows_already_is_left_out(shown: str, rest: list[str]) -> None:
-    """Two tokens may hold the halves of a character, which is one in the page's text."""
     encode = UIMessageEncoder(shown)
-    tokens = [Token(text) for text in ("a", "b\U0001f600", "\ud83d", "\ude00c")]
+    tokens = [Token(text) for text in ("a", "b\U0001f600", "c")]
     frames = b"".join(encode(event, 1) for event in (Status("thinking", "s"), *tokens, Done())).decode()
     *sent, _ = chunks(frames)
     assert [chunk["delta"] for chunk in sent if chunk["type"] == "text-delta"] == rest

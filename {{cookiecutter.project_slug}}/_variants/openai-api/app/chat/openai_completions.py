@@ -9,7 +9,7 @@ uses is a line among them. It is no `tool_calls`, for that would ask the client 
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from json.encoder import encode_basestring_ascii as quote
 from typing import Any
 
@@ -39,8 +39,8 @@ def aside_of(event: Event) -> str:
 
 def completion(generation: Generation, created: int, events: Sequence[Event]) -> dict[str, Any]:
     """The whole answer, of all its events. `created` is in seconds since 1970."""
-    text = _joined(event.text for event in events if isinstance(event, Token))
-    thoughts = _joined(map(aside_of, events))
+    text = "".join(event.text for event in events if isinstance(event, Token))
+    thoughts = "".join(map(aside_of, events))
     message = {"role": "assistant", "content": text, "refusal": None}
     if thoughts:
         message["reasoning_content"] = thoughts
@@ -91,11 +91,6 @@ class ChunkEncoder:
 
 def _head(generation: Generation, created: int, kind: str) -> dict[str, Any]:
     return {"id": f"chatcmpl-{generation.id}", "object": kind, "created": created, "model": generation.model}
-
-
-def _joined(texts: Iterable[str]) -> str:
-    """Two pieces may hold the halves of a UTF-16 pair, which are one character together. A half alone is replaced."""
-    return "".join(texts).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _data(value: Mapping[str, Any]) -> bytes:

@@ -72,15 +72,6 @@ def test_an_answer_in_one_piece_is_a_completion(client: TestClient, provider: Sc
     }
 
 
-@pytest.mark.parametrize(("pieces", "text"), [(("\ud83d", "\ude00"), "\U0001f600"), (("a\ud83d",), "a\ufffd")])
-def test_halves_of_a_character_are_joined_or_replaced_in_one_piece(
-    client: TestClient, provider: ScriptedProvider, pieces: tuple[str, ...], text: str
-) -> None:
-    provider.script = (*map(Reasoning, pieces), *pieces)
-    message = ask(client).json()["choices"][0]["message"]
-    assert (message["content"], message["reasoning_content"]) == (text, text)
-
-
 THINKS = (
     Reasoning("Let me "),
     Reasoning("look."),

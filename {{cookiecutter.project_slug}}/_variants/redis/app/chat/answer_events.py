@@ -41,9 +41,12 @@ def load(text: str) -> Event:
     name, _, data = text.partition(" ")
     values: dict[str, Any] = json.loads(data)
     known = (kind for kind in _known().get(name, ()) if _required(kind) <= values.keys())
-    kind = next(known, None) or _unknown(name)
-    event = kind.__new__(kind)
-    vars(event).update(values)  # also fields that this version does not know
+    if kind := next(known, None):
+        event = kind.__new__(kind)
+        vars(event).update(values)  # also fields that this version does not know
+    else:
+        event = _unknown(name)()
+        vars(event)["values"] = values  # as attributes, one of them might hide `data`
     return event
 
 
@@ -69,4 +72,4 @@ def _required(kind: type[Event]) -> set[str]:
 
 @cache
 def _unknown(name: str) -> type[Event]:
-    return type("UnknownEvent", (Event,), {"event_type": name})
+    return type("UnknownEvent", (Event,), {"event_type": name, "data": lambda event: vars(event)["values"]})

@@ -1,6 +1,7 @@
 """Answers that any process of the service can read and stop, by what is in Redis."""
 
 import asyncio
+import json
 import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -15,7 +16,7 @@ from app.chat.answer_settings import AnswerSettings
 from app.chat.answers import fingerprint_of
 from app.chat.known_answer import Asked, KnownAnswer
 from app.errors import Conflict, NotFound, Unavailable
-from app.streams.events import Done, Error, Event, Reasoning, Status, StreamFault, Token, Tool
+from app.streams.events import Done, Error, Event, Reasoning, Status, StreamFault, Token, Tool, encode
 from tests.chat.replicas import BRISK, QUESTION, Service, read, service
 
 LOST = "producer_lost"
@@ -363,9 +364,11 @@ async def test_what_a_later_version_writes_is_kept_and_passed_on(shared: Service
     await read(known, until="a")
     writes.stand_still()
     events = f"{shared.settings.queue_name}:answer:{answer.id}:events"
-    await shared.redis.rpush(events, 'cited {"id":"c-1","pages":[1]}', 'token {"text":"b","later":true}')
+    data = {"id": "c-1", "name": "done", "event_type": "done", "data": [1]}
+    await shared.redis.rpush(events, f"cited {json.dumps(data)}", 'token {"text":"b","later":true}')
     cited, token = (await read(known, until="b"))[2:]
-    assert (cited.event_type, cited.data()) == ("cited", {"id": "c-1", "pages": [1]})
+    assert (cited.event_type, cited.data()) == ("cited", data)
+    assert encode(cited, 3).startswith(b"event: cited\nid: 3\n")
     assert (isinstance(token, Token), vars(token)) == (True, {"text": "b", "later": True})
 
 

@@ -52,6 +52,7 @@ class PydanticAI:
         self._shared = shared
         self._prompt = "\n\n".join(filter(None, [INSTRUCTIONS, settings.system_prompt]))
         self._rounds = settings.model_max_rounds
+        self._limits = UsageLimits(request_limit=self._rounds, tool_calls_limit=settings.model_max_tool_calls)
         self._tool_seconds = settings.tool_timeout_seconds
         self._parameters = ModelSettings(
             max_tokens=settings.model_max_tokens, max_retries=settings.model_max_retries, timeout=LONGEST_SECONDS
@@ -72,7 +73,7 @@ class PydanticAI:
             deps=deps_of(self._shared, asker.caller, keys),
             model=self._model,
             model_settings=parameters,
-            usage_limits=UsageLimits(request_limit=self._rounds),
+            usage_limits=self._limits,
             retries={"tools": self._rounds},  # who calls a tool wrongly again and again comes to the limit of rounds
             capabilities=[Tools(keys, self._tool_seconds)],
         )

@@ -21,6 +21,7 @@ class ProviderSettings(EnvSettings):
     model_name: str = Field("openai:gpt-5.4-mini", min_length=1, max_length=500)
     system_prompt: str = Field("", max_length=1_000_000)
     model_max_rounds: int = Field(10, gt=0, le=1000)
+    model_max_tool_calls: int = Field(100, gt=0, le=10_000)
     tool_timeout_seconds: float = Field(30, gt=0, le=3600)
     model_max_tokens: int = Field(4096, gt=0, le=10_000_000)
     model_temperature: Annotated[float | None, Unset] = Field(None, ge=0, le=2)

@@ -50,6 +50,8 @@ class Tools(AbstractCapability[Any]):
         except TimeoutError:  # a tool's own goes the other way, below
             log.warning("a tool was too slow", extra={"tool": call.tool_name, "limit": self._seconds})
             raise ToolFailed(f"It took longer than {self._seconds:g} s.") from None
+        except RuntimeError as error:  # it was no Exception, as SystemExit, or a CancelledError of the tool's own
+            raise _failed(call, error) from None
 
     async def on_tool_execute_error(
         self,
@@ -62,8 +64,7 @@ class Tools(AbstractCapability[Any]):
     ) -> Any:
         if isinstance(error, AppError):  # its text is for callers
             raise ToolFailed(f"{error}") from None
-        log.error("a tool failed", extra={"tool": call.tool_name}, exc_info=error)
-        raise ToolFailed("The tool failed.") from None
+        raise _failed(call, error) from None
 
     @asynccontextmanager
     async def _at_work(self, ctx: RunContext[Any]) -> AsyncIterator[None]:
@@ -104,6 +105,10 @@ def _told(call: ToolCallPart, given: Any) -> Any:
     try:
         ToolReturnPart(call.tool_name, content, call.tool_call_id).model_response_str().encode()
     except ValueError as error:  # what holds itself, what is no JSON, half of a UTF-16 pair
-        log.error("a tool has given what is no JSON", extra={"tool": call.tool_name}, exc_info=error)
-        raise ToolFailed("The tool failed.") from None
+        raise _failed(call, error, "a tool has given what is no JSON") from None
     return given
+
+
+def _failed(call: ToolCallPart, error: Exception, words: str = "a tool failed") -> ToolFailed:
+    log.error(words, extra={"tool": call.tool_name}, exc_info=error)
+    return ToolFailed("The tool failed.")

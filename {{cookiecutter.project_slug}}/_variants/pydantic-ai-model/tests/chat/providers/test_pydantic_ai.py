@@ -12,13 +12,22 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 from pydantic_ai import ModelRetry, RunContext, ToolFailed
-from pydantic_ai.messages import ModelRequest, ModelResponse, ToolReturnPart
+from pydantic_ai.messages import (
+    ModelRequest,
+    ModelResponse,
+    PartDeltaEvent,
+    PartStartEvent,
+    ThinkingPart,
+    ThinkingPartDelta,
+    ToolReturnPart,
+)
 from pydantic_ai.models.test import TestModel
 
 from app import logs
 from app.chat.agent import INSTRUCTIONS, agent
 from app.chat.answer_settings import AnswerSettings
 from app.chat.providers.base import Finish, Message, ModelError
+from app.chat.providers.pieces import Pieces
 from app.chat.providers.pydantic_ai import PydanticAI
 from app.chat.providers.settings import ProviderSettings
 from app.chat.room import chat
@@ -66,6 +75,27 @@ async def test_an_answer_in_rounds_is_thoughts_texts_and_tools_in_their_order() 
     ]
     assert finish_of(pieces).reason == "end"
     assert [part.content for part in told(script.asked[1])] == [42]
+
+
+@pytest.mark.parametrize("thought", [None, "", 7, ["hm"]], ids=repr)
+def test_a_thought_that_is_no_text_is_left_out(thought: Any) -> None:
+    """Pydantic AI passes on what a service sends, unread."""
+    pieces = Pieces()
+    assert pieces.of(PartStartEvent(index=0, part=ThinkingPart(thought))) == ""
+    assert pieces.of(PartDeltaEvent(index=0, delta=ThinkingPartDelta(content_delta=thought))) == ""
+
+
+async def test_calls_have_ids_of_their_own_though_a_service_counts_those_of_each_round_anew() -> None:
+    """A client puts what comes of a call into the line that has its id."""
+    rounds = [[Call("double", {"number": number}, "0")] for number in (1, 2)]
+    with scripted(*rounds, ["Done."], tools=[double]) as (provider, _):
+        pieces = await pieces_of(provider)
+    assert pieces[:-2] == [
+        Tool("0", "double", "called", input={"number": 1}),
+        Tool("0", "double", "done", output=2),
+        Tool("0-2", "double", "called", input={"number": 2}),
+        Tool("0-2", "double", "done", output=4),
+    ]
 
 
 async def test_usage_is_that_of_all_rounds() -> None:
@@ -182,15 +212,33 @@ async def test_a_tool_may_say_why_it_has_failed(error: Exception, caplog: pytest
     assert "Traceback" not in caplog.text
 
 
-async def test_a_tool_that_exits_ends_the_answer_and_not_the_server() -> None:
-    async def find() -> None:
-        sys.exit(3)
+async def cancelled_elsewhere() -> None:
+    task = asyncio.create_task(asyncio.sleep(60))
+    task.cancel()
+    await task
 
-    with (
-        scripted([Call("find", {})], ["Done."], tools=[find]) as (provider, _),
-        pytest.raises(RuntimeError, match="SystemExit"),
-    ):
-        await pieces_of(provider)
+
+async def exits() -> None:
+    sys.exit(3)
+
+
+async def cancels() -> None:
+    raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize("tool", [exits, cancels, cancelled_elsewhere], ids=lambda tool: tool.__name__)
+@pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside another"])
+async def test_a_tool_that_exits_or_is_cancelled_by_its_own_doing_has_failed(
+    tool: Callable[..., Any], beside: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    calls = [Call(tool.__name__, {}), *([Call("double", {"number": 1}, "c-2")] if beside else [])]
+    with scripted(calls, ["I can't."], tools=[tool, double]) as (provider, script):
+        pieces = await pieces_of(provider)
+    assert Tool("c-1", tool.__name__, "failed", output="The tool failed.") in pieces
+    assert (Tool("c-2", "double", "done", output=2) in pieces) == beside
+    assert texts(pieces) == "I can't."
+    assert [part.content for part in told(script.asked[1])] == ["The tool failed.", 2][: 1 + beside]
+    assert "a tool failed" in caplog.messages
 
 
 @pytest.mark.parametrize(
@@ -207,7 +255,7 @@ async def test_a_call_that_is_wrong_has_failed_however_often(name: str, argument
     wrong = [Call(name, arguments)]
     with scripted(wrong, wrong, wrong, ["I can't."], tools=[double]) as (provider, script):
         *pieces, text, _ = await pieces_of(provider)
-    assert pieces[::2] == [Tool("c-1", name, "called", input=shown)] * 3
+    assert pieces[::2] == [Tool(each, name, "called", input=shown) for each in ("c-1", "c-1-2", "c-1-3")]
     for piece in pieces[1::2]:
         assert isinstance(piece, Tool)
         assert (piece.state, says in piece.output) == ("failed", True)
@@ -222,6 +270,19 @@ async def test_past_the_limit_of_rounds_the_answer_ends_as_length() -> None:
     assert texts(pieces) == "Once more. \n\nOnce more. "
     assert finish_of(pieces).reason == "length"
     assert finish_of(pieces).usage["output_tokens"] > 0
+    assert len(script.asked) == 2
+
+
+@pytest.mark.parametrize("tool", ["double", "unknown"])
+async def test_past_the_limit_of_calls_none_of_that_round_is_run_and_the_answer_ends_as_length(tool: str) -> None:
+    """Else a model that asks for a thousand of them at once would get them all."""
+    two = [Call("double", {"number": 1}, "a"), Call("double", {"number": 2}, "b")]
+    more = ["More. ", *(Call(tool, {"number": number}, f"{number}") for number in range(1000))]
+    with scripted(two, more, tools=[double], model_max_tool_calls=1001) as (provider, script):
+        pieces = await pieces_of(provider)
+    assert [piece.id for piece in pieces if isinstance(piece, Tool)] == ["a", "b", "a", "b"]
+    assert texts(pieces) == "More. "
+    assert finish_of(pieces).reason == "length"
     assert len(script.asked) == 2
 
 
