@@ -107,6 +107,7 @@ CASES = [
     ("> lazy\nline", "<blockquote><p>lazy</p></blockquote><p>line</p>"),
     ("```py\na = 1\n\nb\n```\nafter", '<div class="code">py:<pre><code>a = 1\n\nb</code></pre></div><p>after</p>'),
     ("```\nopen", '<div class="code">:<pre><code>open</code></pre></div>'),
+    ("```\nopen\n", '<div class="code">:<pre><code>open</code></pre></div>'),
     ("~~~\n```\n~~~", '<div class="code">:<pre><code>```</code></pre></div>'),
     (
         "- a\n  ```js\n  x\n  ```\n- b",

@@ -63,7 +63,7 @@ export class Markdown {
       this.take(line);
       this.begun = false;
     }
-    if (!this.begun && UNDECIDED.test(this.rest.slice(0, 100))) return;
+    if (!this.begun && UNDECIDED.test(this.rest.slice(0, 100))) return; // it waits until it is whole, or tells
     this.take(this.rest);
     this.begun = true;
     this.rest = "";
@@ -111,6 +111,7 @@ export class Markdown {
     const last = this.place.lastChild;
     const outer = last?.localName === tag ? last : this.place.appendChild(make(tag, number && { start: number }));
     const element = quote ? outer : outer.appendChild(make("li"));
-    this.containers.push({ element, goesOn: quote ? /^ *> ?/ : new RegExp(`^(?: {${length + 2}}| *$)`) });
+    const goesOn = quote ? /^ *> ?/ : new RegExp(`^(?: {${length + 2}}| *$)`); // an item: further in, or a blank line
+    this.containers.push({ element, goesOn });
   }
 }
