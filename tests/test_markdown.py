@@ -87,7 +87,8 @@ CASES = [
         "<p><strong>b</strong> <em>i</em> <code>c</code> <del>s</del> <strong><em>bi</em></strong></p>",
     ),
     ("2 * 3 * 4", "<p>2 * 3 * 4</p>"),
-    ("snake_case_name _i_ __b__", "<p>snake_case_name _i_ __b__</p>"),
+    ("snake_case_name _i_ __b__", "<p>snake_case_name <em>i</em> <strong>b</strong></p>"),
+    ("*a_ b* (_c_), __init__.py", "<p><em>a_ b</em> (<em>c</em>), <strong>init</strong>.py</p>"),
     ("a \\*b\\*", "<p>a *b*</p>"),
     ("[x](https://a.b/c_(d))", '<p><a href="https://a.b/c_(d)">x</a></p>'),
     ("[x](javascript:alert(1))", "<p>[x](javascript:alert(1))</p>"),
@@ -116,6 +117,7 @@ CASES = [
     ("> ```\n> # a\n# b", '<blockquote><div class="code">:<pre><code># a</code></pre></div></blockquote><h3>b</h3>'),
     ("a\n---\nb", "<p>a</p><hr><p>b</p>"),
     ("***", "<hr>"),
+    ("_ _ _\n__ _ a", "<hr><p>__ _ a</p>"),
     (
         "|a|b|\n|---|:-:|\n|`x|`|",
         '<table><tr><th>a</th><th class="center">b</th></tr><tr><td>`x</td><td class="center">`</td></tr></table>',

@@ -3,7 +3,7 @@ import { copy } from "./copy.js";
 import { add, make, Prose } from "./prose.js";
 const MAX_DEPTH = 10; // of quotes and lists in each other
 /** The beginning of a line that does not tell yet what it is: `-` may begin a list or a rule, `*` emphasis as well. */
-const UNDECIDED = /^[\s>*+.)\d-]*(?:[#`~_]*\s*$|```|~~~|\|)/;
+const UNDECIDED = /^[\s>*+.)\d-]*(?:[#`~_\s]*$|```|~~~|\|)/;
 const CONTAINER = /^( *)(?:(>) ?|(?:[*+-]|(\d{1,9})[.)])(?: +|$))/;
 const RULE = /^ *([*_-])(?:\s*\1){2,}\s*$/;
 const FENCE = /^( *)(`{3,}|~{3,})([^`]*)$/;

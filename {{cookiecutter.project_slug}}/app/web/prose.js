@@ -1,8 +1,9 @@
 /** The text of a paragraph, a heading or a cell, while it is written: emphasis, code and links, as DOM nodes. */
 const MAX_SPAN = 2000; // characters of emphasis, code or a link: what is longer is text
 const MAX_DEPTH = 10; // of emphasis and links in each other
-const TAGS = { "*": "em", "**": "strong", "~~": "del" };
-const PLAIN = /^(?:[^\\`*~![\]<h\n]+|h(?!t|$))/;
+const TAGS = { "*": "em", _: "em", "**": "strong", __: "strong", "~~": "del" };
+const LETTER = /[\p{L}\p{N}]/u;
+const PLAIN = /^(?:[^\\`*_~![\]<h\n]+|h(?!t|$))/;
 const IN_ADDRESS = /[^\s()<>"*|[\]\\`\u3000-\u303f\uff00-\uffef]/.source;
 const ADDRESS = new RegExp(`^https?://(?:${IN_ADDRESS}|\\(${IN_ADDRESS}*(?:\\)|$))+(?:$|(?<![.,:;!?'_~]))`);
 /** What may come next, and how it is shown: the first that fits. What reaches the end of the text may go on, and waits:
@@ -11,7 +12,7 @@ const TOKENS = [
   [PLAIN, (prose, text) => prose.add(text)],
   [/^\\([!-/:-@[-`{-~])/, (prose, _, sign) => prose.add(sign)],
   [/^(`+)(?!`)(?:(.*?[^`])\1(?!`)|.*$)/, (prose, _, ticks, code) => prose.add(make("code", {}, code))],
-  [/^([*~])\1*/, (prose, run) => prose.emphasis(run)],
+  [/^([*_~])\1*/, (prose, run) => prose.emphasis(run)],
   [/^!?\[/, (prose, mark) => prose.open("a", mark)],
   [/^\](?:\(([^\s()]*(?:\([^\s()]*(?:\)|$)[^\s()]*)*)(?:\)|$))?/, (prose, end, url) => prose.link(end, url)],
   [ADDRESS, (prose, url) => prose.add(lead(make("a", {}, url), url))],
@@ -71,10 +72,10 @@ export class Prose {
     if (this.opened.length > MAX_DEPTH) undo(this.opened.shift());
   }
 
-  /** Closes what was opened last with this tag, and returns it. What is still open in it is undone. */
-  close(tag) {
+  /** Closes what was opened last with one of these marks, and returns it. What is still open in it is undone. */
+  close(...marks) {
     while (this.opened[0]?.at < this.at - MAX_SPAN) undo(this.opened.shift());
-    const index = this.opened.findLastIndex(({ element }) => element.localName === tag);
+    const index = this.opened.findLastIndex(({ mark }) => marks.includes(mark));
     const [found, ...inner] = index < 0 ? [] : this.opened.splice(index);
     inner.forEach(undo);
     return found;
@@ -83,17 +84,19 @@ export class Prose {
   /** Three signs are two marks: the outer opens first, and the inner closes first. */
   emphasis(run) {
     const next = this.rest[run.length];
+    const isFree = (sign) => run[0] !== "_" || !LETTER.test(sign); // an underscore within a word is one
+    const [closes, opens] = [this.before.trim() && isFree(next), next.trim() && isFree(this.before)];
     const marks = run.length === 3 ? [run.slice(1), run[0]] : [run];
     if (this.opened.at(-1)?.mark === run[0]) marks.reverse();
     for (const mark of marks) {
-      if (this.before.trim() && this.close(TAGS[mark])) continue;
-      if (next.trim() && TAGS[mark]) this.open(TAGS[mark], mark);
+      if (closes && this.close(mark)) continue;
+      if (opens && TAGS[mark]) this.open(TAGS[mark], mark);
       else this.add(mark);
     }
   }
 
   link(end, url) {
-    const found = this.close("a");
+    const found = this.close("[", "![");
     if (found && /^https?:\/\/[^/]/i.test(url)) return lead(found.element, url);
     if (found) undo(found);
     this.add(end);
