@@ -30,7 +30,7 @@ COMMON = {
     "app/limits/": "__init__.py counting.py rate.py room.py settings.py",
     "app/streams/": "__init__.py client.py docs.py events.py heartbeat.py log.py places.py response.py source.py",
     "app/web/": "answer.js api.js chat.js conversations.js copy.js documents.js icon.svg index.html list.js "
-    "markdown.js page.css page.js parts.js",
+    "markdown.js page.css page.js parts.js prose.js",
     "tests/": "__init__.py apps.py asgi.py conftest.py providers.py server.py sse.py test_background.py "
     "test_client_limits.py test_connections.py test_descriptors.py test_errors.py test_feedback.py test_health.py "
     "test_logs.py test_main.py test_middleware.py test_page.py test_served.py test_settings.py test_shutdown.py "

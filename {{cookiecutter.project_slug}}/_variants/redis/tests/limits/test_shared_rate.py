@@ -18,6 +18,7 @@ from app.limits import counting
 from app.limits.counting import open_rate
 from app.limits.settings import LimitSettings
 from app.redis_client import connect
+from tests.limits.backing import ANSWER_SECONDS
 from tests.server import free_port
 
 with_a_redis_of_its_own = pytest.mark.skipif(
@@ -66,8 +67,9 @@ async def test_processes_that_are_asked_at_once_begin_exactly_so_many(
 
 
 async def test_nobody_begins_anew_by_asking_so_often_that_redis_seems_to_be_away(
-    limit_settings: Callable[[int], LimitSettings],
+    limit_settings: Callable[[int], LimitSettings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(counting, "ANSWER_SECONDS", ANSWER_SECONDS)
     async with open_rate(limit_settings(3)) as admit:
         assert await begin(admit, 1500) == 3
 
@@ -105,6 +107,7 @@ async def test_while_redis_stands_still_each_counts_alone_and_few_wait_for_it(
     own: tuple[Any, LimitSettings], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level("INFO", "app.limits")
+    monkeypatch.setattr(counting, "ANSWER_SECONDS", ANSWER_SECONDS)
     monkeypatch.setattr(counting, "AWAY_SECONDS", 600)
     monkeypatch.setattr("app.redis_client.ANSWER_SECONDS", 600)  # that of others
     _, settings = own
