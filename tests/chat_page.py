@@ -7,7 +7,17 @@ from contextlib import contextmanager
 from typing import Any
 
 from needs import NEEDS
-from playwright.sync_api import Browser, ConsoleMessage, Error, FilePayload, Page, Request, ViewportSize, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    ConsoleMessage,
+    Error,
+    FilePayload,
+    Page,
+    Request,
+    ViewportSize,
+    expect,
+    sync_playwright,
+)
 from running import Server, request
 
 PAGE_SECONDS = 8.0  # for what the browser is asked to do: a busy machine takes its time

@@ -26,7 +26,7 @@ from wire import Wire, wire
 pytestmark = [pytest.mark.needs("chromium"), posix_only, pytest.mark.xdist_group("page")]
 FILES = Path(__file__).parent / "page"
 CONTRAST = (FILES / "contrast.js").read_text("utf-8")
-MAX_LINES = 820
+MAX_LINES = 851
 HOSTILE = {
     "markup": "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'><b>&lt;&amp;</b>",
     "right to left": "abc \u202eoverridden\u202c \u05e9\u05dc\u05d5\u05dd \u2067isolated and never closed",
@@ -1027,12 +1027,12 @@ def test_the_last_question_is_edited(chat: Chat) -> None:
     chat.question.fill("a draft")
     edit = chat.log.get_by_role("button", name="Edit")
     box = chat.page.get_by_label("Your question")
-    for leave in [lambda: box.press("Escape"), chat.page.get_by_role("button", name="Cancel").click]:
+    for way in ["Escape", "Cancel"]:
         edit.press("Enter")
         expect(box).to_have_value("Two\nlines")
         expect(box).to_be_focused()
         box.fill("Nobody wants this")
-        leave()
+        box.press("Escape") if way == "Escape" else chat.page.get_by_role("button", name=way).click()
         expect(box).to_be_hidden()
         expect(edit).to_be_focused()
         expect(chat.page.locator(".question")).to_have_text(["One", "Two lines"])
