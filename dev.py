@@ -291,8 +291,9 @@ def test(arguments: list[str]) -> NoReturn:
     sync = [uv, "sync", "--project", str(ROOT)]
     run("[2/3] installing the template's tools", sync, env | {"UV_PROJECT_ENVIRONMENT": str(venv)}, NETWORK)
     print("[3/3] running the tests", flush=True)
-    # More than there are cores, for much of what tests do is wait: for a lease to run out, a drain, a silence.
-    processes = max(2, 2 * (os.cpu_count() or 1))
+    # More than there are cores, for much of what tests do is wait: for a lease to run out, a drain, a silence. Slow
+    # ones start more processes of their own.
+    processes = (os.cpu_count() or 1) + (2 if "--slow" in arguments else 4)
     command = [str(programs(venv) / "python"), "-m", "pytest", "-n", str(processes), *arguments]
     os.chdir(ROOT)
     if sys.platform == "win32":  # where exec would give the terminal back before the tests have ended
