@@ -242,6 +242,23 @@ def test_an_answer_is_stopped_before_it_is_known(far: Chat, line: Wire) -> None:
     expect(far.page.get_by_role("status").first).to_have_text("Answer Not complete: you stopped it.")
 
 
+def test_an_answer_that_is_stopped_before_it_is_known_stops_no_other(chat: Chat) -> None:
+    """It comes after the one that was asked for in its place."""
+    held: list[Route] = []
+    chat.page.route("**/chat/stream", lambda route: held.append(route), times=1)
+    chat.question.fill("Twice")
+    chat.question.press("Enter")
+    wait_until(lambda: len(held) == 1, chat.page.wait_for_timeout)
+    chat.stop.click()
+    chat.anew.click()
+    chat.tell("One")
+    expect(chat.text).to_have_text("One")
+    held[0].continue_()
+    wait_until(lambda: chat.stops == 1, chat.page.wait_for_timeout)
+    wait_until(lambda: json.load(chat.server.request("GET", "/answering")) == 1, chat.page.wait_for_timeout)
+    chat.finish(", two", "One, two")
+
+
 def test_an_answer_that_is_out_of_reach_can_be_stopped(far: Chat, line: Wire) -> None:
     far.begin()
     line.broken = True

@@ -46,8 +46,8 @@ async function write(conversation, exchange, turn, parts) {
   save(conversation);
   say(exchange.stream_id ? "Coming back…" : "Sending…");
   const ask = async (silent) => {
-    const response = await request(conversation, exchange, silent);
-    const stream_id = exchange.stream_id ?? response.headers.get("X-Stream-ID");
+    const [known, response] = [exchange.stream_id, await request(conversation, exchange, silent)];
+    const stream_id = known ?? response.headers.get("X-Stream-ID");
     if (signal.aborted) return cancel(stream_id); // which was not known when it was stopped
     Object.assign(exchange, { stream_id, problem: null }); // an earlier connection may have ended with one
     save(conversation);
