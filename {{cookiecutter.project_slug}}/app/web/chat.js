@@ -4,7 +4,7 @@ import { newKey } from "./api.js";
 import { begin, find } from "./conversations.js";
 import { showList } from "./list.js";
 import { add, addButton, change, page } from "./page.js";
-let shown, height;
+let shown, end;
 
 function showExchange(exchange) {
   const article = add(shown.view, "article");
@@ -49,11 +49,13 @@ function show() {
   showList();
 }
 
-new ResizeObserver(() => {
+/** What is read grows at its end, and has less room while a question is typed, above all on a phone. */
+const observer = new ResizeObserver(() => {
   const { scrollTop, clientHeight, scrollHeight } = page.log;
-  if (scrollTop + clientHeight > height - 50) page.log.scrollTop = scrollHeight; // not if the reader has scrolled up
-  height = scrollHeight;
-}).observe(page.exchanges);
+  if (scrollTop > end - 50) page.log.scrollTop = scrollHeight; // not if the reader has scrolled up
+  end = scrollHeight - clientHeight;
+});
+for (const element of [page.exchanges, page.log]) observer.observe(element);
 
 page.composer.onsubmit = ({ submitter }) => {
   const question = page.question.value;
