@@ -26,7 +26,7 @@ from wire import Wire, wire
 pytestmark = [pytest.mark.needs("chromium"), posix_only, pytest.mark.xdist_group("page")]
 FILES = Path(__file__).parent / "page"
 CONTRAST = (FILES / "contrast.js").read_text("utf-8")
-MAX_LINES = 854
+MAX_LINES = 857
 HOSTILE = {
     "markup": "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'><b>&lt;&amp;</b>",
     "right to left": "abc \u202eoverridden\u202c \u05e9\u05dc\u05d5\u05dd \u2067isolated and never closed",
@@ -722,6 +722,35 @@ def test_a_document_that_the_server_may_not_have_is_sent_again(far: Chat, line: 
     assert len(set(far.documents)) == 1
 
 
+def test_a_document_that_is_refused_for_want_of_a_key_is_sent_with_one(chat: Chat) -> None:
+    """The panel is still there for it, under the one that asks for the key."""
+    refused = "**/documents"
+    chat.page.route(refused, lambda route: route.fulfill(status=401, json={"detail": "no key"}))
+    chat.page.get_by_text("Documents", exact=True).click()
+    chat.add_document("Secret", "to be")
+    expect(chat.page.get_by_label("Access key", exact=True)).to_be_focused()
+    chat.page.unroute(refused)
+    chat.page.keyboard.type("key")
+    chat.page.keyboard.press("Enter")
+    expect(chat.retry).to_be_focused()
+    chat.retry.press("Enter")
+    expect(chat.page.get_by_role("article")).to_contain_text("words: 2\n")
+
+
+def test_feedback_that_fails_can_be_given_again(chat: Chat) -> None:
+    """Also to an answer that is not the latest, while another is written."""
+    chat.exchange("One", "1")
+    chat.ask("Two")
+    failing = "**/feedback"
+    chat.page.route(failing, lambda route: route.fulfill(status=503, json={"detail": "not now"}))
+    chat.page.get_by_role("button", name="Good answer").click()
+    expect(chat.alert).to_contain_text("not now (503)")
+    chat.page.unroute(failing)
+    chat.retry.click()
+    expect(chat.log.get_by_text("Thank you for the feedback.")).to_be_visible()
+    chat.finish("2", "2")
+
+
 @with_a_worker_too
 def test_a_document_whose_connection_is_cut_is_followed_on(far: Chat, line: Wire) -> None:
     far.page.get_by_text("Documents", exact=True).click()
@@ -1364,7 +1393,7 @@ def test_whoever_wants_no_motion_sees_none(chat: Chat) -> None:
 
 
 def test_a_phone_has_its_conversations_in_a_drawer(chat: Chat) -> None:
-    """It is closed until it is asked for, and again when a conversation is chosen, or by Escape."""
+    """It is closed until it is asked for, and again when a conversation is chosen or named, or by Escape."""
     chat.exchange("One", "1")
     chat.page.set_viewport_size({"width": 360, "height": 740})
     drawer = chat.page.get_by_role("navigation", name="Chats")
@@ -1379,5 +1408,13 @@ def test_a_phone_has_its_conversations_in_a_drawer(chat: Chat) -> None:
     drawer.get_by_role("link", name="One").press("Escape")
     expect(drawer).to_be_hidden()
     expect(opener).to_be_focused()
-    chat.page.set_viewport_size({"width": 1280, "height": 740})
-    expect(drawer).to_be_visible()
+    opener.click()
+    drawer.get_by_role("button", name="Rename").click()
+    chat.page.get_by_label("Name of the chat").press("Enter")
+    expect(chat.question).to_be_focused()
+    for turned in False, True:
+        opener.click() if turned else None
+        chat.page.set_viewport_size({"width": 1280, "height": 740})
+        expect(drawer).to_be_visible()
+        chat.log.get_by_role("button", name="Copy").click(trial=True)
+        chat.page.set_viewport_size({"width": 360, "height": 740})

@@ -11,16 +11,16 @@ export const addButton = (parent, words, onclick, className = "") =>
 export function showProblem(parent, { message, status, retryable, request_id }, retry) {
   const box = add(parent, "div", "alert", message);
   if (request_id) add(box, "p", "quiet", `Request id: ${request_id}`);
-  if (retryable) addButton(add(box, "p"), "Try again", () => (box.remove(), retry()), "main retry last");
+  if (retryable) addButton(add(box, "p"), "Try again", () => (box.remove(), retry()), "main retry");
   if (status !== 401) return;
   page.hint.textContent = message;
-  page.access.showPopover();
+  page.access.showPopover({ source: box }); // the panel that it may be in stays open
 }
 
 page.access.onsubmit = () => {
   keep("api-key", page.key.value.trim());
   page.access.hidePopover();
-  document.querySelector("#log article:last-child .retry, #question").focus();
+  document.querySelector(":popover-open .retry, #log article:last-child .retry, #question").focus();
 };
 
 /** Lets the reader change a text, and gives what it has become to `take`. */
@@ -33,6 +33,9 @@ export function change(text, label, take) {
   };
   page.editor.showModal();
 }
+
+/** The browser gives the focus back to what had it, unless that is gone, or hidden in the drawer of a phone. */
+page.editor.onclose = () => (document.querySelector(":focus:not(#editor *)") ?? page.question).focus();
 
 document.addEventListener("submit", (event) => event.preventDefault());
 document.addEventListener("keydown", (event) => {
