@@ -26,7 +26,7 @@ from wire import Wire, wire
 pytestmark = [pytest.mark.needs("chromium"), posix_only, pytest.mark.xdist_group("page")]
 FILES = Path(__file__).parent / "page"
 CONTRAST = (FILES / "contrast.js").read_text("utf-8")
-MAX_LINES = 857
+MAX_LINES = 858
 HOSTILE = {
     "markup": "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'><b>&lt;&amp;</b>",
     "right to left": "abc \u202eoverridden\u202c \u05e9\u05dc\u05d5\u05dd \u2067isolated and never closed",
@@ -722,6 +722,13 @@ def test_a_document_that_the_server_may_not_have_is_sent_again(far: Chat, line: 
     assert len(set(far.documents)) == 1
 
 
+def test_a_document_with_a_long_name_is_indexed(chat: Chat) -> None:
+    """It is cut, if need be amid an emoji."""
+    chat.page.get_by_text("Documents", exact=True).click()
+    chat.add_document("x" * 199 + "\U0001f600.txt", "to be")
+    expect(chat.page.get_by_role("article")).to_contain_text("words: 2\n")
+
+
 def test_a_document_that_is_refused_for_want_of_a_key_is_sent_with_one(chat: Chat) -> None:
     """The panel is still there for it, under the one that asks for the key."""
     refused = "**/documents"
@@ -822,6 +829,22 @@ def test_whatever_a_text_holds_is_shown_and_does_nothing(chat: Chat, kind: str) 
     assert chat.page.evaluate("window.hacked") is None
     assert chat.overflow() <= 0
     assert chat.frames() < 20 * idle
+
+
+def test_a_text_is_shown_in_its_own_direction(chat: Chat) -> None:
+    """Of Hebrew, what is last is at the left, also if it is Latin."""
+    hebrew = "\u05d0 abc!"
+    chat.exchange(hebrew, f"{hebrew}\n\n- {hebrew}\n\n# {hebrew}\n\n| {hebrew} |")
+    left = """(element, at) => {
+        const range = document.createRange();
+        range.setStart(element.firstChild, at);
+        range.setEnd(element.firstChild, at + 1);
+        return range.getBoundingClientRect().left;
+    }"""
+    shown = chat.page.locator(".question, .text :is(p, h3, th)").all()
+    assert len(shown) == 5
+    for text in shown:
+        assert text.evaluate(left, len(hebrew) - 1) < text.evaluate(left, 0)
 
 
 def test_a_reload_keeps_the_conversation(chat: Chat) -> None:
@@ -969,6 +992,24 @@ def test_two_tabs_keep_what_each_has_written(chat: Chat) -> None:
     other.get_by_role("button", name="Delete: Here").press("Enter")
     expect(chat.page.locator(".question")).to_have_count(0)
     expect(chat.page.get_by_role("navigation").get_by_role("link")).to_have_text(["There"])
+
+
+def test_a_name_that_is_given_while_two_tabs_read_an_answer_stays(chat: Chat) -> None:
+    chat.begin()
+    with chat.page.expect_popup() as opened:
+        chat.page.evaluate("() => void open(location.href)")
+    other = opened.value
+    expect(other.get_by_role("button", name="Stop")).to_be_visible()
+    chat.page.get_by_role("button", name="Rename: Count").press("Enter")
+    chat.page.get_by_label("Name of the chat").fill("Numbers")
+    chat.page.keyboard.press("Enter")
+    for page in chat.page, other:
+        expect(page.get_by_role("link", name="Numbers")).to_be_visible()
+    chat.finish(", two", "One, two")
+    expect(other.get_by_role("button", name="Send")).to_be_visible()
+    for page in chat.page, other:
+        page.reload()
+        expect(page.get_by_role("link", name="Numbers")).to_be_visible()
 
 
 def test_a_browser_that_is_full_says_so_and_loses_nothing_that_is_shown(chat: Chat) -> None:

@@ -36,7 +36,8 @@ function load([key, text]) {
   if (!kept) {
     known.delete(id);
     mine?.run?.abort();
-  } else if (mine?.run || mine?.unsaved) return; // what this tab has is newer
+  } else if (mine?.run) mine.title = kept.title; // of the answer, both tabs have what comes
+  else if (mine?.unsaved) return; // what this tab has is newer
   else if (here?.reason && here.stream_id === there.stream_id) Object.assign(mine, { title: kept.title, at: kept.at });
   else known.set(id, { ...kept, id });
 }

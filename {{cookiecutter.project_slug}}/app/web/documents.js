@@ -35,7 +35,7 @@ async function index(it, card = add(page.jobs, "article", "card")) {
 
 page.files.onchange = () => {
   for (const file of page.files.files)
-    index({ title: file.name.slice(0, 200), file, key: newKey() }); // a retry has the same key
+    index({ title: file.name.slice(0, 200).toWellFormed(), file, key: newKey() }); // a retry has the same key
   page.files.value = ""; // so that the same can be added again
 };
 documents.forEach((it) => index(it));
