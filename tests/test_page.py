@@ -1454,7 +1454,8 @@ def test_a_phone_has_its_conversations_in_a_drawer(chat: Chat) -> None:
     chat.page.get_by_label("Name of the chat").press("Enter")
     expect(chat.question).to_be_focused()
     for turned in False, True:
-        opener.click() if turned else None
+        if turned:
+            opener.click()
         chat.page.set_viewport_size({"width": 1280, "height": 740})
         expect(drawer).to_be_visible()
         chat.log.get_by_role("button", name="Copy").click(trial=True)
