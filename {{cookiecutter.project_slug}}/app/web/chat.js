@@ -15,7 +15,8 @@ function showExchange(exchange) {
     article.remove();
     ask(question);
   };
-  addButton(add(article, "div", "row last"), "Edit", () => change(exchange.question, "Your question", askInstead));
+  const edit = () => change(exchange.question, "Your question", "Ask", askInstead);
+  addButton(add(article, "div", "row last"), "Edit", edit);
   showAnswer(shown, article, exchange);
 }
 

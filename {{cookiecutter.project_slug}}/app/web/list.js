@@ -15,7 +15,7 @@ function show(conversation) {
   const current = location.hash === `#${id}` ? "page" : null;
   Object.assign(add(row, "a", "", title), { href: `#${id}`, id: `open-${id}`, title, ariaCurrent: current });
   const rename = (name) => save(Object.assign(conversation, { title: name }));
-  offer("rename", "✎", "Rename", () => change(title, "Name of the chat", rename));
+  offer("rename", "✎", "Rename", () => change(title, "Name of the chat", "Save", rename));
   offer("delete", "×", "Delete", () => remove(conversation));
 }
 

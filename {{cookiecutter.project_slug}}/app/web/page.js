@@ -23,9 +23,10 @@ page.access.onsubmit = () => {
   document.querySelector(":popover-open .retry, #log article:last-child .retry, #question").focus();
 };
 
-/** Lets the reader change a text, and gives what it has become to `take`. */
-export function change(text, label, take) {
+/** Lets the reader change a text, and gives what it has become to `take`, by a button that says what that does. */
+export function change(text, label, done, take) {
   Object.assign(page.draft, { value: text, ariaLabel: label });
+  page.done.textContent = done;
   page.editor.onsubmit = ({ submitter }) => {
     const changed = page.draft.value.trim();
     page.editor.close();
