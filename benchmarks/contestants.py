@@ -254,10 +254,12 @@ def end_with_standard_input() -> None:
 
 
 def serve(app: ASGIApp, parser: Literal["auto", "httptools"] = "auto") -> None:
-    """On a port that it prints, until standard input ends. The emitted application turns `auto` into h11."""
+    """On a port that it prints when it listens, until standard input ends. The emitted application turns `auto` into
+    h11."""
     threading.Thread(target=end_with_standard_input, daemon=True).start()
     config = uvicorn.Config(app, port=0, loop="uvloop", http=parser, access_log=False, log_level="warning")
     listener = config.bind_socket()
+    listener.listen(config.backlog)
     print(listener.getsockname()[1], flush=True)
     uvicorn.Server(config).run(sockets=[listener])
 

@@ -138,18 +138,6 @@ class Server:
                 raise TroubleError(f"{method} {path} was answered with {response.status}: {answer[:300]!r}")
             return json.loads(answer)
 
-    def wait(self) -> None:
-        """It has printed its port a moment before it listens."""
-        deadline = time.monotonic() + START_SECONDS
-        while True:
-            try:
-                self.usage()
-                return
-            except OSError:
-                if time.monotonic() > deadline:
-                    raise
-            time.sleep(0.02)
-
     def usage(self) -> dict[str, float]:
         usage: dict[str, float] = self.call("GET", "/usage")
         return usage
@@ -196,9 +184,7 @@ def serving(made: Mapping[str, Path]) -> Iterator[Bench]:
             printed[name] = errors
             if not (port := line_of(process, START_SECONDS)):
                 raise TroubleError(f"{name} did not start:\n{errors()}")
-            server = Server(contestant, int(port))
-            server.wait()
-            return server
+            return Server(contestant, int(port))
 
         try:
             url = stack.enter_context(redis_server(projects.python_of(made["redis"]), made["redis"]))

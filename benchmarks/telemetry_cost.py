@@ -86,7 +86,6 @@ def serving(made: Mapping[str, Path]) -> Iterator[list[Server]]:
                 if not (port := line_of(process, START_SECONDS)):
                     raise TroubleError(f"the server of {name} did not start")
                 servers.append(Server(name, int(port)))
-                servers[-1].wait()
             yield servers
         except (TroubleError, OSError, HTTPException) as error:
             lines = [f"{name} printed:\n{words}" for name, errors in printed.items() if (words := errors())]
