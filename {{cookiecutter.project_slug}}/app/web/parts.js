@@ -3,9 +3,9 @@ import { Markdown } from "./markdown.js";
 import { add } from "./page.js";
 const STATES = { called: "running…", done: "done", failed: "failed", left: "not finished" };
 
-/** The answer itself. A token may end in half an emoji. */
+/** The answer itself. */
 export const textOf = ({ parts }) =>
-  parts.filter(({ kind }) => kind === "text").map(({ text }) => text).join("\n\n").toWellFormed();
+  parts.filter(({ kind }) => kind === "text").map(({ text }) => text).join("\n\n");
 
 /** How each kind of part is shown. `append` shows what is added to it, and `end` that it is whole. */
 const SHOW = {
