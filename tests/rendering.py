@@ -135,8 +135,8 @@ class Project:
         found = []
         for folder, folders, names in os.walk(self.path):
             folders[:] = [name for name in folders if name not in MADE_BY_TOOLS]  # an environment has thousands
-            found += [Path(folder, name).relative_to(self.path) for name in names if name not in MADE_BY_TOOLS]
-        return sorted(path.as_posix() for path in found)
+            found += [os.path.join(folder, name) for name in names if name not in MADE_BY_TOOLS]
+        return sorted(name[len(str(self.path)) + 1 :].replace(os.sep, "/") for name in found)
 
     @property
     def python(self) -> str:

@@ -53,9 +53,9 @@ def parts(files: Set[str]) -> list[set[str]]:
     return [{name for name in files & _brought(question) if name.startswith("app/")} for question in OVERLAYS]
 
 
-def imported(project: Project, name: str) -> set[str]:
-    """The files that this one imports or names."""
-    return {*project.files()} & _read((project.path / name).read_bytes()).named
+def imported(project: Project, name: str) -> Set[str]:
+    """The files that this one imports or names, and perhaps names that no file has."""
+    return _read((project.path / name).read_bytes()).named
 
 
 def with_imports(project: Project) -> dict[str, Subject]:

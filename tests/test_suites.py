@@ -3,7 +3,6 @@
 import re
 import shutil
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from itertools import permutations
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from rendering import MADE_BY_TOOLS, Answers, Project, first_or_slow, in_order, 
 from running import posix_only, recipe, settings_of
 from subjects import Subject, imported, parts, subjects
 
-MANY = 40  # files run in two processes, side by side: else the whole run would wait for one test at its end
+MANY = 40  # files run side by side, as `make test` does: to start a process for each core takes as long as a few do
 # Whatever the worker is, these are about scripts/dev.py, which is the same bytes with each queue: how it is told to
 # stop, and what it does about a web server that does not start.
 SCRIPT = "tests/jobs/test_dev.py"
@@ -47,15 +46,13 @@ def test_a_renders_own_tests_pass_and_none_is_left_out(
     assert f"| `{' '.join(command)}` |" in project.read("README.md")
     first, second, *others = in_order()
     several = [second, first, *others] if pytestconfig.getoption("--slow") else [first, second, *others]
-    number, runs = several.index(answers), [list[str]()]
-    if number:
+    if number := several.index(answers):
         earlier = [render(**before) for before in several[:number]]
         shown = set[Subject]().union(*(each for before in earlier for each in subjects(before).values()))
         differing = sorted(test for test, each in subjects(project).items() if not each <= shown)
         assert differing, "the same was rendered before"
-        runs = [differing[::2], differing[1::2]] if len(differing) >= MANY else [differing]
-    without_script = number >= 2
-    if without_script:
+        command += differing if len(differing) >= MANY else ["-n0", *differing]
+    if number >= 2:
         command += [f"--deselect={name}" for name in OF_THE_SCRIPT]
     env = {"TEST_REDIS_URL": ""}
     if "BROKER_URL" in settings_of(project):
@@ -66,15 +63,13 @@ def test_a_renders_own_tests_pass_and_none_is_left_out(
         project = Project(shutil.copytree(project.path, tmp_path / "my-chat", ignore=made_by_tools), project.answers)
         (project.path / ".env").write_text(DOT_ENV, "utf-8")
 
-    def passes(files: list[str]) -> None:
-        done = project.run(*command, *files, env=env)
-        deselected = f", {len(OF_THE_SCRIPT)} deselected" if without_script and SCRIPT in files else ""
-        assert re.fullmatch(rf"\d+ passed{deselected} in .*", done.stdout.splitlines()[-1]), done.stdout
-
-    with ThreadPoolExecutor(len(runs)) as side_by_side:
-        list(side_by_side.map(passes, runs))
+    done = project.run(*command, env=env)
+    # Of what is left out by its name, pytest-xdist does not tell.
+    deselected = f"(, {len(OF_THE_SCRIPT)} deselected)?" if number >= 2 else ""
+    assert re.fullmatch(rf"\d+ passed{deselected} in .*", done.stdout.splitlines()[-1]), done.stdout
 
 
+@pytest.mark.xdist_group("subjects")  # which read the same project
 @pytest.mark.parametrize(
     ("changed", "again", "not_again"),
     [

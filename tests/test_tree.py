@@ -221,13 +221,12 @@ def test_only_the_librarys_own_files_differ_from_one_durable_queue_to_another(
 ) -> None:
     """Accepting, relaying, leases, attempts, results and events, and their tests, are the same bytes in each."""
     projects = [emitted(answers) for answers in varied() if answers["queue_backend"] != "none"]
-    names = {name for project in projects for name in project.files() if name.startswith(("app/", "tests/"))}
-    names -= of_other_questions()
-    differing = {
-        name
-        for name in names
-        if len({(project.path / name).read_bytes() if name in project.files() else None for project in projects}) > 1
-    }
+    contents = [
+        {name: (project.path / name).read_bytes() for name in project.files() if name.startswith(("app/", "tests/"))}
+        for project in projects
+    ]
+    names = set[str]().union(*contents) - of_other_questions()
+    differing = {name for name in names if len({content.get(name) for content in contents}) > 1}
     assert differing & listed(COMMON) == OF_THE_LIBRARY
     shared = set.intersection(*(set(chain) for queue, chain in OVERLAYS["queue_backend"].items() if queue != "none"))
     assert {name for folder in shared for name in brought(folder)} & differing == set()

@@ -1,6 +1,7 @@
 """The variants as they lie in the template: which folders each answer lays over the base tree, and what is in them."""
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 from rendering import QUESTIONS, ROOT
@@ -24,10 +25,12 @@ def chosen(answers: Mapping[str, str]) -> list[str]:
     return [folder for question, choice in answers.items() for folder in OVERLAYS[question][choice]]
 
 
-def brought(folder: str) -> set[str]:
+@cache  # no test changes it
+def brought(folder: str) -> frozenset[str]:
     """The files that a folder lays over the base tree: all of it but its parts."""
     found = (path.relative_to(VARIANTS / folder) for path in (VARIANTS / folder).rglob("*") if path.is_file())
-    return {name.as_posix() for name in found if name.parts[0] != "_parts" and "__pycache__" not in name.parts}
+    kept = (name for name in found if name.parts[0] != "_parts" and "__pycache__" not in name.parts)
+    return frozenset(name.as_posix() for name in kept)
 
 
 def part(folder: str, name: str) -> Path:
