@@ -675,7 +675,7 @@ def test_a_document_is_followed_to_its_result(chat: Chat) -> None:
         ...[...document.querySelectorAll("progress")].map(({ value }) => value)))
         .observe(document.getElementById("jobs"), { subtree: true, childList: true, attributes: true }); }"""
     chat.page.evaluate(seen)
-    for title, times in {"Small": 1, "Large.txt": 200_000}.items():
+    for title, times in {"Small": 1, "Large.txt": 80_000}.items():
         chat.add_document(title, text * times)
         card = panel.get_by_role("article").filter(has_text=title)
         expect(card).to_contain_text(f"words: {6 * times}\n")
@@ -694,12 +694,12 @@ def test_documents_survive_a_reload(chat: Chat) -> None:
     chat.page.get_by_text("Documents", exact=True).click()
     chat.add_document("Small", "to be")
     expect(cards).to_contain_text("words: 2\n")
-    chat.add_document("Large", "to be or not to be " * 200_000)
+    chat.add_document("Large", "to be or not to be " * 80_000)
     expect(cards.filter(has_text="Large").get_by_text(re.compile("^(queued|running)"))).to_be_visible()
     chat.page.reload()
     chat.page.get_by_text("Documents", exact=True).click()
     expect(cards.filter(has_text="Small")).to_contain_text("words: 2\n")
-    expect(cards.filter(has_text="Large")).to_contain_text(f"words: {6 * 200_000}\n")
+    expect(cards.filter(has_text="Large")).to_contain_text(f"words: {6 * 80_000}\n")
     expect(cards).to_have_count(2)
     expect(cards.filter(has_text="succeeded")).to_have_count(2)
     assert len(chat.documents) == 2
@@ -763,9 +763,9 @@ def test_a_document_whose_connection_is_cut_is_followed_on(far: Chat, line: Wire
     far.page.get_by_text("Documents", exact=True).click()
     card = far.page.get_by_role("article")
     with far.page.expect_request("**/jobs/*/events"):
-        far.add_document("Large", "to be or not to be " * 200_000)
+        far.add_document("Large", "to be or not to be " * 80_000)
     line.cut()
-    expect(card).to_contain_text(f"words: {6 * 200_000}\n")
+    expect(card).to_contain_text(f"words: {6 * 80_000}\n")
     expect(far.retry).to_have_count(0)
 
 
