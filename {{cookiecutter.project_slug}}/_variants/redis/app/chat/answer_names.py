@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from time import monotonic
 from weakref import WeakValueDictionary
 
 from app.admission import ALL_ANSWERS, ANSWERS, Admission, Admit, too_many_answers
@@ -46,7 +47,7 @@ class Names:
         self._turns = Turns()
 
     async def known(self, answer_id: str, caller: str) -> KnownAnswer | None:
-        """None if it is another caller's: it is looked for as one that nobody knows, so that no time tells them apart.
+        """None if it is another caller's: it is looked for as one that nobody knows, so that the time tells nothing.
 
         Raises StoreAway.
         """
@@ -84,13 +85,15 @@ class Names:
         try:
             return await self._find(asked, joins, admission, WAIT_SECONDS)
         except StoreAway as error:
-            if not self._has_room():
-                raise
-            if self._is_crowded(asked.caller):
-                raise too_many_answers(self._most) from None
-            await admission.ask()
-            log.warning("answer %s begins without Redis, so it is only here for now: %s", asked.id, words(error))
-            return None
+            while True:
+                if not self._has_room():
+                    raise
+                if self._is_crowded(asked.caller):
+                    raise too_many_answers(self._most) from None
+                if not admission.to_ask:
+                    log.warning("answer %s begins without Redis, and is here only for now: %s", asked.id, words(error))
+                    return None
+                await admission.ask()  # others may begin meanwhile, so it looks again
 
     async def _find(
         self, asked: Asked, joins: Joins | None, admission: Admission, seconds: float
@@ -106,8 +109,9 @@ class Names:
         self, asked: Asked, instead_of: str | None, admission: Admission, seconds: float
     ) -> KnownAnswer | None:
         """The answer that has the name, unless that is `instead_of`. None: the name is that of `asked` now."""
-        async with self._turns.of(asked.caller, seconds):
-            while True:
+        waits_until = monotonic() + seconds
+        while True:
+            async with self._turns.of(asked.caller, seconds):  # only for what Redis is asked: the rest may take longer
                 if (here := self._here.named(asked.name)) and here.id != instead_of:
                     return here
                 owner = await self._records.reserve(
@@ -121,20 +125,20 @@ class Names:
                 if owner is None:
                     self._reserved.add(asked.id)
                     return None
-                if owner == FULL:
-                    raise Unavailable("too many answers at once", limit=ALL_ANSWERS)
-                if owner == CROWDED:
-                    raise too_many_answers(self._most)
-                if owner == ADMIT:
-                    await admission.ask()
-                    continue
-                known = await self.known(owner, asked.caller)
-                if not isinstance(known, Mirror) or known.begun:
-                    if known:
-                        return known
-                elif known.may_begin and known.look.holder != self._records.holder:
-                    await asyncio.sleep(LOOK_SECONDS)
-                    continue
+                known = None if owner in (FULL, CROWDED, ADMIT) else await self.known(owner, asked.caller)
+            if owner == FULL:
+                raise Unavailable("too many answers at once", limit=ALL_ANSWERS)
+            if owner == CROWDED:
+                raise too_many_answers(self._most)
+            if owner == ADMIT:
+                await admission.ask()
+            elif known and (not isinstance(known, Mirror) or known.begun):
+                return known
+            elif isinstance(known, Mirror) and known.may_begin and known.look.holder != self._records.holder:
+                if monotonic() > waits_until:
+                    raise StoreAway("another process has not begun the answer yet")
+                await asyncio.sleep(LOOK_SECONDS)
+            else:
                 instead_of = owner  # it is gone, or was never made: its process has had its time, or is this one
 
     def _is_crowded(self, caller: str) -> bool:

@@ -50,6 +50,10 @@ async def until_let_in(replica: Replica) -> KnownAnswer:
                 await asyncio.sleep(0.02)
 
 
+def admitting(replica: Replica, settings: AnswerSettings, admit: Admit | None) -> Answers:
+    return Answers(replica.store, replica.provider, Settings(_env_file=None), settings, Shutdown(1), admit)
+
+
 async def places(shared: Service) -> list[str]:
     (key,) = [key for key in await shared.keys() if ":running:" in key]
     return sorted(map(str, await shared.redis.zrange(key, 0, -1)))
@@ -173,6 +177,39 @@ async def test_without_redis_each_process_counts_its_own(shared: Service, monkey
         await other.ask()
 
 
+async def test_without_redis_a_caller_does_not_begin_too_many_while_they_are_admitted(
+    shared: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.chat.answer_names.WAIT_SECONDS", 0.2)
+    replica = await shared.replica(60.0)
+
+    async def admit(caller: str) -> None:
+        await asyncio.sleep(0.01)
+
+    answers = admitting(replica, shared.settings, admit)
+    await shared.redis.client_pause(1000, all=True)
+    begun = await all_of([asyncio.create_task(answers.ask(QUESTION, "me")) for _ in range(10)])
+    assert (len(begun), answers.running) == (3, 3)
+
+
+async def test_to_be_admitted_may_take_long(answer_settings: Callable[..., AnswerSettings]) -> None:
+    """It takes no turn at Redis, and no time that Redis has."""
+    admitted, all_are = 0, asyncio.Event()
+
+    async def admit(caller: str) -> None:
+        nonlocal admitted
+        admitted += 1
+        if admitted > AT_ONCE:
+            all_are.set()
+        await all_are.wait()
+
+    async with service(answer_settings()) as shared:
+        replica = await shared.replica(60.0)
+        answers = admitting(replica, shared.settings, admit)
+        asking = [asyncio.create_task(answers.ask(QUESTION, "me")) for _ in range(AT_ONCE + 1)]
+        assert len(await all_of(asking)) == admitted == AT_ONCE + 1
+
+
 async def test_every_key_expires_and_none_has_a_callers_name(shared: Service) -> None:
     replica = await shared.replica("a", 60.0)
     replica.stand_still()
@@ -194,7 +231,7 @@ async def trips(shared: Service, most: int, admit: Admit | None, key: str | None
     async with service(settings) as other:
         replica = await other.replica(60.0)
         replica.stand_still()  # what is written of it does not count
-        answers = Answers(replica.store, replica.provider, Settings(_env_file=None), settings, Shutdown(1), admit)
+        answers = admitting(replica, settings, admit)
 
         async def asked() -> int:
             stats = await shared.redis.info("commandstats")

@@ -13,11 +13,12 @@ from app.chat import answer_records
 from app.chat.answer import Answer
 from app.chat.answer_records import Records
 from app.chat.answer_settings import AnswerSettings
+from app.chat.answer_turns import AT_ONCE
 from app.chat.answers import fingerprint_of
 from app.chat.known_answer import Asked, KnownAnswer
 from app.errors import Conflict, NotFound, Unavailable
 from app.streams.events import Done, Error, Event, Reasoning, Status, StreamFault, Token, Tool, encode
-from tests.chat.replicas import BRISK, QUESTION, Service, read, service
+from tests.chat.replicas import BRISK, PATIENT, QUESTION, Service, read, service
 
 LOST = "producer_lost"
 
@@ -160,6 +161,21 @@ async def test_a_key_whose_answer_was_never_made_is_refused_until_its_lease_is_o
         await replica.ask("k")
     await asyncio.sleep(BRISK.lease)
     assert names(await read(await replica.ask("k"))) == ["status", "token", "done"]
+
+
+async def test_who_waits_for_an_answer_that_another_process_has_not_begun_holds_up_nobody(shared: Service) -> None:
+    """Else a process that dies would hold up all questions of a caller, until its leases are over."""
+    replica, keys = await shared.replica("a"), [f"k{number}" for number in range(AT_ONCE)]
+    dead = Records(shared.redis, shared.settings.queue_name, 600, PATIENT, "dead")
+    for key in keys:
+        asked = Asked(f"never {key}", "me", fingerprint_of(QUESTION), ("key", "me", key))
+        assert await dead.reserve(asked, None, full=False) is None
+    waiting = [asyncio.create_task(replica.ask(key)) for key in keys]
+    await until(lambda: len(replica.store._mirrors._followed) == len(keys))
+    assert names(await read(await replica.ask("another"))) == ["status", "token", "done"]
+    assert not any(each.done() for each in waiting)
+    for each in waiting:
+        each.cancel()
 
 
 async def test_one_whose_process_has_died_is_ended_by_its_readers_once_and_told_of_once(
