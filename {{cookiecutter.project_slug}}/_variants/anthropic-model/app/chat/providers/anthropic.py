@@ -35,7 +35,10 @@ class Anthropic:
             max_retries=settings.model_max_retries,
             # MODEL_TIMEOUT_SECONDS limits the wait for each piece, whatever the provider.
             timeout=Timeout(None, connect=settings.model_connect_seconds),
-            http_client=DefaultAsyncHttpxClient(event_hooks={"response": [bound]}),
+            # MAX_ANSWERS limits the connections. The SDK has 1,000 by itself: one more would wait until it fails.
+            http_client=DefaultAsyncHttpxClient(
+                event_hooks={"response": [bound]}, limits=httpx2.Limits(max_keepalive_connections=100)
+            ),
         )
         self._prompt = settings.system_prompt
         self._parameters: dict[str, Any] = {"max_tokens": settings.model_max_tokens, **settings.extra}
