@@ -28,7 +28,7 @@ class Thoughts:
         """None of them is empty. Raises ModelError for a text that can't be read."""
         found = self._in_fields(delta)
         for part in parts(delta.get("content"), "content"):
-            if isinstance(part, str) and (self._at_start or self._closing):
+            if isinstance(part, str) and (self._at_start or self._closing or self._held):
                 found.extend(filter(None, self._told_apart(part)))
             elif part:
                 found.append(part)

@@ -72,6 +72,10 @@ def test_where_a_thought_has_a_field_a_tag_is_the_answer() -> None:
     assert told({"reasoning": "Hm"}, {"content": "<think>"}, {"content": "Hi"}) == ("Hm", "<think>Hi")
 
 
+def test_what_was_held_back_when_a_thought_came_stays_before_the_answer() -> None:
+    assert told({"content": "\n"}, {"reasoning": "Hm"}, {"content": "H"}, {"content": "i"}) == ("Hm", "\nHi")
+
+
 def test_white_space_without_end_is_not_held_back() -> None:
     thoughts = Thoughts()
     for _ in range(200):
