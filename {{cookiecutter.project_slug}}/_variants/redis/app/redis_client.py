@@ -1,4 +1,4 @@
-"""One process's connections to Redis, and how long it waits for an answer. What rooms keep there, they say."""
+"""A process's connections to Redis, and how long it waits for a reply. Each room says itself what it keeps there."""
 
 import asyncio
 import re
@@ -17,11 +17,11 @@ from app.settings import PROJECT
 
 ANSWER_SECONDS = 2.0  # then a request is refused: to wait on would hold a connection, and the caller can try again
 CLUSTER = (exceptions.AskError, exceptions.ClusterCrossSlotError, exceptions.ClusterDownError)
-CONNECTIONS = 8  # of one pool. A web process has one for the chat, and one for the records of jobs
+CONNECTIONS = 8  # of a pool. The chat has one for its requests, jobs have one for their records; others are smaller
 
 
 class StoreAway(Unavailable):
-    """Redis fails, or does not answer in time. Its own words are in the cause."""
+    """Redis fails, or does not answer in time. What Redis says is in the cause."""
 
 
 class RedisSettings(BaseModel):
@@ -36,8 +36,9 @@ class RedisSettings(BaseModel):
         if not re.fullmatch(r"(/\d*)?", url.path or ""):
             raise ValueError("its path is the number of a database, such as /0")
         try:
-            redis.ConnectionPool.from_url(str(url)).make_connection()  # it connects only when it is used
-        except (TypeError, ValueError):
+            for pool in (redis.ConnectionPool, BlockingConnectionPool):  # both kinds are used, and take others
+                pool.from_url(str(url)).make_connection()  # it connects only when it is used
+        except Exception:  # of many kinds: a TypeError, an AttributeError, one of redis-py's own
             raise ValueError("has a parameter behind its ? that redis-py does not take") from None
         return url
 
