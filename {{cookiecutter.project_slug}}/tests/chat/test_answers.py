@@ -106,7 +106,7 @@ async def test_an_answer_that_is_whole_is_not_asked_again(answers_of: Open, reas
     assert (await answers.ask(QUESTION, "me", key="k")).id == answer.id
 
 
-async def test_nor_is_one_that_a_caller_has_stopped(answers_of: Open) -> None:
+async def test_nor_is_one_asked_again_that_a_caller_has_stopped(answers_of: Open) -> None:
     answers = await answers_of("a", 60.0)
     answer = await ask(answers, QUESTION, "me", key="k")
     await answer.stop()
@@ -114,7 +114,7 @@ async def test_nor_is_one_that_a_caller_has_stopped(answers_of: Open) -> None:
     assert (await answers.ask(QUESTION, "me", key="k")).id == answer.id
 
 
-async def test_one_that_has_failed_is(answers_of: Open, caplog: pytest.LogCaptureFixture) -> None:
+async def test_one_that_has_failed_is_asked_again(answers_of: Open, caplog: pytest.LogCaptureFixture) -> None:
     answers = await answers_of(RuntimeError("on purpose"))
     answer = await ask(answers, QUESTION, "me", key="k")
     await ended(answer)
@@ -125,7 +125,7 @@ async def test_one_that_has_failed_is(answers_of: Open, caplog: pytest.LogCaptur
     assert (await answers.ask(QUESTION, "me", key="k")).id == another.id
 
 
-async def test_so_is_one_that_takes_too_long_and_is_stopped_while_its_model_closes(
+async def test_so_is_one_asked_again_that_takes_too_long_and_is_stopped_while_its_model_closes(
     settings: Settings, open_answers: Open
 ) -> None:
     closes = asyncio.Event()
@@ -150,7 +150,7 @@ async def test_so_is_one_that_takes_too_long_and_is_stopped_while_its_model_clos
     assert (answer.reason, answer.stopped, another is not answer) == ("timeout", False, True)
 
 
-async def test_so_is_one_that_its_readers_have_left(answers_of: Open) -> None:
+async def test_so_is_one_asked_again_that_its_readers_have_left(answers_of: Open) -> None:
     answers = await answers_of("a", 60.0, answer_grace_seconds=0)
     answer = await ask(answers, QUESTION, "me", key="k")
     with answer.reading():
@@ -212,7 +212,7 @@ async def test_who_may_begin_is_asked_once_for_each_that_is_new(answers_of: Open
     assert admitted == ["me"] * 3
 
 
-async def test_who_may_not_is_refused_before_the_model_is_asked_and_nothing_is_kept(open_answers: Open) -> None:
+async def test_who_may_not_begin_is_refused_before_the_model_is_asked_and_nothing_is_kept(open_answers: Open) -> None:
     refuses = True
 
     async def admit(caller: str) -> None:
@@ -255,7 +255,7 @@ async def test_no_more_is_counted_for_those_that_find_no_room(answers_of: Open) 
     assert admitted == ["me", "you"]
 
 
-async def test_none_runs_longer_than_so(answers_of: Open) -> None:
+async def test_none_runs_longer_than_an_answer_may(answers_of: Open) -> None:
     answer = await ask(await answers_of("a", *[SOON / 2, "b"] * 100, answer_max_seconds=SOON), QUESTION, "me")
     *_, error, done = await events_of(answer)
     assert (vars(error)["code"], vars(done)["reason"]) == ("model_timeout", "timeout")
@@ -355,7 +355,7 @@ async def test_what_an_answer_took_is_logged_once_when_it_ends(
     assert 0 <= float(line["first_piece_seconds"]) < WAIT_SECONDS
 
 
-async def test_nor_can_one_be_joined_that_is_about_to_end(answers_of: Open) -> None:
+async def test_one_that_is_about_to_end_is_not_joined(answers_of: Open) -> None:
     answers = await answers_of("a", 60.0, answer_grace_seconds=0)
     answer = await ask(answers, QUESTION, "me", key="k")
     with answer.reading():

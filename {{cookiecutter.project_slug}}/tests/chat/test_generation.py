@@ -60,7 +60,7 @@ async def test_a_model_that_ends_without_a_word_has_failed(script: tuple[str, ..
     assert raised.value.error.code == "model_error"
 
 
-async def test_unless_it_says_that_this_was_its_answer() -> None:
+async def test_a_model_may_say_that_no_word_was_its_answer() -> None:
     assert await events_of(Finish("refusal")) == [Done("refusal")]
 
 

@@ -147,21 +147,21 @@ def test_an_answer_is_read_again(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize("how", [{"headers": {"Last-Event-ID": "2"}}, {"params": {"after": "2"}}])
-def test_or_from_a_place_on(client: TestClient, how: dict[str, Any]) -> None:
+def test_an_answer_is_read_again_from_a_place_on(client: TestClient, how: dict[str, Any]) -> None:
     assert ids(client.get(answered(client), **how)) == ["3", "4"]
 
 
-def test_what_a_browser_says_wins(client: TestClient) -> None:
+def test_the_place_in_a_browsers_header_wins(client: TestClient) -> None:
     """It repeats the address of its first request, with the place that this had."""
     assert ids(client.get(answered(client), params={"after": "1"}, headers={"Last-Event-ID": "3"})) == ["4"]
 
 
-def test_at_its_end_there_is_no_more(client: TestClient) -> None:
+def test_at_the_end_of_an_answer_there_is_no_more(client: TestClient) -> None:
     response = client.get(answered(client), headers={"Last-Event-ID": "4"})
     assert (response.status_code, response.text) == (204, "")
 
 
-def test_behind_its_end_the_end_comes_again(client: TestClient) -> None:
+def test_behind_the_end_of_an_answer_its_end_comes_again(client: TestClient) -> None:
     assert ids(client.get(answered(client), headers={"Last-Event-ID": "5"})) == ["4"]
 
 
