@@ -48,8 +48,8 @@ class Answers:
         return len(self._store.running())
 
     async def ask(self, messages: Sequence[Message], caller: str, *, key: str | None = None) -> KnownAnswer:
-        """Two of one caller with the same `key` are one answer as long as it is kept: while it runs, and if it is whole
-        or a caller has stopped it. After any other end, the second is asked anew. The last message is the question.
+        """The last message is the question. Two of one caller with the same `key` get one answer while it runs, and as
+        long as it is kept if it is whole or a caller has stopped it. After any other end, the second is asked anew.
 
         Raises Conflict if the key came with another question, and what `find_or_start` does.
         """
@@ -108,7 +108,7 @@ class Answers:
         return await self._store.check()
 
     def drain(self) -> None:
-        """For the end of the drain time."""
+        """Is called when the drain time is over. The store says which answers end then."""
         self._store.drain()
 
     def lose_all(self) -> None:

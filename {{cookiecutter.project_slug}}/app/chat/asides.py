@@ -12,11 +12,12 @@ NAMES_CHARS = 100_000
 
 
 class Asides:
-    """Those of one answer, within bounds. `full` says that they are past them: it must end."""
+    """Those of one answer, within bounds. `full` says that they are past a bound, and the answer must end."""
 
     def __init__(self, max_chars: int, show_reasoning: bool) -> None:
-        """Reasoning has so many characters, shown or not. What tools take and give is cut past as many: the answer goes
-        on, for the model has seen the whole. The names of tools have NAMES_CHARS: a short answer may use a few."""
+        """Reasoning may have `max_chars`, shown or not. Past as many bytes, what tools take and give is cut, and the
+        answer goes on: the model has seen the whole. The names of tools may have NAMES_CHARS, so that an answer of few
+        characters can use a few."""
         self._reasoning_left = self._bytes_left = max_chars
         self._names_left = NAMES_CHARS
         self._thoughts = Pieces()

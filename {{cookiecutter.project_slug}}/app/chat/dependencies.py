@@ -24,7 +24,7 @@ async def _answers(request: Request) -> Answers:
 
 
 async def checks(request: Request) -> dict[str, str]:
-    """Whether the place where answers are kept is `ok`, or why it is not. Never raises."""
+    """For `/ready`: whether the place where answers are kept is `ok`, or why it is not. Never raises."""
     return {"answers": await cast(State, request.state)["answers"].check()}
 
 

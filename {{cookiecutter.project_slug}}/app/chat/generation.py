@@ -39,7 +39,7 @@ class Generation:
         max_chars: int,
         show_reasoning: bool = True,
     ) -> None:
-        """`key` is that of the question, if it may be asked again: by default nothing else has the answer's.
+        """`key` is the question's, and the same if that is asked again. By default it is this answer's id.
 
         `seconds` limits the wait for each piece. Past `max_chars` of text the answer is cut, and ends as `length`. So
         it does past as many of reasoning, and where tools are called without end."""

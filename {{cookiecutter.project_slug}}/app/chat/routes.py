@@ -1,3 +1,5 @@
+"""The chat over HTTP: to ask, to read an answer again, to stop it."""
+
 from collections.abc import AsyncGenerator
 from secrets import token_hex
 from typing import Annotated, Literal

@@ -31,8 +31,8 @@ class Message(BaseModel):
 
 @dataclass(frozen=True)
 class Asker:
-    """Who asks, by the caller's name. `key` is the same if the same question is asked again, as after a failure: what
-    must not happen twice for it gets a key that is made of this one."""
+    """Who asks, by the caller's name. `key` is the same if the same question is asked again, as by its
+    `Idempotency-Key` after a failure. Make keys of it for what must not happen twice, such as an order by a tool."""
 
     caller: str
     key: str
@@ -73,7 +73,7 @@ class ModelError(Exception):
 class Provider(Protocol):
     @property
     def service(self) -> str:
-        """The name of the model's service, by which its answers are told of."""
+        """The name of the model's service, for `app/telemetry.py`."""
         ...
 
     @property
@@ -89,8 +89,8 @@ class Provider(Protocol):
         An empty piece says that the model is at work: the time limit of its silence begins anew. An Event of the
         provider's own is passed on as it is. It may be of any kind except `Error`, `Done` and `KeepAlive`.
 
-        The generator is closed when the answer is stopped, or nobody has read it for too long. What it holds open
-        belongs in a `with` or a `finally`. It outlives the request that asked: it opens what it needs itself, and uses
-        nothing that a dependency with `yield` has opened.
+        The generator is cancelled where it waits, and closed, when the answer is stopped, or nobody has read it for too
+        long. What it holds open belongs in a `with` or a `finally`, and has 5 s to close. It outlives the request that
+        asked: it opens what it needs itself, and uses nothing that a dependency with `yield` has opened.
         """
         ...

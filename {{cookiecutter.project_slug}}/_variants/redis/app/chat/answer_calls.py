@@ -8,8 +8,9 @@ from app.chat.known_answer import Asked
 
 @dataclass(frozen=True)
 class Times:
-    """In seconds. A writer renews its lease, and learns of a wish to stop, each `renew`. New events are written each
-    `write`, and looked for each `look`."""
+    """In seconds. A writer renews its `lease`, and learns of a wish to stop, each `renew`. New events are written each
+    `write`, and looked for each `look`. A reader ends an answer whose lease has run out, and `suspicion` later still
+    has."""
 
     lease: float = 10.0
     suspicion: float = 2.0

@@ -6,7 +6,7 @@ from time import monotonic
 
 from app.chat.answer_calls import Look
 from app.chat.answer_events import load
-from app.chat.answer_records import LOST, Records
+from app.chat.answer_records import PRODUCER_LOST, Records
 from app.chat.known_answer import Asked, KnownAnswer
 
 KEPT_SECONDS = 1.0  # without a reader
@@ -38,7 +38,7 @@ class Mirror(KnownAnswer):
 
     def goes_on_at(self, place: int) -> int | None:
         """If a reader has written the end, the process that is gone may have sent other events at the same places. So
-        who has read past the start of that end gets all of it, also who has read just that."""
+        whoever has read past the place where that end begins gets all of it, even if its places are read already."""
         ended_by_a_reader = self.log.end and not self.look.holder
         if ended_by_a_reader and place > self.log.end_place:
             return self.log.end_place
@@ -72,7 +72,7 @@ class Mirror(KnownAnswer):
         """Redis has lost its data. The writer writes it anew within a lease, if there still is one."""
         self._missing_since = self._missing_since or monotonic()
         if monotonic() - self._missing_since >= self._records.times.lease:
-            self.log.append(*LOST)
+            self.log.append(*PRODUCER_LOST)
             self.complete = True
 
     def redis_is_away(self) -> None:

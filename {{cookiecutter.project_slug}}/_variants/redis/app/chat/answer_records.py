@@ -22,7 +22,8 @@ BUDGET_BYTES = 256 * 1024 * 1024  # of all answers in Redis, which keeps the job
 LOOK_BYTES = 1024 * 1024  # of one look at all mirrors, and LOOK_EVENTS: more would hold up the process
 LOOK_EVENTS = 2000
 FULL, CROWDED, ADMIT = "FULL", "CROWDED", "ADMIT"
-LOST = Error("producer_lost", "The server that made the answer is gone.", True, "-"), Done("error")
+# What a reader writes behind an answer whose process is gone.
+PRODUCER_LOST = Error("producer_lost", "The server that made the answer is gone.", True, "-"), Done("error")
 
 
 class Records:
@@ -46,7 +47,7 @@ class Records:
         ended, unwritten = int(1000 * self.kept_ended), int(1000 * self.kept_unwritten)  # milliseconds
         self._writing = {"holder": holder, "lease": int(1000 * times.lease), "expires_in": unwritten}
         self._writing |= {"retention": ended, "most": most or None}
-        error, done = map(dump, LOST)
+        error, done = map(dump, PRODUCER_LOST)
         self._looking = {"suspicion": int(1000 * times.suspicion), "error": error, "done": done}
         # A writer that only stood still, and goes on, must find the end that a reader has written.
         self._looking |= {"retention": max(unwritten, ended)}

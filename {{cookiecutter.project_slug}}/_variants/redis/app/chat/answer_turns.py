@@ -1,4 +1,4 @@
-"""How few of one caller's questions ask Redis at once."""
+"""Lets only a few of one caller's questions ask Redis at once."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -12,8 +12,8 @@ AT_ONCE = CONNECTIONS // 2
 
 
 class Turns:
-    """A thousand at once would wait for a connection, each behind all before it, and Redis would seem to be away: then
-    each process begins as many answers as the caller may have in all."""
+    """A thousand at once would wait for a connection, each behind all before it. Redis would seem to be away, and each
+    process would begin as many answers as the caller may have in all."""
 
     def __init__(self) -> None:
         self._of: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
@@ -21,8 +21,8 @@ class Turns:
 
     @asynccontextmanager
     async def of(self, caller: str, seconds: float) -> AsyncIterator[None]:
-        """Raises StoreAway if Redis has not answered after so many seconds; and at once in whoever waited for a turn
-        while it did not answer another, for all might be of one caller."""
+        """Raises StoreAway if Redis has not answered after so many seconds. Whoever waited for a turn meanwhile gets it
+        at once: all questions may be one caller's, and would wait for Redis one behind the other."""
         came, turn = monotonic(), self._of.setdefault(caller, asyncio.Semaphore(AT_ONCE))
         async with turn:
             if self._away_at > came:

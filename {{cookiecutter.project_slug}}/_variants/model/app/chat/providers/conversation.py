@@ -9,8 +9,8 @@ BEGINS = "(The chat begins.)"
 
 
 def conversation(prompt: str, messages: Sequence[Message]) -> tuple[str, list[Message]]:
-    """What instructs the model, the settings' prompt first, as one text; and the others, as roles that alternate, a
-    user's first.
+    """Gives all that instructs the model as one text, which begins with the settings' prompt; and the other messages,
+    whose roles alternate and begin with the user's.
 
     A client may instruct amid the chat. It has two turns of one role where an answer failed, or was a tool's.
     """

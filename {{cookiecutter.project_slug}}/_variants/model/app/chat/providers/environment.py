@@ -1,4 +1,4 @@
-"""What the SDK's HTTP client reads from the environment, looked at when the settings are read: it would fail later."""
+"""Checks what the SDK's HTTP client will read from the environment, so that a wrong value stops the start."""
 
 import httpx2
 

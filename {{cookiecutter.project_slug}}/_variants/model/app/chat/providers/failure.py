@@ -17,6 +17,7 @@ from app.chat.providers.base import ModelError
 
 LONGEST = 500  # characters: some services answer with a page of HTML
 SHORTEST_KEY = 8  # a shorter text is no key: a server that needs none is given any word
+# These may pass by themselves. With any other 4xx, the request is wrong.
 PASSES = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS}
 OVERLOADED = 529  # no status of HTTP
 BUSY = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, OVERLOADED}
