@@ -36,7 +36,8 @@ class AnswerStore:
         self._settings = settings
         self._records = requests
         self._here = AnswersHere()
-        self._writer = Writer(ticks, self._here.forget)
+        self._writer = Writer(ticks, self._forget)
+        self._forgetting: dict[str, asyncio.TimerHandle] = {}  # of those that have ended, and are not in Redis yet
         self._mirrors = Mirrors(requests, ticks)
         most = settings.max_answers_per_caller
         self._names = Names(requests, self._here, self._mirrors, self._writer.reserved, self._has_room, most)
@@ -72,10 +73,7 @@ class AnswerStore:
     def add(self, answer: Answer) -> None:
         self._here.add(answer)
         self._writer.add(answer)
-        # Redis may be away for longer than the answer is kept.
-        answer.run.closed.add_done_callback(
-            lambda _: answer.call_later(self._records.kept_ended, self._writer.forget, answer.id)
-        )
+        answer.run.closed.add_done_callback(lambda _: self._forget_in_time(answer))
 
     async def get(self, answer_id: str, caller: str) -> KnownAnswer:
         """Raises NotFound if it is not known, not known any more, or another caller's, and Unavailable."""
@@ -123,6 +121,17 @@ class AnswerStore:
         except StoreAway as error:
             return f"degraded: answers are only in the memory of their processes: {words(error)}"
         return "degraded: too many answers at once" if self._is_full() else "ok"
+
+    def _forget_in_time(self, answer: Answer) -> None:
+        """Redis may be away for longer than the answer is kept."""
+        if self._here.get(answer.id):
+            seconds = self._records.kept_ended
+            self._forgetting[answer.id] = answer.call_later(seconds, self._writer.forget, answer.id)
+
+    def _forget(self, answer: Answer) -> None:
+        if timer := self._forgetting.pop(answer.id, None):
+            timer.cancel()
+        self._here.forget(answer)
 
     def _has_room(self) -> bool:
         ended = self._here.ended()  # they wait for a Redis that is away

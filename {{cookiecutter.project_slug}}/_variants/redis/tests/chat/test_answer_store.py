@@ -1,8 +1,11 @@
 """Answers that any process of the service can read and stop, by what is in Redis."""
 
 import asyncio
+import contextvars
+import gc
 import json
 import re
+import weakref
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any
@@ -666,6 +669,27 @@ async def test_what_stands_behind_the_end_in_redis_holds_up_nobody(shared: Servi
     async with asyncio.timeout(10):
         known = await reads.get(answer)
     assert await read(known) == [Status("thinking", answer.id), Token("a"), Done()]
+
+
+async def test_of_an_answer_that_redis_has_a_process_keeps_nothing(shared: Service) -> None:
+    """Nor of the request that asked for it, though asyncio may hold up to a hundred timers that are over."""
+
+    class OfRequest:
+        pass
+
+    of_request = contextvars.ContextVar[OfRequest]("of_request")
+    replica, held = await shared.replica("a"), []
+
+    async def ask() -> None:
+        of_request.set(found := OfRequest())
+        held.append(weakref.ref(found))
+        await read(await replica.start())
+
+    for _ in range(300):
+        await asyncio.create_task(ask())
+    await until(lambda: not replica.store._here.ended())
+    gc.collect()
+    assert sum(each() is not None for each in held) <= 100
 
 
 async def test_one_that_was_reserved_and_never_begun_makes_room(shared: Service) -> None:
