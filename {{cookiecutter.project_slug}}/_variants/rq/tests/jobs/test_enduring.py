@@ -13,6 +13,7 @@ from uuid import uuid4
 import pytest
 import redis
 from redis.retry import Retry
+from rq.suspension import resume, suspend
 
 from app.jobs.enduring import Backoff, ForkWorker, rq_worker
 from app.jobs.settings import JobSettings
@@ -126,6 +127,48 @@ def test_a_worker_that_stops_waits_for_no_redis(settings: JobSettings, caplog: p
     with pytest.raises(redis.ConnectionError):
         worker.register_death()  # type: ignore[no-untyped-call]
     assert "trying again" not in caplog.text
+
+
+def test_a_worker_is_not_held_up_by_whoever_suspends_those_of_another_service(
+    settings: JobSettings, worker: Worker
+) -> None:
+    with redis.Redis.from_url(str(settings.redis_url)) as client:
+        suspend(client)
+        try:
+            asyncio.run(done(settings))  # behind the end of this one, RQ would look
+            asyncio.run(done(settings))
+        finally:
+            resume(client)
+
+
+def test_a_worker_that_is_told_to_stop_waits_for_its_job_though_redis_refuses(
+    job_settings: JobSettings, user: str
+) -> None:
+    restricted = str(job_settings.redis_url).replace("redis://", f"redis://{user}:secret@")
+    own = {"redis_url": restricted, "queue_name": f"test-{uuid4().hex[:8]}"}
+    settings = job_settings.model_copy(update=own)
+
+    async def running() -> str:
+        async with opened(settings) as jobs, asyncio.timeout(60):
+            document = Document(title="t", text="word " * 1_000_000)
+            job = await jobs.enqueue(index_document, document, caller="c")
+            while (await jobs.get(job.id, caller="c")).status != "running":
+                await asyncio.sleep(0.01)
+            return job.id
+
+    async def is_done(job_id: str) -> bool:
+        async with opened(settings) as jobs:
+            return (await jobs.get(job_id, caller="c")).status == "succeeded"
+
+    with working(settings) as worker, redis.Redis.from_url(str(job_settings.redis_url)) as client:
+        job_id = asyncio.run(running())
+        client.execute_command("ACL", "SETUSER", user, "-@write")
+        worker.process.terminate()
+        with pytest.raises(subprocess.TimeoutExpired):
+            worker.process.wait(1)
+        client.execute_command("ACL", "SETUSER", user, "+@all")
+        assert worker.process.wait(60) == 0
+        assert asyncio.run(is_done(job_id))
 
 
 def test_a_worker_obeys_no_commands_that_come_over_redis(settings: JobSettings, worker: Worker) -> None:
