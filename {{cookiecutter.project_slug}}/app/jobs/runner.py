@@ -115,9 +115,10 @@ class Attempt:
                 raise RuntimeError("the body cancelled itself")
             return body.result()
         finally:
-            renewing.cancel()
             body.cancel()
-            await asyncio.wait({body, renewing}, timeout=CLEANUP_SECONDS)
+            await asyncio.wait({body}, timeout=CLEANUP_SECONDS)  # the lease is renewed meanwhile
+            renewing.cancel()
+            await asyncio.gather(renewing, return_exceptions=True)
             if not body.done():
                 leave_behind(body)
                 log.error(
