@@ -81,7 +81,7 @@ class Job(BaseModel, frozen=True, extra="allow"):
         if self.due is None or not self.dispatches:
             raise NotYours(self.id)
         if self.attempts >= max_attempts:
-            error = JobError(code="attempts_lost", message="No attempt came to its end.", request_id=self.request_id)
+            error = JobError(code="attempts_lost", message="The last attempt was lost.", request_id=self.request_id)
             return self._end("failed", now, error=error)
         begun = self._with(status="running", attempts=self.attempts + 1, started_at=self.started_at or now)
         return begun._with(dispatches=0, holder=holder, due=now + lease, since=now)

@@ -47,7 +47,7 @@ async def run(store: Store, job_id: str, settings: JobSettings) -> None:
     caller.set(job.caller)
     with telemetry.attempt(job, lease.waited):
         if job.ended:
-            said = f"job failed: none of its {job.attempts} attempts came to an end"
+            said = f"job failed: the last of its {job.attempts} attempts was lost"
             attempt_ended(logging.ERROR, said, lease.told("failed"))
             return
         try:

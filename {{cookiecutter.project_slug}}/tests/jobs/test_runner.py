@@ -524,7 +524,7 @@ async def test_a_job_none_of_whose_attempts_came_to_an_end_fails(
     assert job.error is not None
     assert (job.status, job.error.code) == ("failed", "attempts_lost")
     (line,) = caplog.records
-    assert line.message == "job failed: none of its 3 attempts came to an end"
+    assert line.message == "job failed: the last of its 3 attempts was lost"
     assert told_of(line) == ("order", "j", 3, "failed")
 
 
