@@ -86,6 +86,7 @@ class Attempt:
         except Exception as error:
             last = isinstance(error, BadResult) or job.attempts >= max_attempts
             retry_in = None if last else BACKOFF_SECONDS[min(job.attempts, len(BACKOFF_SECONDS)) - 1]
+            # Told before it is written down: that may take as long as the store is away.
             if last:
                 attempt_ended(logging.ERROR, "job failed", self._lease.told("failed"), failed=True)
                 # For the library that logs or shows it again, under a name of its own for the job.

@@ -86,7 +86,7 @@ def _degraded(why: str) -> dict[str, str]:
 async def open_backend(
     settings: JobSettings, store: Store, shutdown: Shutdown, wake: asyncio.Event
 ) -> AsyncIterator[RQBackend]:
-    """Wakes nobody: what runs a job is another process."""
+    """Needs neither `shutdown` nor `wake`: what runs a job is another process."""
     retry = Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))
     with Redis.from_url(str(settings.redis_url), socket_timeout=ANSWER_SECONDS, retry=retry) as connection:
         yield RQBackend(settings, store, connection)
