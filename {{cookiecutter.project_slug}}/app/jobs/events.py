@@ -24,7 +24,7 @@ class JobChanged(Event):
 
 
 class JobLog:
-    """A job's events as a log, for one reader. The last is a `done`, when the job has ended."""
+    """A job's events: a `Log` (`app/streams/log.py`) for one reader. The last is a `done`, when the job has ended."""
 
     def __init__(self, store: Store, job_id: str, caller: str) -> None:
         self._store = store

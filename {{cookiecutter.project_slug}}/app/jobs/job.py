@@ -50,7 +50,8 @@ class Job(BaseModel, frozen=True, extra="allow"):
 
     @property
     def waits_since(self) -> float | None:
-        """When its next attempt ought to begin: a dispatch moves `due`. None if none is to begin."""
+        """When its next attempt ought to begin: `due`, until a dispatch moves that, and then `since`. None if no
+        attempt is to begin."""
         since = self.since if self.dispatches and self.since is not None else self.due
         return since if self.status in ("queued", "retrying") else None
 
@@ -81,7 +82,7 @@ class Job(BaseModel, frozen=True, extra="allow"):
         if self.due is None or not self.dispatches:
             raise NotYours(self.id)
         if self.attempts >= max_attempts:
-            error = JobError(code="attempts_lost", message="No attempt came to its end.", request_id=self.request_id)
+            error = JobError(code="attempts_lost", message="The last attempt was lost.", request_id=self.request_id)
             return self._end("failed", now, error=error)
         begun = self._with(status="running", attempts=self.attempts + 1, started_at=self.started_at or now)
         return begun._with(dispatches=0, holder=holder, due=now + lease, since=now)
@@ -123,7 +124,7 @@ class Job(BaseModel, frozen=True, extra="allow"):
         return self._end("cancelled", now)
 
     def again(self, now: float) -> Self:
-        """A failed job starts over, with all its attempts."""
+        """A failed job starts over, with all its attempts. It keeps its request id, that of the first request."""
         if self.status != "failed":
             raise Conflict(f"the job is {self.status}: only a failed one can be run again")
         fresh = self._with(attempts=0, dispatches=0, since=None, progress=Progress(), error=None, unfit_since=None)

@@ -40,7 +40,8 @@ class JobQueue:
         self, task: Task[P, Any], payload: P, *, caller: str, key: str | None = None, due: datetime | None = None
     ) -> Job:
         """The same `key` of the same caller gives the same job, and runs it again when it had failed; with another
-        payload it is a Conflict. `due` is when to run it at the earliest, with its time zone: now, if not given.
+        payload it is a Conflict. A key counts until its job is forgotten. `due` is when to run it at the earliest, with
+        its time zone: now, if not given.
 
         Raises ValueError for a `due` without a time zone, or a payload that JSON can't carry: a secret, say, or a NaN.
         Raises Conflict, TooMany if the caller may begin no more for now, and Unavailable when the store does not answer

@@ -19,7 +19,7 @@ from app.logs import caller, request_id
 
 log = logging.getLogger(__name__)
 RELAY_SECONDS = 1.0  # how late a retry or an orphan may be noticed
-FEW = 50  # messages that wait: a repeat costs little then
+FEW = 50  # while fewer messages wait, a repeat costs little
 RARELY = 5  # behind more of them, one in so many repeats is sent
 BATCH = 100
 
@@ -28,7 +28,7 @@ class Backend(Protocol):
     """What carries jobs to where they run."""
 
     limit: int
-    """About how many jobs it is given to wait there; beyond them jobs wait in the store, where a wait costs nothing."""
+    """About how many jobs may wait there. The rest wait in the store, where that costs nothing."""
 
     async def waiting(self) -> int:
         """How many wait there; it may not have counted yet what it was sent last. Raises when it is away."""
@@ -97,7 +97,7 @@ class Relay:
         await asyncio.sleep(self._lease / 3)
 
     async def dispatch_due(self) -> int:
-        """One look of the relay: how many ids it has dealt with. None of them is due as it was."""
+        """Looks once, and says how many ids it has dealt with. The next look finds others: none of these is due now."""
         now = await self._store.now()
         due = await self._store.due(now, BATCH)
         if not due:

@@ -47,7 +47,7 @@ async def run(store: Store, job_id: str, settings: JobSettings) -> None:
     caller.set(job.caller)
     with telemetry.attempt(job, lease.waited):
         if job.ended:
-            said = f"job failed: none of its {job.attempts} attempts came to an end"
+            said = f"job failed: the last of its {job.attempts} attempts was lost"
             attempt_ended(logging.ERROR, said, lease.told("failed"))
             return
         try:
@@ -86,6 +86,7 @@ class Attempt:
         except Exception as error:
             last = isinstance(error, BadResult) or job.attempts >= max_attempts
             retry_in = None if last else BACKOFF_SECONDS[min(job.attempts, len(BACKOFF_SECONDS)) - 1]
+            # Told before it is written down: that may take as long as the store is away.
             if last:
                 attempt_ended(logging.ERROR, "job failed", self._lease.told("failed"), failed=True)
                 # For the library that logs or shows it again, under a name of its own for the job.
@@ -115,9 +116,10 @@ class Attempt:
                 raise RuntimeError("the body cancelled itself")
             return body.result()
         finally:
-            renewing.cancel()
             body.cancel()
-            await asyncio.wait({body, renewing}, timeout=CLEANUP_SECONDS)
+            await asyncio.wait({body}, timeout=CLEANUP_SECONDS)  # the lease is renewed meanwhile
+            renewing.cancel()
+            await asyncio.gather(renewing, return_exceptions=True)
             if not body.done():
                 leave_behind(body)
                 log.error(

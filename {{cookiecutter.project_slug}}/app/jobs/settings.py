@@ -13,5 +13,5 @@ class JobSettings(EnvSettings):
     job_timeout_seconds: float = Field(300, gt=0, le=MAX_TIMEOUT_SECONDS)
     job_lease_seconds: float = Field(15, ge=2, le=3600)  # a running job renews it five times in that time
     job_retention_seconds: int = Field(86_400, gt=0, le=366 * 86_400)
-    job_max_result_bytes: int = Field(1024 * 1024, gt=0, le=16 * 1024 * 1024)  # to read one holds up all who are served
+    job_max_result_bytes: int = Field(1024 * 1024, gt=0, le=16 * 1024 * 1024)  # it is parsed on the event loop
     job_unknown_task_seconds: float = Field(3600, ge=0, le=7 * 86_400)

@@ -9,7 +9,7 @@ from app.errors import NotFound
 JobStatus = Literal["queued", "running", "retrying", "succeeded", "failed", "cancelled"]
 ENDED: frozenset[JobStatus] = frozenset({"succeeded", "failed", "cancelled"})
 Time = Annotated[float, Field(ge=0, lt=253_402_300_800, allow_inf_nan=False)]  # to the end of the year 9999
-Due = Annotated[float, Field(allow_inf_nan=False)]
+Due = Annotated[float, Field(allow_inf_nan=False)]  # nobody is shown it as a date, so it has no bounds
 Count = Annotated[int, Field(ge=0, le=1_000_000_000)]
 
 

@@ -9,6 +9,10 @@ not renewed, and after JOB_LEASE_SECONDS (15) the attempt counts as lost.
 
 A job that is cancelled or out of time is stopped where it awaits, and has 5 seconds to clean up. A thread that it has
 started is not stopped: it may still run beside the next attempt.
+
+A job opens what it needs itself, such as a connection to a database: it gets nothing that the routes have.
+
+Tasks may have modules of their own. Import them here, for what runs the jobs imports this module alone.
 """
 
 import asyncio

@@ -278,6 +278,29 @@ async def test_a_body_that_does_not_let_itself_be_stopped_is_left_behind_and_tol
     finish.set()
 
 
+@pytest.mark.usefixtures("quick")
+async def test_nobody_else_begins_a_job_while_its_body_cleans_up(
+    store: Store, job_settings: JobSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lease is renewed until then: it may be shorter than a cleanup."""
+    renewed = False
+
+    async def thorough(context: JobContext, order: Order) -> None:
+        nonlocal renewed
+        try:
+            await asyncio.sleep(60)
+        finally:
+            due = (await store.get("j")).due
+            while (await store.get("j")).due == due:
+                await asyncio.sleep(0.01)
+            renewed = True
+
+    monkeypatch.setitem(TASKS, "order", Task("order", thorough, Order, timeout=0.02))
+    await store.create(a_job("j", task="order"), '{"what":"x"}')
+    await run(store, "j", job_settings)
+    assert renewed
+
+
 async def test_a_cleanup_that_takes_its_time_is_awaited(
     store: Store, job_settings: JobSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -501,7 +524,7 @@ async def test_a_job_none_of_whose_attempts_came_to_an_end_fails(
     assert job.error is not None
     assert (job.status, job.error.code) == ("failed", "attempts_lost")
     (line,) = caplog.records
-    assert line.message == "job failed: none of its 3 attempts came to an end"
+    assert line.message == "job failed: the last of its 3 attempts was lost"
     assert told_of(line) == ("order", "j", 3, "failed")
 
 

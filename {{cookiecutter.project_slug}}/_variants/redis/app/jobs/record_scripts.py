@@ -10,6 +10,9 @@
 # strings, for Lua would write a number with 14 digits.
 #
 # `was` and `is` are the indexes of all jobs of the status that it had, and has now; `of_was` and `of_is` the caller's.
+#
+# "A version without this index" is this service as it was before `cruft update` brought the index. During a deploy both
+# versions change the same records.
 COMPARE_AND_SET = """
 local record, payload, result, events, due, waits, was, is, of_was, of_is = unpack(KEYS)
 local change = cjson.decode(ARGV[1])
@@ -47,7 +50,7 @@ if change.expires_in then
     redis.call('SET', record, change.after, 'EX', change.expires_in)
 else
     -- A version without this index may end a job that stands in it. So it is kept for 30 days behind the time at which
-    -- its last job is due, and not for ever. A job is written when it is due. The day more saves most writes an EXPIRE.
+    -- its last job is due, and not for ever. A job is written when it is due. With a day more, few writes need EXPIRE.
     local needed = math.min(math.max(0, math.ceil((change.due or now) - now)), 1e10) + 30 * 86400
     if redis.call('TTL', of_is) < needed then redis.call('EXPIRE', of_is, needed + 86400) end
     redis.call('SET', record, change.after)
@@ -55,7 +58,7 @@ end
 return {1, change.gives_payload and redis.call('TYPE', payload).ok == 'string' and redis.call('GET', payload)}
 """
 
-# Not a plain ZREM: the job may have been accepted a moment ago.
+# Not a plain ZREM: the job may have been accepted since somebody has looked for its record.
 FORGET = """
 if redis.call('EXISTS', KEYS[1]) == 1 then return end
 for each = 2, #KEYS do redis.call('ZREM', KEYS[each], ARGV[1]) end

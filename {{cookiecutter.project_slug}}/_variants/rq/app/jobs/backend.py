@@ -21,7 +21,8 @@ from app.jobs.workers import RUN_JOB, live_workers, rq_queue
 from app.redis_client import ANSWER_SECONDS, words
 from app.shutdown import Shutdown
 
-TIMEOUT_MARGIN_SECONDS = 30  # the runner ends a job at its time limit; RQ kills one that does not let it
+# The runner ends a job at its time limit. RQ kills one that does not let it, or whose end Redis does not take by then.
+TIMEOUT_MARGIN_SECONDS = 30
 CHECK_SECONDS = 0.5  # less than the second that Kubernetes gives a probe
 FAILURE_SECONDS = 86_400  # how long RQ's own tools show a failed job
 
@@ -86,7 +87,7 @@ def _degraded(why: str) -> dict[str, str]:
 async def open_backend(
     settings: JobSettings, store: Store, shutdown: Shutdown, wake: asyncio.Event
 ) -> AsyncIterator[RQBackend]:
-    """Wakes nobody: what runs a job is another process."""
+    """Needs neither `shutdown` nor `wake`: what runs a job is another process."""
     retry = Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))
     with Redis.from_url(str(settings.redis_url), socket_timeout=ANSWER_SECONDS, retry=retry) as connection:
         yield RQBackend(settings, store, connection)

@@ -10,7 +10,6 @@ from uuid import uuid4
 import redis
 from redis import Redis
 from redis.backoff import ExponentialBackoff, NoBackoff
-from redis.client import Pipeline
 from redis.retry import Retry
 from rq import Queue, SpawnWorker, Worker
 from rq.exceptions import StopRequested
@@ -45,8 +44,13 @@ class Enduring(BaseWorker):
     stops = False  # whether this process was told to
 
     def subscribe(self) -> None:
-        """It listens to no commands, such as to shut down or to kill a job: anybody who can write to Redis could send
-        them. It is stopped by a signal, and a job by its route."""
+        """It listens to no commands: anybody who can write to Redis could send them. A signal stops it."""
+
+    def check_for_suspension(self, burst: bool) -> None:
+        """Nor is it held up by `rq suspend`, which stops the workers of all who share the Redis, without a word."""
+
+    def set_shutdown_requested_date(self) -> None:
+        """RQ writes it in the handler of the signal. If Redis refused, the worker would end before its job."""
 
     def register_birth(self) -> None:
         super().register_birth()  # type: ignore[no-untyped-call]
@@ -61,9 +65,8 @@ class Enduring(BaseWorker):
         self.connection.set_retry(Retry(NoBackoff(), 0))
         super().register_death()  # type: ignore[no-untyped-call]
 
-    def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
-        """RQ puts a worker on the list of workers when it starts. A Redis that has lost its data would never have it
-        there again, though it works."""
+    def heartbeat(self, timeout: int | None = None, pipeline: redis.client.Pipeline | None = None) -> None:
+        """RQ lists a worker only when it starts: a Redis that has lost its data would never have it there again."""
         super().heartbeat(timeout, pipeline)
         register(self, pipeline)
 
@@ -121,8 +124,7 @@ def rq_worker(settings: JobSettings, worker_class: type[BaseWorker]) -> BaseWork
 
 
 def work(settings: JobSettings, worker_class: type[Enduring]) -> None:
-    """Works until it is told to stop. RQ's own loop ends at all that it does not expect, such as a Redis that is full,
-    or read-only after a failover, and jobs would wait for a restart."""
+    """Works until it is told to stop: RQ's own loop ends at all that it does not expect, such as a full Redis."""
     refused, pause = "", 0.0
     while not Enduring.stops:
         try:
@@ -144,6 +146,5 @@ def work(settings: JobSettings, worker_class: type[Enduring]) -> None:
 
 def _write(settings: JobSettings) -> None:
     """Raises RedisError if Redis does not take it. The key is the one of Records.check."""
-    retry = Retry(NoBackoff(), 0)
-    with Redis.from_url(str(settings.redis_url), socket_timeout=ANSWER_SECONDS, retry=retry) as connection:
-        connection.set(f"{settings.queue_name}:jobs:check", 1, px=1000)
+    with Redis.from_url(str(settings.redis_url), socket_timeout=ANSWER_SECONDS, retry=Retry(NoBackoff(), 0)) as client:
+        client.set(f"{settings.queue_name}:jobs:check", 1, px=1000)

@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import pytest
 import redis
+from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from app.jobs.enduring import Backoff, ForkWorker, rq_worker
@@ -126,6 +127,43 @@ def test_a_worker_that_stops_waits_for_no_redis(settings: JobSettings, caplog: p
     with pytest.raises(redis.ConnectionError):
         worker.register_death()  # type: ignore[no-untyped-call]
     assert "trying again" not in caplog.text
+
+
+def test_a_worker_asks_no_redis_whether_it_is_suspended(settings: JobSettings) -> None:
+    """`rq suspend` holds up the workers of all who share a Redis."""
+    worker = rq_worker(settings, ForkWorker)
+    worker.connection = redis.Redis.from_url("redis://127.0.0.1:1/0", retry=Retry(NoBackoff(), 0))  # it would raise
+    worker.check_for_suspension(burst=False)
+
+
+def test_a_worker_that_is_told_to_stop_waits_for_its_job_though_redis_refuses(
+    job_settings: JobSettings, user: str
+) -> None:
+    restricted = str(job_settings.redis_url).replace("redis://", f"redis://{user}:secret@")
+    own = {"redis_url": restricted, "queue_name": f"test-{uuid4().hex[:8]}"}
+    settings = job_settings.model_copy(update=own)
+
+    async def running() -> str:
+        async with opened(settings) as jobs, asyncio.timeout(60):
+            document = Document(title="t", text="word " * 1_000_000)
+            job = await jobs.enqueue(index_document, document, caller="c")
+            while (await jobs.get(job.id, caller="c")).status != "running":
+                await asyncio.sleep(0.01)
+            return job.id
+
+    async def is_done(job_id: str) -> bool:
+        async with opened(settings) as jobs:
+            return (await jobs.get(job_id, caller="c")).status == "succeeded"
+
+    with working(settings) as worker, redis.Redis.from_url(str(job_settings.redis_url)) as client:
+        job_id = asyncio.run(running())
+        client.execute_command("ACL", "SETUSER", user, "-@write")
+        worker.process.terminate()
+        with pytest.raises(subprocess.TimeoutExpired):
+            worker.process.wait(1)
+        client.execute_command("ACL", "SETUSER", user, "+@all")
+        assert worker.process.wait(60) == 0
+        assert asyncio.run(is_done(job_id))
 
 
 def test_a_worker_obeys_no_commands_that_come_over_redis(settings: JobSettings, worker: Worker) -> None:
