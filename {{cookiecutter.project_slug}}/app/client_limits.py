@@ -70,8 +70,10 @@ class Connection(H11Protocol):
 
     def _note(self) -> None:
         """Whether it waits for a request, or for the rest of one. uvicorn itself closes one that is silent after a
-        response, but only after its `--timeout-keep-alive`, and there may be many."""
-        reads = self.cycle is None or self.cycle.more_body or self.cycle.response_complete
+        response, but only after its `--timeout-keep-alive`, and there may be many. A response that is complete here may
+        be on its way for long: its client waits for nothing, and `_look` sees whether it takes that."""
+        taken = self.cycle is not None and self.cycle.response_complete and not self.flow.write_paused
+        reads = self.cycle is None or self.cycle.more_body or taken
         if reads and self.transport.get_protocol() is self:  # else it is a WebSocket by now
             self._unfinished.add(self.transport)
         else:
@@ -91,6 +93,7 @@ class Connection(H11Protocol):
     def resume_writing(self) -> None:
         super().resume_writing()
         self._took = True
+        self._note()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._unfinished.discard(self.transport)
@@ -110,8 +113,8 @@ class Connection(H11Protocol):
         self._timer = self.loop.call_later(self._send_seconds, self._look)
 
     def _waits(self) -> int:
-        """How many bytes wait for the client, while nothing can be added to them; else 0, for a client that takes as
-        much as is made would look like one that takes nothing."""
+        """How many bytes wait for the client, if nothing can be added to them. Else 0: while as much is added as the
+        client takes, the number stands still."""
         if self.scheme == "https" and self.transport.is_closing():
             return 0  # asyncio itself ends that, 30 s after the close
         full = self.flow.write_paused or self.cycle is None or self.cycle.response_complete

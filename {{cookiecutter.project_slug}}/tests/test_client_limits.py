@@ -113,3 +113,16 @@ async def test_who_has_had_a_response_and_asks_no_more_makes_way_too() -> None:
                 assert await asyncio.wait_for(reader.read(), 60) == b""
         writer.write(HEAD + b"\r\n")
         assert await clients[3].readuntil(b"\r\n\r\na")
+
+
+async def test_who_still_takes_a_response_does_not_wait_for_a_request() -> None:
+    """A large one, such as a job's result, is complete for uvicorn long before its client has all of it."""
+    size = 32 * 1024 * 1024  # more than the kernel takes
+    async with served(PlainTextResponse(b"a" * size), most=1) as open_one:
+        reader, writer = await open_one()
+        writer.write(HEAD + b"\r\n")
+        await reader.readuntil(b"\r\n\r\n")
+        (first, _), (second, _) = await open_one(), await open_one()
+        assert await asyncio.wait_for(first.read(), 60) == b""
+        assert len(await asyncio.wait_for(reader.readexactly(size), 60)) == size
+        assert await asyncio.wait_for(second.read(), 60) == b"", "now the one that has taken all of it waits too"
