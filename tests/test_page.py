@@ -832,7 +832,7 @@ def test_whatever_a_text_holds_is_shown_and_does_nothing(chat: Chat, kind: str) 
 
 
 def test_a_text_is_shown_in_its_own_direction(chat: Chat) -> None:
-    """Of Hebrew, what is last is at the left, also if it is Latin."""
+    """Of Hebrew, what is last is at the left, also if it is Latin. The mark of a list's item stands at the right."""
     hebrew = "\u05d0 abc!"
     chat.exchange(hebrew, f"{hebrew}\n\n- {hebrew}\n\n# {hebrew}\n\n| {hebrew} |")
     left = """(element, at) => {
@@ -845,6 +845,7 @@ def test_a_text_is_shown_in_its_own_direction(chat: Chat) -> None:
     assert len(shown) == 5
     for text in shown:
         assert text.evaluate(left, len(hebrew) - 1) < text.evaluate(left, 0)
+    assert chat.page.locator(".text ul").evaluate("(list) => getComputedStyle(list).direction") == "rtl"
 
 
 def test_a_reload_keeps_the_conversation(chat: Chat) -> None:
@@ -1010,6 +1011,23 @@ def test_a_name_that_is_given_while_two_tabs_read_an_answer_stays(chat: Chat) ->
     for page in chat.page, other:
         page.reload()
         expect(page.get_by_role("link", name="Numbers")).to_be_visible()
+
+
+def test_what_is_no_conversation_is_left_alone(chat: Chat) -> None:
+    """Another page of the same origin may keep something under a name like that."""
+    foreign = ["", "no JSON", "null", "7", '"text"', "[]", "{}", '{"exchanges": "text"}', '{"exchanges": [1]}']
+    chat.exchange("Mine", "1")
+    other = chat.page.context.new_page()
+    other.goto(chat.page.url.replace("#", "health#"))
+    other.evaluate("(texts) => texts.forEach((text, number) => { localStorage[`chat:${number}`] = text; })", foreign)
+    chat.exchange("Still mine", "2")
+    chat.page.reload()
+    expect(chat.page.locator("#list a")).to_have_text(["Mine"])
+    expect(chat.page.locator(".question")).to_have_text(["Mine", "Still mine"])
+    assert (
+        other.evaluate("(count) => [...Array(count).keys()].map((number) => localStorage[`chat:${number}`])", 9)
+        == foreign
+    )
 
 
 def test_a_browser_that_is_full_says_so_and_loses_nothing_that_is_shown(chat: Chat) -> None:

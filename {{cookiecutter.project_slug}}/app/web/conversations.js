@@ -32,8 +32,8 @@ function load([key, text]) {
   if (!key?.startsWith(PREFIX)) return;
   const id = key.slice(PREFIX.length);
   const [mine, kept] = [known.get(id), attempt(() => JSON.parse(text))];
-  const [here, there] = [mine?.exchanges.at(-1), kept?.exchanges.at(-1)];
-  if (!kept) {
+  const [here, there] = [mine?.exchanges.at(-1), kept?.exchanges?.at?.(-1)];
+  if (typeof there?.question !== "string") { // or it is no conversation
     known.delete(id);
     mine?.run?.abort();
   } else if (mine?.run) mine.title = kept.title; // of the answer, both tabs have what comes
