@@ -9,8 +9,8 @@ from app.errors import TooMany
 
 Admit = Callable[[str], Awaitable[None]]
 """Gets the caller's name. Raises TooMany if a limit of that caller is reached."""
-ANSWERS = "answers"  # the limit of a caller's that run at once
-ALL_ANSWERS = "all answers"  # that of all callers' together
+ANSWERS = "answers"  # the name of a limit: how many answers of one caller run at once
+ALL_ANSWERS = "all answers"  # the same, of all callers together
 
 
 def all_of(limits: Sequence[Admit]) -> Admit | None:
@@ -26,13 +26,13 @@ def all_of(limits: Sequence[Admit]) -> Admit | None:
 
 
 def too_many_answers(most: int) -> TooMany:
-    """For a caller of whose answers so many run."""
+    """What to raise if `most` answers of the caller run already."""
     words = f"no more than {most} of your answers may run at once: wait until one has ended, or stop one"
     return TooMany(words, limit=ANSWERS, quota=most)
 
 
 class Admission:
-    """That of one request, which is asked for once, however often the store has to be asked."""
+    """Asks the limits for one request, and only once, however often the store has to be asked."""
 
     def __init__(self, admit: Admit | None, caller: str) -> None:
         self._admit = admit
@@ -40,6 +40,7 @@ class Admission:
 
     @property
     def to_ask(self) -> bool:
+        """Whether the limits have yet to be asked."""
         return self._admit is not None
 
     async def ask(self) -> None:

@@ -24,7 +24,7 @@ from app.shutdown import Shutdown
 from app.streams.places import Places
 
 Check = Callable[[Request], Awaitable[dict[str, str]]]
-"""Says for each service that a room needs whether it is `ok`, or why it is not. Never raises."""
+"""For each service that a room needs, `ok`, or `degraded: ` and why. Never raises, and limits its own time."""
 
 
 class App(FastAPI):
@@ -35,7 +35,8 @@ class App(FastAPI):
     """
 
     shutdown: Shutdown
-    """The one of the lifespan that runs now. Before the first lifespan there is none."""
+    """The one of the lifespan that runs now. Before the first lifespan there is none. Rooms take it from here, and
+    routes take the same one from `request.state`."""
 
     places: Places
     """Of its open streams. It belongs to that lifespan too."""
@@ -44,7 +45,7 @@ class App(FastAPI):
     """How many the server runs, as far as it says. What this one has in its memory is unknown to the others."""
 
     def __init__(self, settings: Settings, *, outside: Sequence[Middleware], closed: bool, **options: Any) -> None:
-        """Of a `closed` one, callers must say who they are."""
+        """If it is `closed`, callers must say who they are."""
         super().__init__(**options)
         self.settings = settings
         self.closed = closed

@@ -24,15 +24,17 @@ class Unfinished:
         """A connection is cut after `seconds`, or when `most` others have come since and wait too."""
         self._seconds = seconds
         self._most = most
-        self._timers: dict[asyncio.Transport, asyncio.TimerHandle] = {}
+        self._timers: dict[asyncio.Transport, asyncio.TimerHandle | None] = {}
 
-    def add(self, transport: asyncio.Transport) -> None:
-        """One that is there already keeps its time."""
-        if transport not in self._timers:
-            why = f"it has sent no whole request in {self._seconds:g} s"
-            self._timers[transport] = asyncio.get_running_loop().call_later(self._seconds, self._cut, transport, why)
-            if len(self._timers) > self._most:
-                self._cut(next(iter(self._timers)), f"of {self._most} that wait for a whole request it is the oldest")
+    def add(self, transport: asyncio.Transport, idle: bool = False) -> None:
+        """One that is there already keeps its time. An `idle` one has had a response, and has all the time that uvicorn
+        gives it (`--timeout-keep-alive`) until it sends something."""
+        if self._timers.get(transport) or (idle and transport in self._timers):
+            return
+        loop, why = asyncio.get_running_loop(), f"it has sent no whole request in {self._seconds:g} s"
+        self._timers[transport] = None if idle else loop.call_later(self._seconds, self._cut, transport, why)
+        if len(self._timers) > self._most:
+            self._cut(next(iter(self._timers)), f"of {self._most} that wait for a whole request it is the oldest")
 
     def discard(self, transport: asyncio.Transport) -> None:
         if timer := self._timers.pop(transport, None):
@@ -66,14 +68,16 @@ class Connection(H11Protocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        self._note()
+        self._note(idle=True)
 
-    def _note(self) -> None:
-        """Whether it waits for a request, or for the rest of one. uvicorn itself closes one that is silent after a
-        response, but only after its `--timeout-keep-alive`, and there may be many."""
-        reads = self.cycle is None or self.cycle.more_body or self.cycle.response_complete
+    def _note(self, idle: bool = False) -> None:
+        """Whether it waits for a request, or for the rest of one. An `idle` one counts too, for there may be many. A
+        response that is complete here may be on its way for long: its client waits for nothing, and `_look` sees
+        whether it takes that."""
+        taken = self.cycle is not None and self.cycle.response_complete and not self.flow.write_paused
+        reads = self.cycle is None or self.cycle.more_body or taken
         if reads and self.transport.get_protocol() is self:  # else it is a WebSocket by now
-            self._unfinished.add(self.transport)
+            self._unfinished.add(self.transport, idle)
         else:
             self._unfinished.discard(self.transport)
 
@@ -91,6 +95,7 @@ class Connection(H11Protocol):
     def resume_writing(self) -> None:
         super().resume_writing()
         self._took = True
+        self._note(idle=True)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._unfinished.discard(self.transport)
@@ -110,8 +115,8 @@ class Connection(H11Protocol):
         self._timer = self.loop.call_later(self._send_seconds, self._look)
 
     def _waits(self) -> int:
-        """How many bytes wait for the client, while nothing can be added to them; else 0, for a client that takes as
-        much as is made would look like one that takes nothing."""
+        """How many bytes wait for the client, if nothing can be added to them. Else 0: while as much is added as the
+        client takes, the number stands still."""
         if self.scheme == "https" and self.transport.is_closing():
             return 0  # asyncio itself ends that, 30 s after the close
         full = self.flow.write_paused or self.cycle is None or self.cycle.response_complete

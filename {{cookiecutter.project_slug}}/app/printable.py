@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Mapping
 
-# In JSON, the backslash of half a character. The group is what else begins with one, such as both halves.
+# In JSON, the backslash of a lone surrogate. The group is any other escape, and a whole pair: these stay as they are.
 HALF = re.compile(r"(\\ud[89ab]\w\w\\ud[c-f]\w\w|\\[^u]|\\u(?!d[89a-f]))|\\")
 
 
@@ -28,8 +28,8 @@ def word(value: object) -> str:
 
 
 def as_json(entry: Mapping[str, object]) -> str:
-    """In ASCII, so no character of it is taken for the end of a line. Half of a character is escaped twice, for strict
-    readers refuse it. What JSON has no form for becomes text."""
+    """In ASCII, so no character of it is taken for the end of a line. Strict readers refuse a lone surrogate, so its
+    escape is escaped again, and is text. What JSON has no form for becomes text too."""
     try:
         line = _dumps(entry)
     except Exception:

@@ -61,7 +61,7 @@ class EnvSettings(BaseSettings):
 
 
 def _look_at(env_file: Path) -> None:
-    """Raises SystemExit if the file can't be read: with the key in it, it would start a server that is open to all."""
+    """Raises SystemExit if the file can't be read. Without the keys in it, the server would be open to all."""
     try:
         readable = "\0" not in env_file.read_text("utf-8")
     except FileNotFoundError:
@@ -103,6 +103,7 @@ class Settings(EnvSettings):
     max_streams_per_caller: int = Field(0, ge=0, le=1_000_000)  # with 0 there is no such limit
     drain_seconds: float = Field(5, ge=0, le=3600)
 
+    # Of every answer, whichever model gives it. What else the chat needs is in its folder.
     model_timeout_seconds: float = Field(120, gt=0, le=3600)
     max_answer_chars: int = Field(100_000, gt=0, le=100_000_000)
     show_reasoning: bool = True

@@ -127,5 +127,5 @@ def lease_taken(fields: Mapping[str, object]) -> None:
 
 
 def end_worker() -> None:
-    """It is called in each process of a worker that another one has begun, behind its last job."""
+    """A process that a worker has started for its jobs has done the last of them."""
     log.debug("worker ended")

@@ -21,6 +21,17 @@ async def test_a_connection_that_waits_too_long_for_its_request_is_cut_and_other
     assert not quick.aborted.is_set()
 
 
+async def test_between_two_requests_a_connection_has_the_time_of_uvicorn() -> None:
+    """A balancer keeps it for its own next request, as long as `--timeout-keep-alive` lets it."""
+    unfinished, idle, asks = Unfinished(0.01, most=10), Transport(), Transport()
+    for transport in (idle, asks):
+        unfinished.add(transport, idle=True)  # type: ignore[arg-type]
+    unfinished.add(asks)  # type: ignore[arg-type]
+    unfinished.add(asks, idle=True)  # type: ignore[arg-type]
+    await asyncio.wait_for(asks.aborted.wait(), 60)
+    assert not idle.aborted.is_set()
+
+
 async def test_where_too_many_wait_it_is_the_first_that_is_cut() -> None:
     """So whoever comes, as a health check, is heard."""
     unfinished, transports = Unfinished(60, most=2), [Transport() for _ in range(4)]
@@ -46,9 +57,9 @@ Open = Callable[[], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]
 
 
 @asynccontextmanager
-async def served(app: ASGIApp, most: int = 10) -> AsyncIterator[Open]:
+async def served(app: ASGIApp, unfinished: Unfinished) -> AsyncIterator[Open]:
     """By uvicorn, in this process, with limits for its clients."""
-    config, state, unfinished = Config(app, lifespan="off", log_config=None), ServerState(), Unfinished(60, most)
+    config, state = Config(app, lifespan="off", log_config=None), ServerState()
     server = await asyncio.get_running_loop().create_server(
         lambda: Connection(unfinished, 60, config=config, server_state=state, app_state={}), "127.0.0.1"
     )
@@ -85,7 +96,7 @@ async def test_a_body_that_can_not_be_read_is_no_fault_of_the_server(
         await PlainTextResponse("a")(scope, receive, send)
         app_ended.set()
 
-    async with served(app) as open_one:
+    async with served(app, Unfinished(60, most=10)) as open_one:
         reader, writer = await open_one()
         parts = [HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"no chunk\r\n"]
         if comes == "with its head":
@@ -101,7 +112,7 @@ async def test_a_body_that_can_not_be_read_is_no_fault_of_the_server(
 
 async def test_who_has_had_a_response_and_asks_no_more_makes_way_too() -> None:
     """Else many health checks of somebody without a key would take all descriptors."""
-    async with served(PlainTextResponse("a"), most=2) as open_one:
+    async with served(PlainTextResponse("a"), Unfinished(60, most=2)) as open_one:
         clients = []
         for _ in range(4):
             reader, writer = await open_one()
@@ -113,3 +124,43 @@ async def test_who_has_had_a_response_and_asks_no_more_makes_way_too() -> None:
                 assert await asyncio.wait_for(reader.read(), 60) == b""
         writer.write(HEAD + b"\r\n")
         assert await clients[3].readuntil(b"\r\n\r\na")
+
+
+async def test_who_still_takes_a_response_does_not_wait_for_a_request() -> None:
+    """A large one, such as a job's result, is complete for uvicorn long before its client has all of it."""
+    size = 32 * 1024 * 1024  # more than the kernel takes
+    async with served(PlainTextResponse(b"a" * size), Unfinished(60, most=1)) as open_one:
+        reader, writer = await open_one()
+        writer.write(HEAD + b"\r\n")
+        await reader.readuntil(b"\r\n\r\n")
+        (first, _), (second, _) = await open_one(), await open_one()
+        assert await asyncio.wait_for(first.read(), 60) == b""
+        assert len(await asyncio.wait_for(reader.readexactly(size), 60)) == size
+        assert await asyncio.wait_for(second.read(), 60) == b"", "now the one that has taken all of it waits too"
+
+
+class Noted(Unfinished):
+    """Of one connection, what it was last."""
+
+    last = ""
+
+    def add(self, transport: asyncio.Transport, idle: bool = False) -> None:
+        self.last = "idle" if idle else "waited for"
+        super().add(transport, idle)
+
+    def discard(self, transport: asyncio.Transport) -> None:
+        self.last = "served"
+        super().discard(transport)
+
+
+async def test_a_connection_is_idle_from_a_response_to_the_first_byte_of_the_next_request() -> None:
+    noted = Noted(60, most=10)
+    async with served(PlainTextResponse("a"), noted) as open_one:
+        reader, writer = await open_one()
+        writer.write(HEAD + b"\r\n")
+        await reader.readuntil(b"\r\n\r\na")
+        assert noted.last == "idle"
+        writer.write(b"GET")
+        async with asyncio.timeout(60):
+            while noted.last != "waited for":
+                await asyncio.sleep(0)

@@ -27,7 +27,7 @@ class Callers(Protocol):
     needs: str  # what is told to whom this does not know
 
     async def find(self, token: str) -> Caller | None: ...  # raises Unavailable while that can't be known
-    async def check(self) -> dict[str, str]: ...  # for `/ready`: of each service it asks, `ok` or what is wrong
+    async def check(self) -> dict[str, str]: ...  # for `/ready`: a Check, as in app/application.py. Never raises
 
 
 def open_to_all(endpoint: Endpoint) -> Endpoint:

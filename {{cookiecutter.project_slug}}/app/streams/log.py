@@ -44,6 +44,7 @@ class MemoryLog:
         return self._one_reader and self.bytes >= AHEAD_BYTES
 
     async def room(self) -> None:
+        """Returns when it is not full. Only one may wait: who writes the log."""
         while self.full:
             self._room = asyncio.get_running_loop().create_future()
             await self._room
@@ -58,7 +59,7 @@ class MemoryLog:
         self._wake_readers()
 
     def cut(self) -> None:
-        """Sends its readers away. What they read here turned out not to be the log, and they can come back to that."""
+        """Sends its readers away: it is not the log any more that others read. They can come back, and read that."""
         self.was_cut = True
         self._wake_readers()
 

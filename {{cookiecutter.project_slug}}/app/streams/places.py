@@ -11,7 +11,7 @@ ENDS_SECONDS = 0.1  # for a stream whose answer has ended
 
 
 class Places:
-    """Each open stream holds one."""
+    """Each open stream holds one. The place of an event in a log is something else."""
 
     def __init__(self, most: int, per_caller: int) -> None:
         """With a `per_caller` of 0, a caller may have them all."""

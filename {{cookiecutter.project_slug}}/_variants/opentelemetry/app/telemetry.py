@@ -76,6 +76,6 @@ def job_accepted(task: str, job_id: str) -> None:
 
 
 def end_worker() -> None:
-    """It is called in each process of a worker that another one has begun, behind its last job."""
+    """A process that a worker has started for its jobs has done the last of them."""
     log.debug("worker ended")
     export.set_up(worker=True).flush()

@@ -55,8 +55,8 @@ async def connect(settings: RedisSettings, connections: int = CONNECTIONS) -> As
     pool = BlockingConnectionPool.from_url(
         str(settings.redis_url),
         decode_responses=True,
-        # What is no UTF-8 is kept as it is, and no JSON to those who read it. By default it raises ValueError, and with
-        # it nothing else can be read.
+        # By default a value that is no UTF-8 raises ValueError, and what came with it is lost. So its bytes become
+        # surrogates, and whoever reads that value finds that it is no JSON.
         encoding_errors="surrogateescape",
         # Without this, each new process looks up redis-py's version in a file, and sends it to Redis.
         driver_info=None,

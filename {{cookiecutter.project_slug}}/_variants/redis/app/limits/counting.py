@@ -21,11 +21,14 @@ from app.limits.settings import LimitSettings
 from app.redis_client import StoreAway, answering, connect, words
 
 log = logging.getLogger(__name__)
-ANSWER_SECONDS = 0.3  # a question waits for this, and one that is counted here alone does no harm
+# Shorter than that of others who ask Redis: a question waits for this, and one that is counted here alone does no harm.
+ANSWER_SECONDS = 0.3
 AWAY_SECONDS = 5.0  # after which a Redis that was away is asked again, for one question
 
 
 class Turn:
+    """What the requests share by which one caller asks right now."""
+
     def __init__(self) -> None:
         self.lock = asyncio.Lock()
         self.refusal: TooMany | None = None
@@ -41,9 +44,9 @@ class SharedRate:
         self._turns: WeakValueDictionary[str, Turn] = WeakValueDictionary()  # of callers who ask right now
 
     async def admit(self, caller: str) -> None:
-        """Of one caller, one at a time: a thousand at once would wait for a connection, each behind all before it, and
-        that would look like a Redis that is away. The caller could begin as many again then. Those who have come before
-        one was refused are refused with it."""
+        """Asks for one request of a caller at a time. A thousand at once would wait for a connection, one behind the
+        other, and that would look like a Redis that is away: then they would be counted here alone, and the caller
+        could begin as many again. Requests that wait while one is refused are refused with it."""
         came, turn = monotonic(), self._turns.setdefault(caller, Turn())
         async with turn.lock:
             if turn.refusal and turn.refused_at > came:
@@ -86,7 +89,7 @@ class SharedRate:
 
 @asynccontextmanager
 async def open_rate(settings: LimitSettings, processes: int = 1) -> AsyncIterator[Admit]:
-    """However many `processes` there are, they share it."""
+    """`processes` changes nothing: all of them count in the same Redis."""
     async with connect(settings, connections=2) as client:
         options: dict[str, Any] = {"connection_pool": client.connection_pool}  # the library says it takes only texts
         prefix = f"{settings.queue_name}:limits"
