@@ -117,9 +117,11 @@ class Attempt:
             return body.result()
         finally:
             body.cancel()
-            await asyncio.wait({body}, timeout=CLEANUP_SECONDS)  # the lease is renewed meanwhile
-            renewing.cancel()
-            await asyncio.gather(renewing, return_exceptions=True)
+            try:
+                await asyncio.wait({body}, timeout=CLEANUP_SECONDS)  # the lease is renewed meanwhile
+            finally:
+                renewing.cancel()
+            await asyncio.wait({renewing})
             if not body.done():
                 leave_behind(body)
                 log.error(

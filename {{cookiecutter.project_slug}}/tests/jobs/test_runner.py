@@ -301,6 +301,36 @@ async def test_nobody_else_begins_a_job_while_its_body_cleans_up(
     assert renewed
 
 
+@pytest.mark.usefixtures("quick")
+async def test_a_lease_is_renewed_no_more_when_the_cleanup_is_cancelled_too(
+    store: Store, job_settings: JobSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As at the end of a process: the job is another's then."""
+    begun, cleaning, finish = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def thorough(context: JobContext, order: Order) -> None:
+        begun.set()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            cleaning.set()
+            await finish.wait()
+
+    monkeypatch.setitem(TASKS, "order", Task("order", thorough, Order))
+    await store.create(a_job("j", task="order"), '{"what":"x"}')
+    running = asyncio.create_task(run(store, "j", job_settings))
+    for event in (begun, cleaning):
+        await event.wait()
+        running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    await asyncio.sleep(0)
+    due = (await store.get("j")).due
+    await asyncio.sleep(0.1)  # some renewals long
+    assert (await store.get("j")).due == due
+    finish.set()
+
+
 async def test_a_cleanup_that_takes_its_time_is_awaited(
     store: Store, job_settings: JobSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
