@@ -832,7 +832,7 @@ def test_whatever_a_text_holds_is_shown_and_does_nothing(chat: Chat, kind: str) 
 
 
 def test_a_text_is_shown_in_its_own_direction(chat: Chat) -> None:
-    """Of Hebrew, what is last is at the left, also if it is Latin. The mark of a list's item stands at the right."""
+    """Of Hebrew, what is last is at the left, also if it is Latin."""
     hebrew = "\u05d0 abc!"
     chat.exchange(hebrew, f"{hebrew}\n\n- {hebrew}\n\n# {hebrew}\n\n| {hebrew} |")
     left = """(element, at) => {
@@ -845,7 +845,6 @@ def test_a_text_is_shown_in_its_own_direction(chat: Chat) -> None:
     assert len(shown) == 5
     for text in shown:
         assert text.evaluate(left, len(hebrew) - 1) < text.evaluate(left, 0)
-    assert chat.page.locator(".text ul").evaluate("(list) => getComputedStyle(list).direction") == "rtl"
 
 
 def test_a_reload_keeps_the_conversation(chat: Chat) -> None:

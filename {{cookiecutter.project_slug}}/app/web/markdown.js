@@ -109,7 +109,7 @@ export class Markdown {
     this.put();
     const tag = quote ? "blockquote" : number ? "ol" : "ul";
     const last = this.place.lastChild;
-    const outer = last?.localName === tag ? last : this.place.appendChild(make(tag, { dir: "auto", start: number }));
+    const outer = last?.localName === tag ? last : this.place.appendChild(make(tag, number && { start: number }));
     const element = quote ? outer : outer.appendChild(make("li"));
     const goesOn = quote ? /^ *> ?/ : new RegExp(`^(?: {${length + 2}}| *$)`); // an item: further in, or a blank line
     this.containers.push({ element, goesOn });
