@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from model_services import asking
 from rendering import Project, choices, exclusive, run
-from running import START_SECONDS, Process, Server, free_port, posix_only, running, services, serving
+from running import START_SECONDS, Process, Server, free_port, posix_only, running, services, serving, wait_until
 
 pytestmark = posix_only
 LITELLM = "litellm[proxy]==1.108.7"
@@ -120,6 +120,8 @@ def test_a_service_that_others_wrote_is_understood(
             assert (error[1]["code"], error[1]["retryable"]) == (code, retryable)
             assert "litellm" not in json.dumps(error).lower()
             server.process.printed("the model failed: .*litellm")
+        # It answers before it writes its line.
+        wait_until(lambda: len(requests(process, provider)) - before > retryable)  # noqa: B023 - called here alone
         assert len(requests(process, provider)) - before == 1 + retryable
     with in_front_of(port, project, f"{of}well", SECRET) as server:
         _, error, done = answer(server)
