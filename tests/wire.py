@@ -37,7 +37,8 @@ class Wire:
 
     def cut(self) -> None:
         """End all connections. New ones get through, unless the wire is broken."""
-        pairs, self._pairs = self._pairs, []
+        # The one in use at last: who comes back at once would else take another that is about to end.
+        pairs, self._pairs = sorted(self._pairs, key=lambda pair: pair[0] is self._last), []
         for end in (end for pair in pairs for end in pair):
             with suppress(OSError):  # a reset, as when a network is gone
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
