@@ -1365,6 +1365,20 @@ def test_everything_can_be_read_and_fits(busy: Chat) -> None:
         assert busy.overflow() <= 0, what
 
 
+def test_headings_stand_out_and_wide_code_shows_the_focus(chat: Chat) -> None:
+    """No heading is smaller than the text, and the ring lies within the code, whose box cuts off what is outside."""
+    chat.exchange("Show", "".join(f"{'#' * level} {level}\n" for level in range(1, 7)) + "```\n" + "x" * 500)
+    sizes = chat.page.locator(".text :is(h3, h4, h5, h6)").evaluate_all(
+        "(found) => found.map((element) => parseFloat(getComputedStyle(element).fontSize))"
+    )
+    assert len(sizes) == 6
+    assert min(sizes) > 16
+    chat.page.get_by_role("button", name="Copy").first.focus()
+    chat.page.keyboard.press("Tab")
+    style = chat.page.locator("pre:focus-visible").evaluate("(code) => getComputedStyle(code).outlineOffset")
+    assert float(style.removesuffix("px")) <= -2
+
+
 def test_the_measure_of_contrast_finds_what_is_too_faint(chat: Chat) -> None:
     """What tells the test above from one that always passes."""
     chat.page.evaluate("document.querySelector('h1').style.color = '#8b8b8b'")
