@@ -744,6 +744,29 @@ def test_a_document_that_is_refused_for_want_of_a_key_is_sent_with_one(chat: Cha
     expect(chat.page.get_by_role("article")).to_contain_text("words: 2\n")
 
 
+def test_a_key_is_asked_for_when_a_dialog_is_done(chat: Chat) -> None:
+    """What is typed in it is not lost, and the panel would be of no use behind it."""
+    chat.exchange("One", "1")
+    refused = "**/feedback"
+    held: list[Route] = []
+    chat.page.route(refused, lambda route: held.append(route))
+    chat.page.get_by_role("button", name="Good answer").click()
+    wait_until(lambda: len(held) == 1, chat.page.wait_for_timeout)
+    chat.page.get_by_role("button", name="Rename: One").press("Enter")
+    chat.page.keyboard.type(" and two")
+    held[0].fulfill(status=401, json={"detail": "no key"})
+    expect(chat.alert).to_contain_text("The server asks for an access key.")
+    expect(chat.page.get_by_label("Access key", exact=True)).to_be_hidden()
+    chat.page.keyboard.press("Enter")
+    expect(chat.page.get_by_role("navigation").get_by_role("link")).to_have_text(["One and two"])
+    expect(chat.page.get_by_label("Access key", exact=True)).to_be_focused()
+    chat.page.unroute(refused)
+    chat.page.keyboard.type("key")
+    chat.page.keyboard.press("Enter")
+    chat.retry.press("Enter")
+    expect(chat.log.get_by_text("Thank you for the feedback.")).to_be_visible()
+
+
 def test_feedback_that_fails_can_be_given_again(chat: Chat) -> None:
     """Also to an answer that is not the latest, while another is written."""
     chat.exchange("One", "1")
