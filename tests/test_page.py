@@ -855,9 +855,10 @@ def test_whatever_a_text_holds_is_shown_and_does_nothing(chat: Chat, kind: str) 
 
 
 def test_a_text_is_shown_in_its_own_direction(chat: Chat) -> None:
-    """Of Hebrew, what is last is at the left, also if it is Latin."""
+    """Of Hebrew, what is last is at the left, also if it is Latin; and the mark of an item or a quote at the right."""
     hebrew = "\u05d0 abc!"
-    chat.exchange(hebrew, f"{hebrew}\n\n- {hebrew}\n\n# {hebrew}\n\n| {hebrew} |")
+    code = "```\n  x\n  ```"
+    chat.exchange(hebrew, f"{hebrew}\n\n> {hebrew}\n\n- {hebrew}\n\n  {code}\n\n# {hebrew}\n\n| {hebrew} |")
     left = """(element, at) => {
         const range = document.createRange();
         range.setStart(element.firstChild, at);
@@ -865,9 +866,12 @@ def test_a_text_is_shown_in_its_own_direction(chat: Chat) -> None:
         return range.getBoundingClientRect().left;
     }"""
     shown = chat.page.locator(".question, .text :is(p, h3, th)").all()
-    assert len(shown) == 5
+    assert len(shown) == 6
     for text in shown:
         assert text.evaluate(left, len(hebrew) - 1) < text.evaluate(left, 0)
+    directions = "(found) => found.map((element) => getComputedStyle(element).direction)"
+    assert chat.page.locator(".text :is(li, blockquote)").evaluate_all(directions) == ["rtl", "rtl"]
+    assert chat.page.locator(".text pre").evaluate_all(directions) == ["ltr"]
 
 
 def test_a_reload_keeps_the_conversation(chat: Chat) -> None:
