@@ -1360,10 +1360,16 @@ def everything(chat: Chat) -> Iterator[str]:
     yield "nothing"
     chat.ask("A question with averylongwordthatdoesnotfitintoasinglelineofaphoneandthereforehastobebrokensomewhere?")
     yield "thinking"
-    chat.tell("An answer", {"end": "end"})
+    chat.tell({"tool": {"id": "t", "name": "a_tool" * 10, "state": "done"}}, "An answer", {"end": "end"})
     expect(chat.send).to_be_visible()
     yield "an answer"
+    failing = "**/feedback"
+    chat.page.route(failing, lambda route: route.fulfill(status=503, json={"detail": "not now"}))
     chat.page.get_by_role("button", name="Good answer").click()
+    expect(chat.retry).to_be_visible()
+    yield "feedback that failed"
+    chat.page.unroute(failing)
+    chat.retry.click()
     expect(chat.log.get_by_text("Thank you for the feedback.")).to_be_visible()
     yield "feedback"
     chat.ask("Another")
