@@ -137,6 +137,17 @@ async def test_who_may_begin_is_asked_before_a_new_job_is_accepted_and_nothing_i
     assert (admitted, len(await jobs.latest(None, 9, caller="c"))) == (["c", "c"], 2)
 
 
+async def test_what_a_limit_fails_with_is_its_own(store: Store, broker: Broker) -> None:
+    """It does not say that the store is away: a 503, and nothing in the log."""
+
+    async def admit(caller: str) -> None:
+        raise TimeoutError("of the limit")
+
+    jobs = Jobs(store, broker, admit=admit)
+    with pytest.raises(TimeoutError, match="of the limit"):
+        await jobs.enqueue(T, Order(what="tea"), caller="c")
+
+
 async def test_the_same_key_with_another_payload_is_a_conflict(jobs: Jobs) -> None:
     await jobs.enqueue(T, Order(what="tea"), caller="c", key="k")
     with pytest.raises(Conflict, match="Idempotency-Key"):
