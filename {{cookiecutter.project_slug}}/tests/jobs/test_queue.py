@@ -15,6 +15,8 @@ from app.jobs.job import Job
 from app.jobs.queue import JobQueue
 from app.jobs.routes import read_job
 from app.jobs.store import Store
+from app.logs import request_id
+from app.streams.events import Done, Error
 from tests.jobs.fakes import Broker, Jobs, Order, T, U
 
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -86,10 +88,11 @@ async def test_another_caller_s_job_is_as_one_that_is_unknown(jobs: Jobs) -> Non
             jobs.retry(job_id, caller="you"),
             jobs.resume(job_id, 0, caller="you"),
             jobs.resume(job_id, 9, caller="you"),
-            jobs.log(job_id, caller="you").after(0, 60),
         ):
             with pytest.raises(NotFound, match=r"^there is no such job$"):
                 await call
+        events = await jobs.log(job_id, caller="you").after(0, 60)
+        assert events == [Error("not_found", "There is no such job.", False, request_id.get()), Done("error")]
     assert await jobs.get(job.id, caller="me") == before
     assert await jobs.latest(None, 10, caller="you") == []
     assert await jobs.latest(None, 10, caller="me") == [before]
