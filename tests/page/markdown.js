@@ -69,22 +69,18 @@ export function jumps(text) {
 
 /** How long some pieces take at the beginning, and as many behind nearly all of the text, in milliseconds. */
 export function times(text) {
-  const [first, last] = [[], []];
-  const [some, size] = [40, 100];
+  const [some, few, size] = [40, 8, 100];
   const pieces = [...Array(2 * some).keys()].map((at) => text.slice(at * size, (at + 1) * size));
   pieces.splice(some, 0, text.slice(2 * some * size));
-  for (let run = 0; run < 4; run++) { // the shortest counts: a busy machine is late now and then
-    const took = [];
-    let began = performance.now();
-    shown(pieces, () => {
-      took.push(performance.now() - began);
-      began = performance.now();
-    });
-    const sum = (few) => few.reduce((all, each) => all + each, 0);
-    first.push(sum(took.slice(0, some)));
-    last.push(sum(took.slice(some + 1, 2 * some + 1)));
-  }
-  return [Math.min(...first), Math.min(...last)];
+  const runs = [...Array(6)].map(() => {
+    const at = [performance.now()];
+    shown(pieces, () => at.push(performance.now()));
+    return at;
+  });
+  // Of each few, the shortest run counts: on a busy machine others have their turns between them.
+  const least = (from) => Math.min(...runs.map((at) => at[from + few] - at[from]));
+  const sum = (from) => [...Array(some / few).keys()].reduce((all, number) => all + least(from + number * few), 0);
+  return [sum(0), sum(some + 1)];
 }
 
 /** How often a text is drawn that comes in many pieces at once, and what is shown behind its end. */
