@@ -72,7 +72,7 @@ def take_slowly(server: Server, path: str) -> bool:
     """A megabyte a second. Returns whether all of it has come.
 
     With a buffer of a few packets, the kernel itself would pause for long: it asks again and again whether there is
-    room, each time after twice the time.
+    space, each time after twice the time.
     """
     reader, received = server.deaf(path, buffer=64 * 1024), b""
     with suppress(ConnectionError):
