@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Scope
 from app.shutdown import Shutdown
 from app.streams.response import StreamLimits
 
-WAIT_SECONDS = 5.0  # only a broken test waits that long
+WAIT_SECONDS = 10.0  # only a broken test waits that long
 
 
 def state(heartbeat: float = 10, send_timeout: float = 30, drain: float = 1, longest: float = 3600) -> dict[str, Any]:

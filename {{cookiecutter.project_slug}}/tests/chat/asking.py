@@ -9,7 +9,7 @@ from app.chat.providers.base import Message
 from app.streams.events import Event
 
 SOON = 0.02
-WAIT_SECONDS = 5.0  # only a broken test waits that long
+WAIT_SECONDS = 10.0  # only a broken test waits that long
 QUESTION = [Message(role="user", content="?")]
 OTHER = [Message(role="user", content="!")]
 

@@ -142,7 +142,7 @@ async def test_an_answer_that_is_whole_stays_whole_though_its_model_does_not_clo
             finally:
                 await asyncio.sleep(60)
 
-    events = await asyncio.wait_for(ran(Generation(Hangs(), QUESTION, caller="alice", seconds=0.01, max_chars=2)), 5)
+    events = await asyncio.wait_for(ran(Generation(Hangs(), QUESTION, caller="alice", seconds=0.01, max_chars=2)), 10)
     assert events[-1] == Done("length")
     assert "it is left behind" in caplog.text
 

@@ -239,8 +239,8 @@ async def test_an_answer_outlives_its_request_and_what_that_has_opened(
         async with exchange(app, "/ask", body={}, headers={"X-Request-ID": "of-the-request"}, **state) as stream:
             while "token" not in await stream.text():
                 pass
-        await asyncio.wait_for(closed.wait(), 5)
+        await asyncio.wait_for(closed.wait(), 10)
         more.set()
-        await asyncio.wait_for(provider.closed.wait(), 5)
+        await asyncio.wait_for(provider.closed.wait(), 10)
         await asyncio.sleep(0)
     assert seen == [("of-the-request", True)]

@@ -45,7 +45,7 @@ async def test_what_has_not_ended_at_the_drain_limit_is_reported_as_lost(
     shutdown = Shutdown(0.02)
     async with opened(job_settings, shutdown) as jobs:
         job = await jobs.enqueue(task, DOCUMENT, caller="c")
-        await asyncio.wait_for(begun.wait(), 5)
+        await asyncio.wait_for(begun.wait(), 10)
         shutdown.begin()
     assert f"job {job.id} is lost" in caplog.text
     (line,) = (vars(record) for record in caplog.records if "outcome" in vars(record))

@@ -103,7 +103,7 @@ async def test_a_follower_looks_only_when_there_is_news(store: Store, monkeypatc
     following = asyncio.create_task(anext(events))
     await asyncio.sleep(0.1)
     await store.update(job.id, partial(Job.cancel, now=time.time()))
-    assert await asyncio.wait_for(following, 5) == JobChanged("cancelled", {"fraction": 0.0, "message": ""})
+    assert await asyncio.wait_for(following, 10) == JobChanged("cancelled", {"fraction": 0.0, "message": ""})
     assert looks <= 4  # at the start, at the first subscription, at the news
 
 

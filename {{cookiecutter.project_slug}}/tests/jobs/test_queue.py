@@ -146,10 +146,10 @@ async def test_the_same_key_with_another_payload_is_a_conflict(jobs: Jobs) -> No
 async def test_a_failed_job_that_is_retried_is_dispatched_again(jobs: Jobs, broker: Broker) -> None:
     async with jobs.relay.running():
         job = await jobs.enqueue(T, Order(what="tea"), caller="c")
-        await asyncio.wait_for(broker.ids.get(), 5)
+        await asyncio.wait_for(broker.ids.get(), 10)
         await fail(jobs, job)
         assert (await jobs.retry(job.id, caller="c")).status == "queued"
-        assert await asyncio.wait_for(broker.ids.get(), 5) == job.id
+        assert await asyncio.wait_for(broker.ids.get(), 10) == job.id
 
 
 async def test_a_key_whose_job_failed_can_be_tried_again(jobs: Jobs) -> None:

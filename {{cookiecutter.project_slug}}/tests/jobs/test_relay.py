@@ -17,9 +17,9 @@ from tests.jobs.fakes import LEASE_SECONDS, Broker, Jobs, Order, T
 async def test_the_relay_dispatches_an_accepted_job_at_once_and_only_once(jobs: Jobs, broker: Broker) -> None:
     async with jobs.relay.running():
         job = await jobs.enqueue(T, Order(what="tea"), caller="c")
-        assert await asyncio.wait_for(broker.ids.get(), 5) == job.id
+        assert await asyncio.wait_for(broker.ids.get(), 10) == job.id
         other = await jobs.enqueue(T, Order(what="tea"), caller="c")
-        assert await asyncio.wait_for(broker.ids.get(), 5) == other.id
+        assert await asyncio.wait_for(broker.ids.get(), 10) == other.id
     assert broker.ids.empty()
 
 
@@ -27,7 +27,7 @@ async def test_two_relays_dispatch_a_job_once(store: Store, broker: Broker) -> N
     first, second = (Jobs(store, broker) for _ in range(2))
     async with first.relay.running(), second.relay.running():
         sent = {(await first.enqueue(T, Order(what=str(n)), caller="c")).id for n in range(10)}
-        assert {await asyncio.wait_for(broker.ids.get(), 5) for _ in range(10)} == sent
+        assert {await asyncio.wait_for(broker.ids.get(), 10) for _ in range(10)} == sent
     assert broker.ids.empty()
 
 
@@ -39,7 +39,7 @@ async def test_a_broker_that_is_away_delays_jobs_and_refuses_none(
     broker.away = 3
     async with jobs.relay.running():
         accepted = {(await jobs.enqueue(T, Order(what=str(n)), caller="c")).id for n in range(2)}
-        assert await asyncio.wait_for(broker.ids.get(), 5) in accepted
+        assert await asyncio.wait_for(broker.ids.get(), 10) in accepted
     assert caplog.text.count("jobs wait: they can't be dispatched") == 1
 
 
@@ -180,4 +180,4 @@ async def test_more_than_one_look_brings_is_dispatched_at_once(
         await jobs.enqueue(T, Order(what=str(number)), caller="c")
     async with jobs.relay.running():
         for _ in range(7):
-            await asyncio.wait_for(broker.ids.get(), 5)
+            await asyncio.wait_for(broker.ids.get(), 10)

@@ -131,12 +131,12 @@ async def test_who_watches_a_job_is_told_of_its_news_and_of_no_other_job_s(store
             await store.update("j", lambda job: job.model_copy(update={"status": "running"}))
             await store.update("j", lambda job: job.model_copy(update={"status": "queued"}))
             await asyncio.sleep(0.01)
-        await asyncio.wait_for(second.wait(), 5)
+        await asyncio.wait_for(second.wait(), 10)
         for event in (first, second, others):
             event.clear()
         await store.update("j", begin)
-        await asyncio.wait_for(first.wait(), 5)
-        await asyncio.wait_for(second.wait(), 5)
+        await asyncio.wait_for(first.wait(), 10)
+        await asyncio.wait_for(second.wait(), 10)
         assert not others.is_set()
 
 

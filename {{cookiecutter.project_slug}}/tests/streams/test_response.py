@@ -548,7 +548,7 @@ async def test_a_source_is_cancelled_once_at_the_drain_limit_and_when_its_client
         while not shared["shutdown"].expired:
             await asyncio.sleep(0)
         stream.taking.set()
-        await asyncio.wait_for(cleaning.wait(), 5)
+        await asyncio.wait_for(cleaning.wait(), 10)
         stream.gone.set()
         await stream.until_ended()
     assert told == ["cleaned up"]

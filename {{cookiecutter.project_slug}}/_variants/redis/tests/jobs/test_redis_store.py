@@ -203,7 +203,7 @@ async def test_records_that_can_not_be_read_or_are_gone_hold_up_no_other_job(
     jobs = Jobs(store, broker)
     async with jobs.relay.running():
         job = await jobs.enqueue(T, Order(what="tea"), caller="c")
-        assert await asyncio.wait_for(broker.ids.get(), 5) == job.id
+        assert await asyncio.wait_for(broker.ids.get(), 10) == job.id
     assert broker.ids.empty()
 
 
@@ -335,7 +335,7 @@ async def test_a_server_that_stalls_is_unavailable_in_time(
         settings = job_settings.model_copy(update={"redis_url": f"redis://127.0.0.1:{port}/0"})
         async with Store.open(settings) as store:
             with pytest.raises(Unavailable):
-                await asyncio.wait_for(store.get("j"), 5)
+                await asyncio.wait_for(store.get("j"), 10)
 
 
 @pytest.mark.parametrize("turns", range(40))
@@ -363,7 +363,7 @@ async def test_all_who_watch_share_one_connection(store: Store) -> None:
     before = len(await store.client.client_list())
     with ExitStack() as stack:
         events = [stack.enter_context(store.watch("j")) for _ in range(50)]
-        await asyncio.wait_for(asyncio.gather(*(event.wait() for event in events)), 5)  # they are told to look first
+        await asyncio.wait_for(asyncio.gather(*(event.wait() for event in events)), 10)  # they are told to look first
         assert len(await store.client.client_list()) == before + 1
 
 
@@ -372,7 +372,7 @@ async def test_after_a_lost_connection_everybody_looks(store: Store, monkeypatch
     await store.create(a_job(), "{}")
     with store.watch("j") as event:
         for _ in range(3):
-            await asyncio.wait_for(event.wait(), 5)
+            await asyncio.wait_for(event.wait(), 10)
             event.clear()
             assert await store.client.client_kill_filter(_type="pubsub") == 1
 
@@ -382,7 +382,7 @@ async def test_a_connection_that_is_silent_is_replaced(store: Store, monkeypatch
     monkeypatch.setattr(news, "RESUBSCRIBE_SECONDS", 0.01)
     with store.watch("j") as event:
         for _ in range(3):
-            await asyncio.wait_for(event.wait(), 5)
+            await asyncio.wait_for(event.wait(), 10)
             event.clear()
 
 

@@ -44,7 +44,7 @@ async def dispatched(queue: Queue) -> None:
 async def test_an_accepted_job_becomes_one_rq_job_that_carries_its_id(settings: JobSettings, queue: Queue) -> None:
     async with opened(settings) as jobs:
         job = await jobs.enqueue(index_document, DOCUMENT, caller="c")
-        await asyncio.wait_for(dispatched(queue), 5)
+        await asyncio.wait_for(dispatched(queue), 10)
     (message,) = queue.jobs
     assert (message.func_name, message.args) == ("app.worker.run_job", [job.id])
     assert message.timeout == settings.job_timeout_seconds + backend.TIMEOUT_MARGIN_SECONDS
@@ -58,7 +58,7 @@ async def test_rq_gives_a_job_more_time_than_its_task_has(
     monkeypatch.setitem(TASKS, "slow", task := Task("slow", slow, Document, timeout=7200))
     async with opened(settings) as jobs:
         await jobs.enqueue(task, DOCUMENT, caller="c")
-        await asyncio.wait_for(dispatched(queue), 5)
+        await asyncio.wait_for(dispatched(queue), 10)
     assert queue.jobs[0].timeout == 7200 + backend.TIMEOUT_MARGIN_SECONDS
 
 
@@ -119,7 +119,7 @@ def test_the_last_failure_shows_in_rqs_own_tools(
     async def accept() -> None:
         async with opened(settings) as jobs:
             await jobs.enqueue(task, DOCUMENT, caller="c")
-            await asyncio.wait_for(dispatched(queue), 5)
+            await asyncio.wait_for(dispatched(queue), 10)
 
     monkeypatch.setitem(TASKS, "fails", task)
     for name in ("queue_name", "redis_url", "job_max_attempts"):
@@ -141,7 +141,7 @@ def test_a_job_runs_in_a_process_that_is_spawned(settings: JobSettings, queue: Q
     async def accept() -> str:
         async with opened(settings) as jobs:
             job = await jobs.enqueue(index_document, DOCUMENT, caller="c")
-            await asyncio.wait_for(dispatched(queue), 5)
+            await asyncio.wait_for(dispatched(queue), 10)
             return job.id
 
     async def status(job_id: str) -> str:
