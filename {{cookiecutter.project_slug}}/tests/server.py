@@ -119,6 +119,15 @@ class Server:
             self._news.notify_all()
 
 
+def read_until(client: socket.socket, words: bytes) -> None:
+    """Takes what comes, up to `words`. Raises EOFError if the connection ends before."""
+    received = b""
+    while words not in received:
+        if not (piece := client.recv(4096)):
+            raise EOFError(received)
+        received += piece
+
+
 Serve = Callable[..., Server]
 
 
@@ -138,10 +147,11 @@ def serving(environment: dict[str, str]) -> Iterator[Serve]:
         )
         servers.append(server := Server(process, port))
         server.logged("Application startup complete")
-        while True:  # uvicorn opens its port a moment later, and with --reload logs nothing then
+        while process.poll() is None:  # uvicorn opens its port a moment later, and with --reload logs nothing then
             with suppress(ConnectionRefusedError):
                 server.request("GET", "/health").close()
                 return server
+        raise AssertionError(f"the server has ended:\n{server.log}")
 
     try:
         yield serve
