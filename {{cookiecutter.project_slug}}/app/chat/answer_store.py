@@ -45,7 +45,7 @@ class AnswerStore:
         self, asked: Asked, joins: Joins | None = None, admit: Admit | None = None
     ) -> KnownAnswer | None:
         """Gives the answer of that name, if there is one and `joins` says that it will do. Else gives None. Then there
-        is space for the new one: `add` it before anything is awaited.
+        is space for the new one: `add` it before anything is awaited, or `give_back` the space.
 
         Raises Unavailable if there is no space, and TooMany if `admit` does, or too many of the caller's run.
         """
@@ -63,6 +63,9 @@ class AnswerStore:
                 return None
             await admit(asked.caller)  # last, for it may count. Meanwhile others were served
             admit = None
+
+    async def give_back(self, asked: Asked) -> None:
+        """For an answer that is not added. Nothing is kept for it here."""
 
     def add(self, answer: Answer) -> None:
         self._running[answer.id] = answer

@@ -36,7 +36,7 @@ class Answers:
         self._store = store
         self._provider = provider
         self._settings = settings
-        self._answer_settings = answer_settings
+        self._grace, self._longest = answer_settings.answer_grace_seconds, answer_settings.answer_max_seconds
         self._shutdown = shutdown
         self._admit = admit
         self._background = Background(shutdown)
@@ -80,23 +80,21 @@ class Answers:
         if known := await self._store.find_or_reserve(asked, joins, self._admit):
             telemetry.reader_came_back()
             return known
-        return self._run(generation, asked, self._answer_settings.answer_grace_seconds)
+        return await self._run(generation, asked, self._grace)
 
     async def start(self, messages: Sequence[Message], caller: str, *, grace: float | None = None) -> Answer:
         """Asks the model. `grace` is in seconds, by default that of the settings.
 
-        Raises Unavailable if too many answers run, or the drain time is over, and TooMany if the caller may begin no
-        more for now.
+        Raises Unavailable if too many run, or the drain time is over, and TooMany if the caller may begin no more now.
         """
         self._refuse_if_late()
         generation = self._generation(messages, caller)
         asked = Asked(generation.id, caller, fingerprint_of(messages))
         await self._store.find_or_reserve(asked, admit=self._admit)
-        return self._run(generation, asked, self._answer_settings.answer_grace_seconds if grace is None else grace)
+        return await self._run(generation, asked, self._grace if grace is None else grace)
 
     async def get(self, answer_id: str, caller: str) -> KnownAnswer:
-        """Raises NotFound if it is not known, not known any more, or another caller's, and Unavailable if nobody can
-        say so."""
+        """Raises NotFound if it is not known (any more), or another caller's, and Unavailable if nobody can say so."""
         return await self._store.get(answer_id, caller)
 
     async def named(self, name: Name) -> KnownAnswer | None:
@@ -133,9 +131,11 @@ class Answers:
             self._provider, spoken, caller=caller, key=key, seconds=seconds, max_chars=max_chars, show_reasoning=shows
         )
 
-    def _run(self, generation: Generation, asked: Asked, grace: float) -> Answer:
-        self._refuse_if_late()  # that may have taken a while
-        answer = Answer(generation, asked, grace=grace, longest=self._answer_settings.answer_max_seconds)
+    async def _run(self, generation: Generation, asked: Asked, grace: float) -> Answer:
+        if self._shutdown.expired:  # that may have taken a while
+            await self._store.give_back(asked)
+        self._refuse_if_late()
+        answer = Answer(generation, asked, grace=grace, longest=self._longest)
         self._store.add(answer)
         answer.run.closed.add_done_callback(lambda _: self._record(answer))
         return answer

@@ -6,10 +6,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from app.errors import Unavailable
+from app.errors import NotFound, Unavailable
 from app.jobs.status import JobStatus
 from app.jobs.store import Store
-from app.streams.events import Done, Event
+from app.logs import request_id
+from app.streams.events import Done, Error, Event
 
 LOOK_AGAIN_SECONDS = 1.0  # after a look that the store did not answer
 AT_ONCE = 100  # events that are read in one look, so that followers of a long history do not stall each other
@@ -24,7 +25,8 @@ class JobChanged(Event):
 
 
 class JobLog:
-    """A job's events: a `Log` (`app/streams/log.py`) for one reader. The last is a `done`, when the job has ended."""
+    """A job's events: a `Log` (`app/streams/log.py`) for one reader. The last is a `done`, when the job has ended, or
+    is lost with the store's data."""
 
     def __init__(self, store: Store, job_id: str, caller: str) -> None:
         self._store = store
@@ -47,10 +49,13 @@ class JobLog:
         while True:
             try:
                 job, events = await self._store.news(self._job_id, place, AT_ONCE)
+                job.of(self._caller)
                 break
             except Unavailable:  # the store may come back, and the stream is kept alive meanwhile
                 await asyncio.sleep(LOOK_AGAIN_SECONDS)
-        job.of(self._caller)
+            except NotFound:  # the store has lost it since
+                self._end = place + 2
+                return [Error("not_found", "There is no such job.", False, request_id.get()), Done("error")]
         ready: list[Event] = [JobChanged(event["state"], event["progress"]) for event in events]
         if job.ended and len(events) < AT_ONCE:
             ready.append(Done(DONE_REASONS[job.status]))

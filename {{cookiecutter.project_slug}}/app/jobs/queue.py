@@ -44,8 +44,7 @@ class JobQueue:
         its time zone: now, if not given.
 
         Raises ValueError for a `due` without a time zone, or a payload that JSON can't carry: a secret, say, or a NaN.
-        Raises Conflict, TooMany if the caller may begin no more for now, and Unavailable when the store does not answer
-        within DEADLINE_SECONDS.
+        Raises Conflict, TooMany if the caller may begin no more, and Unavailable if the store does not answer in time.
         """
         if due is not None and due.tzinfo is None:
             raise ValueError("due: a datetime with a time zone is needed")
@@ -141,8 +140,11 @@ class JobQueue:
 @asynccontextmanager
 async def _deadline() -> AsyncIterator[None]:
     """Of a request, however many calls of the store it takes."""
+    deadline = asyncio.timeout(DEADLINE_SECONDS)
     try:
-        async with asyncio.timeout(DEADLINE_SECONDS):
+        async with deadline:
             yield
     except TimeoutError as error:
+        if not deadline.expired():  # a limit of the caller's has raised it
+            raise
         raise Unavailable("the job store does not answer") from error

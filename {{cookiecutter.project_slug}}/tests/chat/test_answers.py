@@ -230,6 +230,19 @@ async def test_who_may_not_begin_is_refused_before_the_model_is_asked_and_nothin
     await ask(answers, OTHER, "me", key="k")  # else another question would be a conflict
 
 
+@pytest.mark.parametrize("key", [None, "k"])
+@pytest.mark.parametrize("kind", [ConnectionRefusedError, TimeoutError])
+async def test_what_a_limit_fails_with_is_its_own(answers_of: Open, kind: type[OSError], key: str | None) -> None:
+    """It does not say that the store is away: a 503, and nothing in the log."""
+
+    async def admit(caller: str) -> None:
+        raise kind("of the limit")
+
+    answers = await answers_of("a", admit=admit)
+    with pytest.raises(kind, match="of the limit"):
+        await answers.ask(QUESTION, "me", key=key)
+
+
 async def test_a_key_that_comes_twice_while_that_is_found_out_is_one_answer(answers_of: Open) -> None:
     async def admit(caller: str) -> None:
         await asyncio.sleep(SOON)

@@ -13,7 +13,8 @@ from app.jobs.events import JobChanged, JobLog, resume
 from app.jobs.job import Job
 from app.jobs.status import Progress
 from app.jobs.store import Store
-from app.streams.events import Done, Event
+from app.logs import request_id
+from app.streams.events import Done, Error, Event
 from app.streams.heartbeat import with_heartbeat
 
 
@@ -70,6 +71,13 @@ async def test_a_follower_waits_while_the_store_is_away(store: Store, monkeypatc
     monkeypatch.setattr(store, "news", unsteady)
     assert [event.event_type async for event in events] == ["status", "done"]
     assert away == []
+
+
+async def test_a_follower_of_a_job_that_is_lost_is_told_what_a_request_for_it_is(store: Store) -> None:
+    """As when its store has lost its data. It is no fault of ours, which the log would have to show."""
+    request_id.set("of-the-follower")
+    events = [event async for event in follow(store, JOB.id)]
+    assert events == [Error("not_found", "There is no such job.", False, "of-the-follower"), Done("error")]
 
 
 @pytest.mark.parametrize("events", [1, 2, 3, 4, 5])

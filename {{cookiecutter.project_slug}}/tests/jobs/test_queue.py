@@ -15,6 +15,8 @@ from app.jobs.job import Job
 from app.jobs.queue import JobQueue
 from app.jobs.routes import read_job
 from app.jobs.store import Store
+from app.logs import request_id
+from app.streams.events import Done, Error
 from tests.jobs.fakes import Broker, Jobs, Order, T, U
 
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -86,10 +88,11 @@ async def test_another_caller_s_job_is_as_one_that_is_unknown(jobs: Jobs) -> Non
             jobs.retry(job_id, caller="you"),
             jobs.resume(job_id, 0, caller="you"),
             jobs.resume(job_id, 9, caller="you"),
-            jobs.log(job_id, caller="you").after(0, 60),
         ):
             with pytest.raises(NotFound, match=r"^there is no such job$"):
                 await call
+        events = await jobs.log(job_id, caller="you").after(0, 60)
+        assert events == [Error("not_found", "There is no such job.", False, request_id.get()), Done("error")]
     assert await jobs.get(job.id, caller="me") == before
     assert await jobs.latest(None, 10, caller="you") == []
     assert await jobs.latest(None, 10, caller="me") == [before]
@@ -135,6 +138,17 @@ async def test_who_may_begin_is_asked_before_a_new_job_is_accepted_and_nothing_i
     del admitted[0]
     assert (await jobs.retry(first.id, caller="c")).status == "queued"
     assert (admitted, len(await jobs.latest(None, 9, caller="c"))) == (["c", "c"], 2)
+
+
+async def test_what_a_limit_fails_with_is_its_own(store: Store, broker: Broker) -> None:
+    """It does not say that the store is away: a 503, and nothing in the log."""
+
+    async def admit(caller: str) -> None:
+        raise TimeoutError("of the limit")
+
+    jobs = Jobs(store, broker, admit=admit)
+    with pytest.raises(TimeoutError, match="of the limit"):
+        await jobs.enqueue(T, Order(what="tea"), caller="c")
 
 
 async def test_the_same_key_with_another_payload_is_a_conflict(jobs: Jobs) -> None:

@@ -142,7 +142,8 @@ async def test_the_contract_holds(steps: list[str], at: int, ending: str, dialec
     script = Script(steps, at, ending)
     at_its_limit = ending.startswith(("drain", "too long"))
     longest = 2 * PAUSE if ending.startswith("too long") else 60
-    shared = state(heartbeat=PAUSE / 2 if beats else 5, send_timeout=10 * PAUSE, drain=0, longest=longest)
+    gives_up = 10 * PAUSE if "stall" in ending else 60  # a busy machine is slow, too
+    shared = state(heartbeat=PAUSE / 2 if beats else 5, send_timeout=gives_up, drain=0, longest=longest)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         source = script.source(scope["state"]["transport"], shared["shutdown"])
@@ -164,8 +165,7 @@ async def test_the_contract_holds(steps: list[str], at: int, ending: str, dialec
         assert not aborted
     else:
         assert aborted or gone or ending == "server cancels"
-        assert ending not in ("nobody", "drain", "too long")
-        assert ending != "client is slow" or "own time limit" in steps
+        assert ending not in ("nobody", "client is slow", "drain", "too long")
     if dialect == "ours":
         events = parse(text)
         ids = [event.id for event in events if event.id]

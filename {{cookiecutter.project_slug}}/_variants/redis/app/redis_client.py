@@ -85,6 +85,19 @@ async def answering(seconds: float | None = None) -> AsyncIterator[None]:
         raise StoreAway("the store does not answer") from error
 
 
+@asynccontextmanager
+async def within(seconds: float) -> AsyncIterator[None]:
+    """Raises StoreAway after so many seconds. What the block raises by itself comes out as it is."""
+    limit = asyncio.timeout(seconds)
+    try:
+        async with limit:
+            yield
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        raise StoreAway("the store does not answer") from error
+
+
 def words(error: BaseException) -> str:
     """Those of Redis, if it has said any. Those of a script come without its name."""
     error = error.__cause__ or error

@@ -14,7 +14,7 @@ from app.chat.answer_turns import Turns
 from app.chat.answers_here import AnswersHere
 from app.chat.known_answer import KEY, Asked, KnownAnswer, Name
 from app.errors import TooMany, Unavailable
-from app.redis_client import StoreAway, answering, words
+from app.redis_client import StoreAway, within, words
 
 log = logging.getLogger(__name__)
 Joins = Callable[[KnownAnswer], Awaitable[bool]]
@@ -76,7 +76,7 @@ class Names:
         # One at a time: a reservation of this process without an answer is taken for dead.
         lock = self._locks.setdefault(asked.name, asyncio.Lock())
         if asked.name[0] == KEY:
-            async with answering(CLAIM_SECONDS), lock:
+            async with within(CLAIM_SECONDS), lock:
                 return await self._find(asked, joins, admission, CLAIM_SECONDS)
         async with lock:
             return await self._find_or_begin_here(asked, joins, admission)

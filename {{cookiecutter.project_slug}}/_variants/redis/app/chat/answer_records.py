@@ -73,6 +73,14 @@ class Records:
             keys = [state, self._keys.name(asked.name), *self._keys.indexes, self._keys.running(asked.caller)]
             return cast(str | None, await self._reserve(keys, [_json(ask)]))
 
+    async def give_back(self, asked: Asked) -> None:
+        """Of an answer that will not be written. Its name leads to nothing then, as that of one that is gone."""
+        async with answering(), self._client.pipeline() as pipe:
+            pipe.delete(*self._keys.of(asked.id))
+            for running in (self._keys.indexes[0], self._keys.running(asked.caller)):
+                pipe.zrem(running, asked.id)
+            await pipe.execute()
+
     async def append(self, writes: Sequence[Write]) -> list[Reply | Exception]:
         calls = []
         for write in writes:

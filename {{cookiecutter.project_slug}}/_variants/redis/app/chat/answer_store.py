@@ -63,12 +63,17 @@ class AnswerStore:
         self, asked: Asked, joins: Joins | None = None, admit: Admit | None = None
     ) -> KnownAnswer | None:
         """Gives the answer of that name, if there is one and `joins` says that it will do. Else gives None. Then there
-        is space for the new one: `add` it before anything is awaited.
+        is space for the new one: `add` it before anything is awaited, or `give_back` the space.
 
         Raises Unavailable if there is no space, or if nobody can say whether an Idempotency-Key is in use, and TooMany
         if `admit` does, or too many of the caller's run.
         """
         return await self._names.find_or_reserve(asked, joins, admit)
+
+    async def give_back(self, asked: Asked) -> None:
+        """For an answer that is not added: its name and its place are free at once. Raises Unavailable."""
+        self._writer.reserved.discard(asked.id)
+        await self._records.give_back(asked)
 
     def add(self, answer: Answer) -> None:
         self._here.add(answer)
@@ -125,8 +130,7 @@ class AnswerStore:
     def _forget_in_time(self, answer: Answer) -> None:
         """Redis may be away for longer than the answer is kept."""
         if self._here.get(answer.id):
-            seconds = self._records.kept_ended
-            self._forgetting[answer.id] = answer.call_later(seconds, self._writer.forget, answer.id)
+            self._forgetting[answer.id] = answer.call_later(self._records.kept_ended, self._writer.forget, answer.id)
 
     def _forget(self, answer: Answer) -> None:
         if timer := self._forgetting.pop(answer.id, None):

@@ -13,7 +13,7 @@ from app.chat.answer_settings import AnswerSettings
 from app.chat.answer_turns import AT_ONCE, Turns
 from app.chat.answers import Answers
 from app.chat.known_answer import KnownAnswer
-from app.errors import TooMany
+from app.errors import TooMany, Unavailable
 from app.redis_client import StoreAway
 from app.settings import Settings
 from app.shutdown import Shutdown
@@ -50,8 +50,11 @@ async def until_let_in(replica: Replica) -> KnownAnswer:
                 await asyncio.sleep(0.02)
 
 
-def admitting(replica: Replica, settings: AnswerSettings, admit: Admit | None) -> Answers:
-    return Answers(replica.store, replica.provider, Settings(_env_file=None), settings, Shutdown(1), admit)
+def admitting(
+    replica: Replica, settings: AnswerSettings, admit: Admit | None, shutdown: Shutdown | None = None
+) -> Answers:
+    of = shutdown or Shutdown(1)
+    return Answers(replica.store, replica.provider, Settings(_env_file=None), settings, of, admit)
 
 
 async def places(shared: Service) -> list[str]:
@@ -111,6 +114,23 @@ async def test_the_places_of_a_process_that_has_died_are_free_when_its_leases_ar
         await lives.ask()
     dies.stand_still()
     await until_let_in(lives)
+
+
+@pytest.mark.parametrize("key", [None, "k"])
+async def test_one_that_would_begin_behind_the_drain_time_gives_back_its_place_and_its_key(
+    shared: Service, key: str | None
+) -> None:
+    stops, lives = await shared.replica(60.0), await shared.replica(60.0)
+    shutdown = Shutdown(1)
+
+    async def admit(caller: str) -> None:
+        shutdown.expired = True  # meanwhile
+
+    with pytest.raises(Unavailable, match="going down"):
+        await admitting(stops, shared.settings, admit, shutdown).ask(QUESTION, "me", key=key)
+    begun = [await lives.ask(each) for each in (key, None, None)]
+    assert await places(shared) == sorted(answer.id for answer in begun)
+    assert (len(stops.provider.asked), len(lives.provider.asked)) == (0, 3)
 
 
 async def test_whose_answer_has_just_ended_may_begin_the_next_anywhere(
