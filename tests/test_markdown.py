@@ -60,6 +60,7 @@ LONG = {
     "backslashes": "\\",
     "quotes": "> ",
     "bullets": "- ",
+    "an item without a letter": "1 ",
     "numbers": "1. ",
     "pipes": "|",
     "white space": " ",
@@ -73,6 +74,7 @@ BEGINS = {
     "a line of code": "```\n",
     "a link that is never closed": "[a](",
     "an address": "https://",
+    "an item without a letter": "- ",
 }
 # What is written, and what is shown, without what is always the same. A code block begins with its label.
 CASES = [
@@ -104,6 +106,11 @@ CASES = [
     ("3) x", '<ol start="3"><li><p>x</p></li></ol>'),
     ("* a\n+ b", "<ul><li><p>a</p></li><li><p>b</p></li></ul>"),
     ("- [x] done\n- [ ] todo", "<ul><li><p>[x] done</p></li><li><p>[ ] todo</p></li></ul>"),
+    (
+        "- \U0001f600 1. \u05d0\n  - b \u05d0\n- 1\n\n> **\u0627** b",
+        '<ul><li dir="rtl"><p>\U0001f600 1. \u05d0</p><ul><li><p>b \u05d0</p></li></ul></li><li><p>1</p></li></ul>'
+        '<blockquote dir="rtl"><p><strong>\u0627</strong> b</p></blockquote>',
+    ),
     ("> q\n> r\n\nout", "<blockquote><p>q<br>r</p></blockquote><p>out</p>"),
     ("> lazy\nline", "<blockquote><p>lazy</p></blockquote><p>line</p>"),
     ("```py\na = 1\n\nb\n```\nafter", '<div class="code">py:<pre><code>a = 1\n\nb</code></pre></div><p>after</p>'),

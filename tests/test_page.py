@@ -744,6 +744,29 @@ def test_a_document_that_is_refused_for_want_of_a_key_is_sent_with_one(chat: Cha
     expect(chat.page.get_by_role("article")).to_contain_text("words: 2\n")
 
 
+def test_a_key_is_asked_for_when_a_dialog_is_done(chat: Chat) -> None:
+    """What is typed in it is not lost, and the panel would be of no use behind it."""
+    chat.exchange("One", "1")
+    refused = "**/feedback"
+    held: list[Route] = []
+    chat.page.route(refused, lambda route: held.append(route))
+    chat.page.get_by_role("button", name="Good answer").click()
+    wait_until(lambda: len(held) == 1, chat.page.wait_for_timeout)
+    chat.page.get_by_role("button", name="Rename: One").press("Enter")
+    chat.page.keyboard.type(" and two")
+    held[0].fulfill(status=401, json={"detail": "no key"})
+    expect(chat.alert).to_contain_text("The server asks for an access key.")
+    expect(chat.page.get_by_label("Access key", exact=True)).to_be_hidden()
+    chat.page.keyboard.press("Enter")
+    expect(chat.page.get_by_role("navigation").get_by_role("link")).to_have_text(["One and two"])
+    expect(chat.page.get_by_label("Access key", exact=True)).to_be_focused()
+    chat.page.unroute(refused)
+    chat.page.keyboard.type("key")
+    chat.page.keyboard.press("Enter")
+    chat.retry.press("Enter")
+    expect(chat.log.get_by_text("Thank you for the feedback.")).to_be_visible()
+
+
 def test_feedback_that_fails_can_be_given_again(chat: Chat) -> None:
     """Also to an answer that is not the latest, while another is written."""
     chat.exchange("One", "1")
@@ -832,9 +855,10 @@ def test_whatever_a_text_holds_is_shown_and_does_nothing(chat: Chat, kind: str) 
 
 
 def test_a_text_is_shown_in_its_own_direction(chat: Chat) -> None:
-    """Of Hebrew, what is last is at the left, also if it is Latin."""
+    """Of Hebrew, what is last is at the left, also if it is Latin; and the mark of an item or a quote at the right."""
     hebrew = "\u05d0 abc!"
-    chat.exchange(hebrew, f"{hebrew}\n\n- {hebrew}\n\n# {hebrew}\n\n| {hebrew} |")
+    code = "```\n  x\n  ```"
+    chat.exchange(hebrew, f"{hebrew}\n\n> {hebrew}\n\n- {hebrew}\n\n  {code}\n\n# {hebrew}\n\n| {hebrew} |")
     left = """(element, at) => {
         const range = document.createRange();
         range.setStart(element.firstChild, at);
@@ -842,9 +866,12 @@ def test_a_text_is_shown_in_its_own_direction(chat: Chat) -> None:
         return range.getBoundingClientRect().left;
     }"""
     shown = chat.page.locator(".question, .text :is(p, h3, th)").all()
-    assert len(shown) == 5
+    assert len(shown) == 6
     for text in shown:
         assert text.evaluate(left, len(hebrew) - 1) < text.evaluate(left, 0)
+    directions = "(found) => found.map((element) => getComputedStyle(element).direction)"
+    assert chat.page.locator(".text :is(li, blockquote)").evaluate_all(directions) == ["rtl", "rtl"]
+    assert chat.page.locator(".text pre").evaluate_all(directions) == ["ltr"]
 
 
 def test_a_reload_keeps_the_conversation(chat: Chat) -> None:
@@ -1333,10 +1360,16 @@ def everything(chat: Chat) -> Iterator[str]:
     yield "nothing"
     chat.ask("A question with averylongwordthatdoesnotfitintoasinglelineofaphoneandthereforehastobebrokensomewhere?")
     yield "thinking"
-    chat.tell("An answer", {"end": "end"})
+    chat.tell({"tool": {"id": "t", "name": "a_tool" * 10, "state": "done"}}, "An answer", {"end": "end"})
     expect(chat.send).to_be_visible()
     yield "an answer"
+    failing = "**/feedback"
+    chat.page.route(failing, lambda route: route.fulfill(status=503, json={"detail": "not now"}))
     chat.page.get_by_role("button", name="Good answer").click()
+    expect(chat.retry).to_be_visible()
+    yield "feedback that failed"
+    chat.page.unroute(failing)
+    chat.retry.click()
     expect(chat.log.get_by_text("Thank you for the feedback.")).to_be_visible()
     yield "feedback"
     chat.ask("Another")
@@ -1363,6 +1396,20 @@ def test_everything_can_be_read_and_fits(busy: Chat) -> None:
         assert contrast["looked"] > 5
         assert contrast["found"] == [], what
         assert busy.overflow() <= 0, what
+
+
+def test_headings_stand_out_and_wide_code_shows_the_focus(chat: Chat) -> None:
+    """No heading is smaller than the text, and the ring lies within the code, whose box cuts off what is outside."""
+    chat.exchange("Show", "".join(f"{'#' * level} {level}\n" for level in range(1, 7)) + "```\n" + "x" * 500)
+    sizes = chat.page.locator(".text :is(h3, h4, h5, h6)").evaluate_all(
+        "(found) => found.map((element) => parseFloat(getComputedStyle(element).fontSize))"
+    )
+    assert len(sizes) == 6
+    assert min(sizes) > 16
+    chat.page.get_by_role("button", name="Copy").first.focus()
+    chat.page.keyboard.press("Tab")
+    style = chat.page.locator("pre:focus-visible").evaluate("(code) => getComputedStyle(code).outlineOffset")
+    assert float(style.removesuffix("px")) <= -2
 
 
 def test_the_measure_of_contrast_finds_what_is_too_faint(chat: Chat) -> None:

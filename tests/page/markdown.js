@@ -16,7 +16,7 @@ export function shown(pieces, look = () => {}) {
 }
 
 const CODE_BAR = /<div class="row"><span>(.*?)<\/span><button type="button">Copy<\/button><\/div>/g;
-const ALWAYS = / (?:(?:target|rel)="[^"]*"|class="")|<\/?t(?:head|body)>|<div class="table">|(?<=<\/table>)<\/div>/g;
+const ALWAYS = / (?:(?:target|rel)="[^"]*"|class=""|dir="ltr")|<\/?t(?:head|body)>|<div class="table">|(?<=<\/table>)<\/div>/g;
 /** Compactly: without what is always the same. A code block's bar is its label. */
 export const html = (element) => element.innerHTML.replace(CODE_BAR, "$1:").replace(ALWAYS, "");
 

@@ -2,8 +2,9 @@
 import { copy } from "./copy.js";
 import { add, make, Prose } from "./prose.js";
 const MAX_DEPTH = 10; // of quotes and lists in each other
-/** The beginning of a line that does not tell yet what it is: `-` may begin a list or a rule, `*` emphasis as well. */
-const UNDECIDED = /^[\s>*+.)\d-]*(?:[#`~_\s]*$|```|~~~|\|)/;
+/** A line's beginning that does not tell yet what it is, as `-`; or at which side the mark stands, as `- 1`. */
+const UNDECIDED = /^[\s>*+.)\d-]*(?:[#`~_\s]*$|```|~~~|\|)|^ *(?:>|(?:[*+-]|\d+[.)]) )\P{L}*$/u;
+const RIGHT_TO_LEFT = /^\P{L}*[\p{Script=Arabic}\p{Script=Hebrew}]/u;
 const CONTAINER = /^( *)(?:(>) ?|(?:[*+-]|(\d{1,9})[.)])(?: +|$))/;
 const RULE = /^ *([*_-])(?:\s*\1){2,}\s*$/;
 const FENCE = /^( *)(`{3,}|~{3,})([^`]*)$/;
@@ -81,7 +82,8 @@ export class Markdown {
     const left = this.containers.findIndex(({ goesOn }) => !skip(goesOn));
     if (left >= 0) this.put(null, left);
     if (this.block?.closing) return this.block.closing.test(rest) ? this.put() : this.block.line(rest);
-    while (this.containers.length < MAX_DEPTH && CONTAINER.test(rest) && !RULE.test(rest)) this.enter(skip(CONTAINER));
+    while (this.containers.length < MAX_DEPTH && CONTAINER.test(rest) && !RULE.test(rest))
+      this.enter(skip(CONTAINER), rest);
     const words = rest.trimStart();
     const fence = FENCE.exec(rest);
     const [, level, title = ""] = HEADING.exec(words) ?? [];
@@ -104,13 +106,14 @@ export class Markdown {
     if (block) this.place.append(block.element);
   }
 
-  /** Begins a quote, or an item of a list. */
-  enter([, { length }, quote, number]) {
+  /** Begins a quote, or an item of a list, with this text. */
+  enter([, { length }, quote, number], text) {
     this.put();
     const tag = quote ? "blockquote" : number ? "ol" : "ul";
     const last = this.place.lastChild;
     const outer = last?.localName === tag ? last : this.place.appendChild(make(tag, number && { start: number }));
     const element = quote ? outer : outer.appendChild(make("li"));
+    element.dir ||= RIGHT_TO_LEFT.test(text) ? "rtl" : "ltr";
     const goesOn = quote ? /^ *> ?/ : new RegExp(`^(?: {${length + 2}}| *$)`); // an item: further in, or a blank line
     this.containers.push({ element, goesOn });
   }

@@ -14,7 +14,8 @@ export function showProblem(parent, { message, status, retryable, request_id }, 
   if (retryable) addButton(add(box, "p"), "Try again", () => (box.remove(), retry()), "main retry");
   if (status !== 401) return;
   page.hint.textContent = message;
-  page.access.showPopover({ source: box }); // the panel that it may be in stays open
+  const ask = () => page.access.showPopover({ source: box }); // the panel that it may be in stays open
+  page.editor.open ? page.editor.addEventListener("close", ask, { once: true }) : ask(); // of no use behind it
 }
 
 page.access.onsubmit = () => {

@@ -10,9 +10,19 @@ from typing import Any
 
 from pydantic_ai import RunContext, ToolDefinition, ToolFailed
 from pydantic_ai.capabilities import AbstractCapability, ValidatedToolArgs, WrapToolExecuteHandler
-from pydantic_ai.messages import CapabilityEvent, ToolCallPart, ToolReturn, ToolReturnPart
+from pydantic_ai.messages import (
+    CapabilityEvent,
+    ModelResponse,
+    TextPart,
+    ThinkingPart,
+    ToolCallPart,
+    ToolReturn,
+    ToolReturnPart,
+)
+from pydantic_ai.models import ModelRequestContext
 
 from app.chat.keys import Keys
+from app.chat.well_formed import well_formed
 from app.contain import contained
 from app.errors import AppError
 
@@ -32,6 +42,18 @@ class Tools(AbstractCapability[Any]):
         """A call may take so many `seconds`."""
         self._keys = keys
         self._seconds = seconds
+
+    async def after_model_request(
+        self, ctx: RunContext[Any], *, request_context: ModelRequestContext, response: ModelResponse
+    ) -> ModelResponse:
+        """Mends what the model has said: with what its tools give, it goes back to it."""
+        for part in response.parts:
+            match part:
+                case TextPart(content=text) | ThinkingPart(content=text):
+                    part.content = well_formed(text)
+                case ToolCallPart(args=str(text)):
+                    part.args = well_formed(text)
+        return response
 
     async def wrap_tool_execute(
         self,

@@ -110,6 +110,33 @@ async def test_calls_that_come_in_pieces_are_made_and_what_they_give_goes_to_the
     assert (result["role"], result["tool_call_id"], result["content"]) == ("tool", "call-1", "42")
 
 
+async def test_half_of_a_character_is_mended_before_it_goes_back_to_the_service() -> None:
+    """It comes by an escape of its own: in a thought, a text or what a tool is called with."""
+    answer = Answer(
+        [
+            chunk(reasoning_content="Hm \ud83d"),
+            chunk(reasoning_content="\ude00"),
+            chunk("So \ud83d"),
+            chunk("\ude00 \ud83d"),
+            call('{"text": "Hey \ud83d', id="call-1", type="function", function={"name": "count"}),
+            call('\ude00"}'),
+            chunk(finish="tool_calls"),
+            END,
+        ]
+    )
+
+    async def count(text: str) -> int:
+        return len(text)
+
+    async with asked(answer, HELLO) as (provider, service):
+        with agent.override(tools=[count]):
+            pieces = await pieces_of(provider)
+    assert Tool("call-1", "count", "done", output=5) in pieces
+    said = service.requests[1].body["messages"][-2]
+    assert (said["reasoning_content"], said["content"]) == ("Hm \U0001f600", "So \U0001f600 \ufffd")
+    assert json.loads(said["tool_calls"][0]["function"]["arguments"]) == {"text": "Hey \U0001f600"}
+
+
 async def test_the_settings_go_along_with_each_request() -> None:
     settings = {"system_prompt": "Be brief.", "model_max_tokens": 7, "model_temperature": 0.5}
     async with asked(CALLS, HELLO, **settings, MODEL_EXTRA={"top_p": 0.9}) as (provider, service):
