@@ -25,6 +25,8 @@ ARROWS = [
     ("app/middleware.py", "from app.chat import front_ends"),
     ("app/health.py", "from app.jobs.dependencies import JobsDep"),
     ("app/health.py", "from app.jobs.store import Store"),
+    ("app/callers/settings.py", "from app import keys"),
+    ("app/chat/well_formed.py", "from app.chat.asides import Asides"),
     ("app/chat/routes.py", "from app.jobs.dependencies import JobsDep"),
     ("app/chat/agent.py", "from app.jobs.store import Store"),
     ("app/chat/agent.py", "from app.chat.providers.base import Asker"),

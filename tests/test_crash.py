@@ -683,7 +683,7 @@ def test_jobs_in_the_web_process_are_lost_with_it_and_named(render: Callable[...
         service = Service(project, tmp_path, env)
         with service.web(DRAIN_SECONDS="4") as web:
             short = web.add("last", seconds=2)
-            long = [web.add("last", seconds=600) for _ in range(4)]  # the last of them waits for room
+            long = [web.add("last", seconds=600) for _ in range(4)]  # the last of them waits for space
             service.journal.wait("begin", 4)
             assert not service.journal.all("end")
             web.process.stop()

@@ -259,7 +259,7 @@ def test_thousands_of_requests_of_one_caller_keep_no_other_from_its_answers() ->
 
 
 def stalled(server: Server, name: str) -> socket.socket:
-    """A reader with little room that never reads."""
+    """A reader with little space that never reads."""
     reader = socket.socket()
     reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     reader.connect(("127.0.0.1", server.port))

@@ -1057,7 +1057,7 @@ def test_what_is_no_conversation_is_left_alone(chat: Chat) -> None:
 
 
 def test_a_browser_that_is_full_says_so_and_loses_nothing_that_is_shown(chat: Chat) -> None:
-    """What was kept before stays, and a deletion makes room."""
+    """What was kept before stays, and a deletion makes space."""
     chat.exchange("Large", "1")
     chat.page.get_by_role("button", name="New chat").click()
     chat.exchange("Small", "2")

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import ClassVar
 
-RETRY_SECONDS = 2  # where nobody knows when there will be room: to try again soon costs little
+RETRY_SECONDS = 2  # where nobody knows when there will be space: to try again soon costs little
 AT_ONCE = 'qu="concurrent-requests"'
 
 
@@ -59,6 +59,6 @@ class Unavailable(AppError):
     headers = MappingProxyType({"Retry-After": str(RETRY_SECONDS)})
 
     def __init__(self, message: str, *, limit: str = "") -> None:
-        """With the name of the `limit` if the whole service has no room."""
+        """With the name of the `limit` if the whole service has no space."""
         super().__init__(message)
         self.limit = limit

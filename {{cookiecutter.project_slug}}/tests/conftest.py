@@ -85,5 +85,5 @@ def server(server_env: dict[str, str]) -> Iterator[Server]:
     """One server of `tests.apps` for all tests that leave it as they found it. A client that takes nothing is soon cut
     off; a model of its `/chat/stream` is silent after the first token."""
     with serving(server_env) as serve:
-        limits = {"HEARTBEAT_SECONDS": "0.05", "SEND_TIMEOUT_SECONDS": "0.5", "MODEL_TIMEOUT_SECONDS": "60"}
+        limits = {"HEARTBEAT_SECONDS": "0.05", "SEND_TIMEOUT_SECONDS": "1", "MODEL_TIMEOUT_SECONDS": "60"}
         yield serve("tests.apps:app", **limits, ANSWER_GRACE_SECONDS="0")

@@ -89,7 +89,7 @@ async def test_past_the_drain_limit_an_async_task_is_cancelled_and_logged(
         await asyncio.sleep(60)
 
     background.shutdown.begin()
-    await asyncio.wait_for(background.run(endless), 5)
+    await asyncio.wait_for(background.run(endless), 10)
     assert "background task endless cancelled" in caplog.text
 
 
@@ -104,7 +104,7 @@ async def test_past_the_drain_limit_a_sync_task_is_logged_and_waited_for(
     background.shutdown.begin()
     running = asyncio.create_task(background.run(stubborn))
     with background.shutdown.at_limit(release.set):
-        await asyncio.wait_for(running, 5)
+        await asyncio.wait_for(running, 10)
     assert "background task stubborn can't be interrupted" in caplog.text
 
 

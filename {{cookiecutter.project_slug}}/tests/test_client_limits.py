@@ -102,7 +102,7 @@ async def test_a_body_that_can_not_be_read_is_no_fault_of_the_server(
         if comes == "with its head":
             parts = [b"".join(parts), b""]
         writer.write(parts[0])
-        await reader.readuntil(b"a")
+        await reader.readuntil(b"a")  # of a body, or of "Bad Request"
         writer.write(parts[1])
         await asyncio.wait_for(reader.read(), 60)
         await asyncio.wait_for(app_ended.wait(), 60)

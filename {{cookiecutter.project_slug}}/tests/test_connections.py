@@ -94,7 +94,7 @@ async def test_they_are_cut_when_the_drain_time_and_some_is_over(monkeypatch: py
     shutdown, cycle = Shutdown(0), Cycle(Transport(unsent=1))
     shutdown.connections.note(request(), cycle.send)
     shutdown.begin()
-    await asyncio.wait_for(cycle.transport.aborted.wait(), 5)
+    await asyncio.wait_for(cycle.transport.aborted.wait(), 10)
 
 
 def test_a_server_that_stops_says_so_and_has_nobody_to_wait_for() -> None:

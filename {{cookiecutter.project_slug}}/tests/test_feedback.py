@@ -25,8 +25,8 @@ def test_the_same_idempotency_key_is_recorded_once(client: TestClient, caplog: p
     assert len(audits(caplog)) == 2
 
 
-def test_a_key_is_its_caller_s(named: TestClient, caplog: pytest.LogCaptureFixture) -> None:
-    """Also where the name of a caller and a key would be those of another, one behind the other."""
+def test_a_key_belongs_to_its_caller(named: TestClient, caplog: pytest.LogCaptureFixture) -> None:
+    """Also where a name and a key, one behind the other, read like those of another caller."""
     for caller, key in (("a", "b:c"), ("a:b", "c"), ("a", "b:c"), ("a' 'b", "c"), ("a", "b' 'c")):
         named.post("/feedback", json=GOOD, headers={"Authorization": f"Bearer {caller}", "Idempotency-Key": key})
     assert [vars(record)["caller"] for record in audits(caplog)] == ["a", "a:b", "a' 'b", "a"]

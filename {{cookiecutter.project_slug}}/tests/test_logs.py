@@ -20,10 +20,8 @@ from app.chat.providers.base import ModelError, Provider
 from app.settings import Settings
 from tests.providers import ScriptedProvider
 
-Lines = Callable[[], list[str]]
 Handler = logging.StreamHandler[Any]
-
-
+Lines = Callable[[], list[str]]
 Objects = Callable[[], list[dict[str, Any]]]
 
 

@@ -18,7 +18,7 @@ import pytest
 import uvicorn
 
 from tests.callers.knowing import ENV, HEADERS, NAME, TOKEN
-from tests.server import Serve, Server, serving
+from tests.server import Serve, Server, read_until, serving
 from tests.sse import Received, events, parse
 
 QUESTION = json.dumps({"question": "word " * 2000})
@@ -60,8 +60,7 @@ class Clients:
         self.deaf = {path: server.deaf(path) for path in SILENT}
         if sys.platform == "linux":
             self.gone = server.deaf("/chat/stream", request_id="trace-15", body=QUESTION)
-            while b"event: token" not in self.gone.recv(4096):
-                pass
+            read_until(self.gone, b"event: token")
             drop_all = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))  # the program `ret 0`
             self.gone.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", 1, ctypes.addressof(drop_all)))
         with ThreadPoolExecutor(len(SLOW)) as readers:
@@ -71,8 +70,8 @@ class Clients:
 def take_slowly(server: Server, path: str) -> bool:
     """A megabyte a second. Returns whether all of it has come.
 
-    With a buffer of a few packets, the kernel itself would pause for long: it asks again and again whether there is
-    room, each time after twice the time.
+    With a buffer of a few packets, the kernel itself would pause for long: it asks whether there is space, and waits
+    twice as long each time before it asks again.
     """
     reader, received = server.deaf(path, buffer=64 * 1024), b""
     with suppress(ConnectionError):
@@ -104,8 +103,8 @@ def brief(server_env: dict[str, str]) -> Iterator[Server]:
 
 
 def in_time(server: Server, seconds: float, serve: Serve, *idle: str) -> bool:
-    """Whether SIGTERM took at most that long, or on a busy machine some times what it takes there to stop a server that
-    does nothing, started as `idle` says."""
+    """Whether SIGTERM has stopped the server in so many seconds. On a busy machine it may take five times as long as a
+    server that does nothing, which is started as `idle` says."""
     if server.stopped <= seconds:
         return True
     other = serve(*idle)
@@ -183,7 +182,7 @@ def test_a_failing_model_reaches_stderr_with_the_request_id_of_the_error(server:
 
 def test_a_client_that_takes_nothing_is_cut_off_after_the_send_timeout(server: Server) -> None:
     reader = server.deaf("/busy-stream", request_id="trace-10")
-    server.logged("[trace-10] the client has taken nothing for 0.5 s")
+    server.logged("[trace-10] the client has taken nothing for 1 s")
     server.logged("[trace-10] the model is closed")
     received = b"".join(iter(lambda: reader.recv(65536), b""))
     assert not received.endswith(b"0\r\n\r\n")
@@ -202,7 +201,7 @@ def test_a_model_that_never_waits_and_a_client_that_has_left_hold_up_nobody(serv
     response = server.request("POST", "/busy-stream", QUESTION, {"X-Request-ID": "trace-12"})
     next(events(lines(response)))
     response.close()
-    assert min(server.seconds("/health") for _ in range(TRIES)) < max(0.1, 20 * idle)
+    assert min(server.seconds("/health") for _ in range(TRIES)) < max(1.0, 20 * idle)
     server.logged("[trace-12] the model is closed")
 
 
@@ -226,8 +225,7 @@ def test_a_slow_reader_gets_all_of_it(clients: Clients, path: str) -> None:
 def test_a_client_that_resets_behind_a_second_request_is_found_out_by_a_keep_alive(server: Server) -> None:
     """uvicorn stops reading when that is there, and so does not see the reset."""
     client = server.deaf("/chat/stream", request_id="trace-14", body=QUESTION)
-    while b"event: token" not in client.recv(4096):
-        pass
+    read_until(client, b"event: token")
     client.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     client.close()
@@ -245,7 +243,6 @@ def test_a_client_that_takes_a_byte_at_a_time_is_cut_off_when_its_stream_has_las
     reader = brief.deaf("/busy-stream", request_id="trace-16")
     while "the model is closed" not in brief.log and reader.recv(1):
         time.sleep(0.001)
-    assert "taken nothing" not in brief.log
     brief.logged("[trace-16] a stream has lasted 0.3 s")
     received = b""
     with suppress(ConnectionError):
@@ -255,18 +252,24 @@ def test_a_client_that_takes_a_byte_at_a_time_is_cut_off_when_its_stream_has_las
 
 
 def test_a_reader_whose_connection_is_lost_or_has_lasted_too_long_comes_back_and_misses_nothing(brief: Server) -> None:
-    first = brief.request("POST", "/chat/stream", json.dumps({"question": "word " * 100}))
-    path, received, reasons = first.headers["Location"], [next(events(lines(first)))], list[str]()
-    first.close()
-    while not reasons or reasons[-1] == "shutdown":
-        read = list(events(lines(brief.request("GET", path, headers={"Last-Event-ID": str(received[-1].id)}))))
+    response = brief.request("POST", "/chat/stream", json.dumps({"question": "word " * 100}))
+    path, read = response.headers["Location"], list(events(lines(response)))
+    assert read[-1].data == {"reason": "shutdown"}  # its words take three times as long as a stream may last
+    received = [event for event in read if event.id]
+
+    def come_back() -> HTTPResponse:
+        return brief.request("GET", path, headers={"Last-Event-ID": str(received[-1].id)})
+
+    received.append(next(events(lines(response := come_back()))))
+    response.close()  # its connection is lost
+    while read[-1].data == {"reason": "shutdown"}:
+        read = list(events(lines(come_back())))
         received += [event for event in read if event.id]
-        reasons.append(read[-1].data["reason"])
     assert [event.id for event in received] == [str(number) for number in range(1, len(received) + 1)]
     assert "".join(event.data["text"] for event in received[1:-1]) == "You said: " + "word " * 100
-    assert (len(reasons) > 2, reasons[-1]) == (True, "end")
+    assert read[-1].data == {"reason": "end"}
     assert received == list(events(lines(brief.request("GET", path))))
-    assert brief.request("GET", path, headers={"Last-Event-ID": str(received[-1].id)}).status == 204
+    assert come_back().status == 204
 
 
 @pytest.mark.parametrize(
@@ -287,8 +290,7 @@ def test_a_request_that_is_not_whole_in_time_loses_its_connection(strict: Server
     answer = strict.request("POST", "/chat/stream", QUESTION, HEADERS)
     whole = "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
     clients = [strict.connect(start) for start in ("", "GET / HTTP/1.1\r\nHost: lo", f"{CHUNKED}1\r\n", whole)]
-    while clients[-1].recv(4096)[-1:] != b"}":
-        pass
+    read_until(clients[-1], b"}")
     clients[-1].sendall(whole[:30].encode())
     for client in clients:
         with suppress(ConnectionError):
@@ -328,7 +330,7 @@ def test_a_model_that_thinks_for_ever_and_never_waits_holds_up_nobody(server: Se
     idle = min(server.seconds("/health") for _ in range(TRIES))
     response = server.request("POST", "/thinking-stream", QUESTION, {"X-Request-ID": "trace-18"})
     assert next(events(lines(response))).name == "status"
-    assert min(server.seconds("/health") for _ in range(TRIES)) < max(0.1, 20 * idle)
+    assert min(server.seconds("/health") for _ in range(TRIES)) < max(1.0, 20 * idle)
     response.close()
     server.logged("[trace-18] the model is closed")
 
@@ -347,9 +349,10 @@ def test_a_server_that_stops_without_a_signal_drains(serve: Serve) -> None:
     """As one that recycles its processes: nobody else would tell the stream, and the server waits for it."""
     server = serve("tests.apps:app", "--limit-max-requests", "3", DRAIN_SECONDS=str(DRAIN_SECONDS))
     stream = ask(server)
-    while server.process.poll() is None and "draining" not in server.log:
-        with suppress(OSError):
+    for _ in range(3):
+        with suppress(OSError):  # it may refuse the last of them
             server.request("GET", "/health").close()
+    server.logged("draining")
     assert [event.data.get("reason") for event in stream][-1] == "shutdown"
     server.process.wait(15)
 

@@ -11,7 +11,7 @@ TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 TRACEPARENT = f"00-{TRACE}-00f067aa0ba902b7-01"
 
 
-def test_a_line_has_the_id_of_its_trace(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_line_has_the_id_of_its_trace() -> None:
     telemetry.join_trace(TRACEPARENT)
     record = logging.makeLogRecord({"name": "app.x", "msg": "said", "levelname": "INFO"})
     assert json.loads(logs.JsonLines().format(record))["trace_id"] == TRACE

@@ -3,7 +3,7 @@
 import secrets
 
 from app.callers.caller import Caller
-from app.callers.settings import CallerSettings, digest
+from app.callers.settings import CallerSettings, digest_of_key
 
 
 class KnownCallers:
@@ -16,7 +16,7 @@ class KnownCallers:
 
     async def find(self, token: str) -> Caller | None:
         """Compares it with each key, so the time it takes tells nothing of which one it is, or nearly is."""
-        given = digest(token)
+        given = digest_of_key(token)
         found = [name for kept, name in self._names.items() if secrets.compare_digest(kept, given)]
         return Caller(found[0]) if found else None
 

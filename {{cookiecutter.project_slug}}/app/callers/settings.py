@@ -12,14 +12,14 @@ from app.settings import EnvSettings, fits_a_header
 NAME = r"[a-z0-9][a-z0-9._-]{0,63}"
 
 
-def digest(key: str) -> str:
+def digest_of_key(key: str) -> str:
     return "sha256:" + hashlib.sha256(key.encode()).hexdigest()
 
 
 def _kept(key: str) -> str:
     kept = key.lower()
     if not kept.startswith("sha256:"):
-        return digest(fits_a_header(SecretStr(key)).get_secret_value())
+        return digest_of_key(fits_a_header(SecretStr(key)).get_secret_value())
     if not re.fullmatch("sha256:[0-9a-f]{64}", kept):
         raise ValueError("must have 64 hexadecimal digits behind sha256:")
     return kept

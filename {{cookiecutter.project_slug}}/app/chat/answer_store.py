@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 class AnswerStore:
     """Keeps answers while they run and for some time after, by id and by the names that callers have for them. One that
-    has ended is kept until its time is over, or until room is needed."""
+    has ended is kept until its time is over, or until space is needed."""
 
     def __init__(self, settings: AnswerSettings) -> None:
         self._settings = settings
@@ -45,9 +45,9 @@ class AnswerStore:
         self, asked: Asked, joins: Joins | None = None, admit: Admit | None = None
     ) -> KnownAnswer | None:
         """Gives the answer of that name, if there is one and `joins` says that it will do. Else gives None. Then there
-        is room for the new one: `add` it before anything is awaited, or `give_back` the room.
+        is space for the new one: `add` it before anything is awaited, or `give_back` the space.
 
-        Raises Unavailable if there is no room, and TooMany if `admit` does, or too many of the caller's run.
+        Raises Unavailable if there is no space, and TooMany if `admit` does, or too many of the caller's run.
         """
         passed = None  # the one that will not do
         while True:
@@ -116,14 +116,14 @@ class AnswerStore:
         del self._running[answer.id]
         self._ended[answer.id] = answer
         self._ended_bytes += answer.bytes
-        # By its id: a timer would hold the answer, and what is forgotten for want of room would not be free.
+        # By its id: a timer would hold the answer, and what is forgotten for want of space would not be free.
         seconds = self._settings.answer_retention_seconds
         self._forgetting[answer.id] = answer.call_later(seconds, self._forget, answer.id)
         self._forget_the_oldest()
 
     def _forget_the_oldest(self) -> None:
-        room = MAX_BYTES - self._bytes_of_running()  # counted once: there may be many small ones to forget
-        while self._ended_bytes >= room and self._ended:
+        space = MAX_BYTES - self._bytes_of_running()  # counted once: there may be many small ones to forget
+        while self._ended_bytes >= space and self._ended:
             self._forget(next(iter(self._ended)))
 
     def _forget(self, answer_id: str) -> None:

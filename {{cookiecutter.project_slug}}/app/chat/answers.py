@@ -28,7 +28,7 @@ class Answers:
         store: AnswerStore,
         provider: Provider,
         settings: Settings,
-        times: AnswerSettings,
+        answer_settings: AnswerSettings,
         shutdown: Shutdown,
         admit: Admit | None = None,
     ) -> None:
@@ -36,7 +36,7 @@ class Answers:
         self._store = store
         self._provider = provider
         self._settings = settings
-        self._times = times
+        self._grace, self._longest = answer_settings.answer_grace_seconds, answer_settings.answer_max_seconds
         self._shutdown = shutdown
         self._admit = admit
         self._background = Background(shutdown)
@@ -80,7 +80,7 @@ class Answers:
         if known := await self._store.find_or_reserve(asked, joins, self._admit):
             telemetry.reader_came_back()
             return known
-        return await self._run(generation, asked, self._times.answer_grace_seconds)
+        return await self._run(generation, asked, self._grace)
 
     async def start(self, messages: Sequence[Message], caller: str, *, grace: float | None = None) -> Answer:
         """Asks the model. `grace` is in seconds, by default that of the settings.
@@ -91,7 +91,7 @@ class Answers:
         generation = self._generation(messages, caller)
         asked = Asked(generation.id, caller, fingerprint_of(messages))
         await self._store.find_or_reserve(asked, admit=self._admit)
-        return await self._run(generation, asked, self._times.answer_grace_seconds if grace is None else grace)
+        return await self._run(generation, asked, self._grace if grace is None else grace)
 
     async def get(self, answer_id: str, caller: str) -> KnownAnswer:
         """Raises NotFound if it is not known (any more), or another caller's, and Unavailable if nobody can say so."""
@@ -135,7 +135,7 @@ class Answers:
         if self._shutdown.expired:  # that may have taken a while
             await self._store.give_back(asked)
         self._refuse_if_late()
-        answer = Answer(generation, asked, grace=grace, longest=self._times.answer_max_seconds)
+        answer = Answer(generation, asked, grace=grace, longest=self._longest)
         self._store.add(answer)
         answer.run.closed.add_done_callback(lambda _: self._record(answer))
         return answer

@@ -19,17 +19,17 @@ from app.chat.providers.base import Provider
 from app.chat.providers.settings import ProviderSettings
 
 
-def chat(provider: Provider | None = None, times: AnswerSettings | None = None) -> Room:
-    """`provider` is the model that answers, and `times` are those of its answers. By default the settings say."""
-    times = times or AnswerSettings.read()
+def chat(provider: Provider | None = None, settings: AnswerSettings | None = None) -> Room:
+    """`provider` is the model that answers. What is not given is read from the environment."""
+    settings = settings or AnswerSettings.read()
     open_model: Callable[[Mapping[type, Any]], AbstractAsyncContextManager[Provider]]
     open_model = (lambda _: nullcontext(provider)) if provider else partial(open_provider, ProviderSettings.read())
 
     @asynccontextmanager
     async def lifespan(app: App) -> AsyncIterator[State]:
-        async with open_model(app.shared) as model, AnswerStore.open(times, app.processes) as store:
+        async with open_model(app.shared) as model, AnswerStore.open(settings, app.processes) as store:
             limits = [app.places.admit, *app.limits] if app.places.limits_callers else app.limits
-            answers = Answers(store, model, app.settings, times, app.shutdown, all_of(limits))
+            answers = Answers(store, model, app.settings, settings, app.shutdown, all_of(limits))
             with app.shutdown.at_limit(answers.drain):
                 try:
                     yield State(provider=model, answers=answers)

@@ -53,7 +53,7 @@ class InProcess:
 async def open_backend(
     settings: JobSettings, store: Store, shutdown: Shutdown, wake: asyncio.Event
 ) -> AsyncIterator[InProcess]:
-    """Sets `wake`, that of the relay, when there is room for another job."""
+    """Sets `wake`, that of the relay, when there is space for another job."""
     backend = InProcess(settings, store, shutdown, wake)
     with shutdown.at_limit(backend.end):
         yield backend

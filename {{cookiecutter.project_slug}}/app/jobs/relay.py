@@ -48,7 +48,7 @@ class Relay:
         wake: asyncio.Event,
         lease_seconds: float,
     ) -> None:
-        """Looks once a second, and at once when `wake` is set: something is due, or there is room. A job that nobody
+        """Looks once a second, and at once when `wake` is set: something is due, or there is space. A job that nobody
         has begun `lease_seconds` after its dispatch is dispatched again."""
         self._store = store
         self._backend = backend

@@ -23,7 +23,7 @@ class Store:
     """Calls that take an id raise NoSuchJob when there is none."""
 
     def __init__(self, retention_seconds: float) -> None:
-        """A job is forgotten `retention_seconds` after its end, with all that belongs to it, or when room is needed."""
+        """A job is forgotten `retention_seconds` after its end, with all that belongs to it, or if space is needed."""
         self.retention = retention_seconds
         self._entries: dict[str, Entry] = {}  # those whose status changed last come last
         self._ended: dict[str, float] = {}  # and when: those that ended first come first
@@ -51,12 +51,12 @@ class Store:
     async def create(self, job: Job, payload: str) -> Job:
         """Adds the job, and gives it. If there is a job of that id already, gives that one and changes nothing.
 
-        Raises Unavailable if there is no room: too many jobs have not ended.
+        Raises Unavailable if there is no space: too many jobs have not ended.
         """
         self._forget()
         if job.id not in self._entries:
             entry = Entry(job, payload)
-            self._make_room(1, entry.bytes)
+            self._make_space(1, entry.bytes)
             if len(self._entries) >= MAX_JOBS or self._bytes + entry.bytes > MAX_BYTES:
                 raise Unavailable("too many jobs wait", limit="all jobs")
             self._entries[job.id] = entry
@@ -94,7 +94,7 @@ class Store:
             if job.ended:
                 self._ended[job_id] = time.time()
         self._bytes += entry.bytes - bytes_before
-        self._make_room()
+        self._make_space()
         return job
 
     async def begin(self, job_id: str, change: Callable[[Job, float], Job]) -> tuple[Job, str]:
@@ -133,7 +133,7 @@ class Store:
         while self._ended and next(iter(self._ended.values())) < time.time() - self.retention:
             self._forget_the_oldest()
 
-    def _make_room(self, jobs: int = 0, size: int = 0) -> None:
+    def _make_space(self, jobs: int = 0, size: int = 0) -> None:
         """For so many more."""
         while self._ended and (len(self._entries) + jobs > MAX_JOBS or self._bytes + size > MAX_BYTES):
             self._forget_the_oldest()

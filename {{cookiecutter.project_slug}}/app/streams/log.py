@@ -33,7 +33,7 @@ class MemoryLog:
         self._gone = 0  # events that were let go of
         self.bytes = 0
         self._readers: set[asyncio.Future[None]] = set()
-        self._room: asyncio.Future[None] | None = None
+        self._space: asyncio.Future[None] | None = None
         self.was_cut = False
 
     def __len__(self) -> int:
@@ -43,11 +43,11 @@ class MemoryLog:
     def full(self) -> bool:
         return self._one_reader and self.bytes >= AHEAD_BYTES
 
-    async def room(self) -> None:
+    async def wait_for_space(self) -> None:
         """Returns when it is not full. Only one may wait: who writes the log."""
         while self.full:
-            self._room = asyncio.get_running_loop().create_future()
-            await self._room
+            self._space = asyncio.get_running_loop().create_future()
+            await self._space
 
     def append(self, *events: Event) -> None:
         """What would be behind the end is left out."""
@@ -78,8 +78,8 @@ class MemoryLog:
             self.bytes -= sum(map(size, self._events[: place - self._gone]))
             del self._events[: place - self._gone]
             self._gone = place
-            if self._room:
-                _wake(self._room)
+            if self._space:
+                _wake(self._space)
         ahead = place > len(self)  # it names a place that the log has not reached
         if place >= len(self) and not self.end:
             await self._wait(place, seconds)

@@ -130,7 +130,7 @@ class Run:
                 self._into.append(event)
                 number += 1
                 if self._into.full:
-                    await self._into.room()
+                    await self._into.wait_for_space()
                 elif number % GIVE_WAY == 0:
                     await asyncio.sleep(0)
             self._end_with((Done(),))

@@ -17,11 +17,11 @@ const isTold = ({ reason, problem, ...exchange }) =>
 
 /** What is sent along: the latest questions, and what came of them, as many as fit. Notes how many do not. */
 function past({ exchanges }, exchange) {
-  let room = HISTORY_BYTES;
+  let space = HISTORY_BYTES;
   const turns = exchanges.filter(isTold).map((told) =>
     [{ role: "user", content: told.question }, { role: "assistant", content: textOf(told) }]
       .filter(({ content }) => content.trim()));
-  exchange.forgotten = 1 + turns.findLastIndex((turn) => (room -= new Blob([JSON.stringify(turn)]).size) < 0);
+  exchange.forgotten = 1 + turns.findLastIndex((turn) => (space -= new Blob([JSON.stringify(turn)]).size) < 0);
   return turns.slice(exchange.forgotten).flat();
 }
 

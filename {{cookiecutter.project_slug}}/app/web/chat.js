@@ -50,7 +50,7 @@ function show() {
   showList();
 }
 
-/** What is read grows at its end, and has less room while a question is typed, above all on a phone. */
+/** What is read grows at its end, and has less space while a question is typed, above all on a phone. */
 const observer = new ResizeObserver(() => {
   const { scrollTop, clientHeight, scrollHeight } = page.log;
   if (scrollTop > end - 50) page.log.scrollTop = scrollHeight; // not if the reader has scrolled up

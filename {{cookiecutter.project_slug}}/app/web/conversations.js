@@ -22,7 +22,7 @@ export function remove(conversation) {
   all().filter(({ deleted }) => deleted).forEach(({ id }) => known.delete(id));
   Object.assign(conversation, { deleted: true, unsaved: false });
   attempt(() => localStorage.removeItem(PREFIX + conversation.id));
-  all().filter(({ unsaved }) => unsaved).forEach(save); // there may be room now
+  all().filter(({ unsaved }) => unsaved).forEach(save); // there may be space now
   tell();
 }
 export const restore = (conversation) => save(Object.assign(conversation, { deleted: false }));

@@ -3,9 +3,9 @@ import secrets
 import pytest
 
 from app.callers.known import KnownCallers
-from app.callers.settings import CallerSettings, digest
+from app.callers.settings import CallerSettings, digest_of_key
 
-HASHED = digest("k-2")
+HASHED = digest_of_key("k-2")
 
 
 def known(api_keys: str = "", api_key: str = "") -> KnownCallers:
@@ -51,7 +51,7 @@ async def test_each_key_is_compared_in_constant_time_whichever_it_is(
 
     monkeypatch.setattr(secrets, "compare_digest", compare)
     await known(",".join(f"n{n}:k-{n}" for n in range(5))).find(token)
-    assert compared == [(digest(f"k-{n}"), digest(token)) for n in range(5)]
+    assert compared == [(digest_of_key(f"k-{n}"), digest_of_key(token)) for n in range(5)]
 
 
 async def test_without_keys_nobody_must_say_who_they_are() -> None:

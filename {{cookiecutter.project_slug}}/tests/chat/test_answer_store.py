@@ -32,7 +32,7 @@ async def test_it_is_known_to_its_caller_alone_and_for_some_time(answers_of: Ope
     assert (await answers.ask(QUESTION, "me", key="k")).id != answer.id
 
 
-async def test_of_those_that_have_ended_the_oldest_make_room(answers_of: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_of_those_that_have_ended_the_oldest_make_way(answers_of: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = await answers_of("x" * 1000)
     old, young = await ask(answers, QUESTION, "me"), await ask(answers, QUESTION, "me")
     for answer in (old, young):
@@ -46,7 +46,7 @@ async def test_of_those_that_have_ended_the_oldest_make_room(answers_of: Open, m
     assert (await answers.get(running.id, "me")).id == running.id
 
 
-async def test_nothing_holds_what_is_forgotten_for_want_of_room(
+async def test_nothing_holds_what_is_forgotten_for_want_of_space(
     answers_of: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(answer_store, "MAX_BYTES", 1)
@@ -59,7 +59,7 @@ async def test_nothing_holds_what_is_forgotten_for_want_of_room(
     assert kept() is None
 
 
-async def test_no_timer_is_left_of_what_is_forgotten_for_want_of_room(
+async def test_no_timer_is_left_of_what_is_forgotten_for_want_of_space(
     answers_of: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each takes a KiB until the time of its answer is over."""

@@ -252,7 +252,7 @@ async def test_a_key_that_comes_twice_while_that_is_found_out_is_one_answer(answ
     assert len({answer.id for answer in asked}) == 1
 
 
-async def test_no_more_is_counted_for_those_that_find_no_room(answers_of: Open) -> None:
+async def test_no_more_is_counted_for_those_that_find_no_space(answers_of: Open) -> None:
     admitted = []
 
     async def admit(caller: str) -> None:

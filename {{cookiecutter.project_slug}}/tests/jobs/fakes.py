@@ -40,7 +40,7 @@ def dispatched_job(id: str, **fields: Any) -> Job:  # noqa: A002
 
 
 class Broker:
-    """Takes as many ids as there is room for; is away, or loses what it is given, as often as is said."""
+    """Takes as many ids as there is space for; is away, or loses what it is given, as often as is said."""
 
     def __init__(self, limit: int = 1000) -> None:
         self.ids: asyncio.Queue[str] = asyncio.Queue()

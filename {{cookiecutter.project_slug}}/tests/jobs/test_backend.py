@@ -130,7 +130,7 @@ async def test_a_store_that_is_full_forgets_first_what_ended_first_and_then_refu
     assert {job.id for job in await store.latest(None, 10)} == {"d", "e", "f"}
 
 
-async def test_payloads_results_and_events_take_room(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_payloads_results_and_events_take_space(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "MAX_BYTES", 1_000_000)
     await store.create(queued("first"), "x" * 600_000)
     with pytest.raises(Unavailable):
@@ -154,7 +154,7 @@ async def test_payloads_results_and_events_take_room(store: Store, monkeypatch: 
     assert 500 < number < 999
 
 
-async def test_a_failed_job_that_is_run_again_is_not_forgotten_for_want_of_room(
+async def test_a_failed_job_that_is_run_again_is_not_forgotten_for_want_of_space(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(memory, "MAX_JOBS", 1)

@@ -118,7 +118,7 @@ async def test_a_job_for_later_waits_for_its_time(store: Store, broker: Broker) 
 
 
 async def test_a_long_wait_without_a_worker_makes_few_messages(store: Store) -> None:
-    """Of 300 jobs, with room for 100 messages and two web processes, in ten minutes."""
+    """Of 300 jobs, with space for 100 messages and two web processes, in ten minutes."""
     now, broker = [time.time()], Broker(limit=100)
     first, second = (Jobs(store, broker, lambda: now[0]) for _ in range(2))
     for number in range(300):
@@ -155,7 +155,7 @@ async def test_in_the_end_it_is_repeated_behind_many_others_too(store: Store, br
         assert now[0] - began < 400
 
 
-async def test_what_waits_for_room_goes_before_what_is_repeated(store: Store) -> None:
+async def test_what_waits_for_space_goes_before_what_is_repeated(store: Store) -> None:
     now, broker = [time.time()], Broker(limit=2)
     jobs = Jobs(store, broker, lambda: now[0])
     accepted = []

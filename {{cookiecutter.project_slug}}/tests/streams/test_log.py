@@ -73,7 +73,7 @@ async def test_one_of_one_reader_is_full_with_so_many_bytes_and_lets_go_of_what_
         while True:
             feed.append(Token("x" * characters))
             made += 1
-            await feed.room()
+            await feed.wait_for_space()
 
     filling = asyncio.create_task(fill())
     place, ahead = 0, -(-AHEAD_BYTES // size(Token("x" * characters)))

@@ -6,7 +6,7 @@ from app.errors import TooMany, Unavailable
 from app.streams.places import Places
 
 
-async def test_beyond_all_places_nobody_gets_one_and_who_leaves_makes_room() -> None:
+async def test_beyond_all_places_nobody_gets_one_and_who_leaves_makes_way() -> None:
     places = Places(2, 0)
     with places.take("a"):
         with places.take("a"), pytest.raises(Unavailable), places.take("b", comes_back=True):

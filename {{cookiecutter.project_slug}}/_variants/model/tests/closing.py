@@ -13,7 +13,7 @@ from tests.callers.knowing import ANYBODY
 from tests.sse import parse
 from tests.upstream import Upstream
 
-NOTICED_SECONDS = 0.5
+NOTICED_SECONDS = 4.0  # what a busy machine may need, and less than the 5 s after which a model is left behind
 WHY = ["the reader leaves", "the time is up", "the server stops"]
 
 
@@ -24,8 +24,7 @@ async def sees_it_closed(
     settings: Settings,
     answer_settings: Callable[..., AnswerSettings],
 ) -> None:
-    """Asks the provider, whose service comes to a wait, and ends that. Within half a second the service sees its
-    connection closed."""
+    """Asks the provider, whose service comes to a wait, and ends that. Soon the service sees its connection closed."""
     limit = 1.0 if why == "the time is up" else 60.0
     limited = settings.model_copy(update={"model_timeout_seconds": limit, "drain_seconds": 0.1})
     app = create_app(limited, [chat(provider, answer_settings(answer_grace_seconds=0))], ANYBODY)

@@ -18,6 +18,8 @@ from app.settings import PROJECT
 ANSWER_SECONDS = 2.0  # then a request is refused: to wait on would hold a connection, and the caller can try again
 CLUSTER = (exceptions.AskError, exceptions.ClusterCrossSlotError, exceptions.ClusterDownError)
 CONNECTIONS = 8  # of a pool. The chat has one for its requests, jobs have one for their records; others are smaller
+# Redis 6.2 says it before its words, and a later one behind them.
+OF_A_SCRIPT = re.compile(r"^.*@user_script: \d+: -?| script: (\w+, )?on @user_script.*")
 
 
 class StoreAway(Unavailable):
@@ -101,4 +103,4 @@ def words(error: BaseException) -> str:
     error = error.__cause__ or error
     if isinstance(error, CLUSTER):
         return "it is a cluster, which is not supported: what is written in one step lies in several of its slots"
-    return re.sub(r" script: (\w+, )?on @user_script.*", "", str(error)) or type(error).__name__
+    return OF_A_SCRIPT.sub("", str(error)) or type(error).__name__

@@ -62,8 +62,8 @@ async def never(known: KnownAnswer) -> bool:
 
 
 @asynccontextmanager
-async def page_of(settings: Settings, provider: Provider, times: AnswerSettings) -> AsyncIterator[Page]:
-    app = create_app(settings, [chat(provider, times)], ANYBODY)
+async def page_of(settings: Settings, provider: Provider, answer_settings: AnswerSettings) -> AsyncIterator[Page]:
+    app = create_app(settings, [chat(provider, answer_settings)], ANYBODY)
     async with app.router.lifespan_context(app) as state:
         assert state is not None
         yield Page(app, dict(state))

@@ -120,13 +120,13 @@ def _tokens(fields: Mapping[str, object]) -> list[tuple[str, int]]:
 
 
 def _latest(messages: Sequence[Message]) -> list[dict[str, object]]:
-    """The last of them, and of the first of these what there is room for."""
-    found, room = list[dict[str, object]](), MOST_CHARS
+    """The last of them, and of the first of these what there is space for."""
+    found, space = list[dict[str, object]](), MOST_CHARS
     for message in reversed(messages):
-        if room <= 0:
+        if space <= 0:
             break
-        found.insert(0, _message(message.role, message.content[:room]))
-        room -= len(message.content) + AROUND_CHARS
+        found.insert(0, _message(message.role, message.content[:space]))
+        space -= len(message.content) + AROUND_CHARS
     return found
 
 

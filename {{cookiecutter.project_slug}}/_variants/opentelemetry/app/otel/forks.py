@@ -45,7 +45,7 @@ def hand_over(kind: str, *told: object) -> None:
 
 
 def _write(*told: object) -> bool:
-    """Whether there was room for it."""
+    """Whether there was space for it."""
     line = f"{json.dumps(told)}\n".encode()
     try:
         # Of more than PIPE_BUF bytes, a part may be written, and other forks' lines into it.

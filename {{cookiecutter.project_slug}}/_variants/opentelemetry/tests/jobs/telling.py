@@ -135,7 +135,7 @@ def floods() -> None:
         for number in range(FLOOD):
             forks.hand_over("number", number)
         os.write(tell, b"!")
-        while True:  # until there is room again
+        while True:  # until there is space again
             forks.hand_over("number", FLOOD)
     try:
         os.read(ready, 1)  # the fork was not held up

@@ -99,6 +99,6 @@ def test_a_fork_exports_no_copy_of_what_its_parent_has_measured(receiver: Receiv
     assert receiver.total("jobs.accepted") == len(receiver.spans("before")) == 1
 
 
-def test_a_fork_that_tells_more_than_there_is_room_for_is_not_held_up(jobs_env: dict[str, str]) -> None:
-    """What had no room is counted."""
+def test_a_fork_that_tells_more_than_there_is_space_for_is_not_held_up(jobs_env: dict[str, str]) -> None:
+    """What had no space is counted."""
     tell("floods", jobs_env)

@@ -21,8 +21,8 @@ def dump(event: Event) -> str:
     return f"{event.event_type} {_json(event.data())}"
 
 
-def dump_some(events: Iterable[Event], room: int, answer_id: str) -> list[str]:
-    """The first events of the answer, as long as there is room for them. There is for one, whatever it takes."""
+def dump_some(events: Iterable[Event], space: int, answer_id: str) -> list[str]:
+    """The first events of the answer, as long as there is space for them. There is for one, whatever it takes."""
     dumped: list[str] = []
     for event in events:
         try:
@@ -30,9 +30,9 @@ def dump_some(events: Iterable[Event], room: int, answer_id: str) -> list[str]:
         except (TypeError, ValueError):
             log.exception("answer %s: event %s is no JSON", answer_id, event.event_type)
             text = event.event_type + " {}"  # places must not shift
-        if dumped and room < len(text):
+        if dumped and space < len(text):
             break
-        room -= len(text)
+        space -= len(text)
         dumped.append(text)
     return dumped
 

@@ -32,7 +32,7 @@ class Names:
         here: AnswersHere,
         mirrors: Mirrors,
         reserved: set[str],
-        has_room: Callable[[], bool],
+        has_space: Callable[[], bool],
         most: int,
     ) -> None:
         """Adds to `reserved` the ids of answers that Redis expects from this process. `most` is how many of a caller's
@@ -41,7 +41,7 @@ class Names:
         self._here = here
         self._mirrors = mirrors
         self._reserved = reserved
-        self._has_room = has_room
+        self._has_space = has_space
         self._most = most
         self._locks: WeakValueDictionary[Name, asyncio.Lock] = WeakValueDictionary()
         self._turns = Turns()
@@ -86,7 +86,7 @@ class Names:
             return await self._find(asked, joins, admission, WAIT_SECONDS)
         except StoreAway as error:
             while True:
-                if not self._has_room():
+                if not self._has_space():
                     raise
                 if self._is_crowded(asked.caller):
                     raise too_many_answers(self._most) from None
@@ -117,7 +117,7 @@ class Names:
                 owner = await self._records.reserve(
                     asked,
                     instead_of,
-                    full=not self._has_room(),
+                    full=not self._has_space(),
                     crowded=self._is_crowded(asked.caller),
                     over=self._over(asked.caller),
                     to_admit=admission.to_ask,

@@ -63,7 +63,7 @@ class Records:
         to_admit: bool = False,
     ) -> str | None:
         """Returns None when the answer has its name, and this process may write it. If another answer than `instead_of`
-        has the name, returns that one's id. Else returns FULL if there is no room in Redis, or none here: `full`; or
+        has the name, returns that one's id. Else returns FULL if there is no space in Redis, or none here: `full`; or
         CROWDED if too many of the caller's run, be it here alone: `crowded`; or ADMIT if the caller is `to_admit`
         first. `over` are ids of the caller's answers that have ended here."""
         ask = {**self._writing, **_of(asked), "instead_of": instead_of, "full": full, "crowded": crowded}

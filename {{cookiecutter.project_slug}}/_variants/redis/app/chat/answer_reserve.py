@@ -1,10 +1,10 @@
-"""How an answer gets its name, and room, in Redis: `answer_scripts.py` has all that follows."""
+"""How an answer gets its name, and space, in Redis: `answer_scripts.py` has all that follows."""
 
 from app.chat.answer_scripts import CLOCK
 
-# Gives false if the name, and the room, are the answer's now. Else nothing is written of it, and it gives the id that
-# has the name; or FULL if there is no room; or CROWDED if `most` of the caller's answers run; or ADMIT if it may begin,
-# but for what is still to be asked.
+# Gives false if the name, and the space, are the answer's now. Else nothing is written of it, and it gives the id that
+# has the name; or FULL if there is no space; or CROWDED if `most` of the caller's answers run; or ADMIT if it may
+# begin, but for what is still to be asked.
 #
 # The answers of a caller, `own`, are counted by their leases: one whose process has died is gone when its lease is. A
 # lease that ends later than it could was given by a clock that was set back since. `over` are those of this process

@@ -40,7 +40,7 @@ class AnswerStore:
         self._forgetting: dict[str, asyncio.TimerHandle] = {}  # of those that have ended, and are not in Redis yet
         self._mirrors = Mirrors(requests, ticks)
         most = settings.max_answers_per_caller
-        self._names = Names(requests, self._here, self._mirrors, self._writer.reserved, self._has_room, most)
+        self._names = Names(requests, self._here, self._mirrors, self._writer.reserved, self._has_space, most)
         self._draining = False
 
     @classmethod
@@ -63,9 +63,9 @@ class AnswerStore:
         self, asked: Asked, joins: Joins | None = None, admit: Admit | None = None
     ) -> KnownAnswer | None:
         """Gives the answer of that name, if there is one and `joins` says that it will do. Else gives None. Then there
-        is room for the new one: `add` it before anything is awaited, or `give_back` the room.
+        is space for the new one: `add` it before anything is awaited, or `give_back` the space.
 
-        Raises Unavailable if there is no room, or if nobody can say whether an Idempotency-Key is in use, and TooMany
+        Raises Unavailable if there is no space, or if nobody can say whether an Idempotency-Key is in use, and TooMany
         if `admit` does, or too many of the caller's run.
         """
         return await self._names.find_or_reserve(asked, joins, admit)
@@ -137,7 +137,7 @@ class AnswerStore:
             timer.cancel()
         self._here.forget(answer)
 
-    def _has_room(self) -> bool:
+    def _has_space(self) -> bool:
         ended = self._here.ended()  # they wait for a Redis that is away
         while self._bytes() >= MAX_BYTES and ended:
             self._writer.forget(ended.pop(0).id)

@@ -78,10 +78,10 @@ class Writer:
             self._wake.clear()
             return True
         now = monotonic()
-        entries, writes, room = [], [], PIPELINE_BYTES
+        entries, writes, space = [], [], PIPELINE_BYTES
         for entry in sorted(self._entries.values(), key=lambda entry: entry.renewed):
-            events = dump_some(entry.answer.log.behind(entry.written), room, entry.answer.id) if room > 0 else []
-            room -= sum(map(len, events))
+            events = dump_some(entry.answer.log.behind(entry.written), space, entry.answer.id) if space > 0 else []
+            space -= sum(map(len, events))
             if events or now - entry.renewed >= self._times.renew:
                 entries.append(entry)
                 writes.append(self._write_of(entry, events))

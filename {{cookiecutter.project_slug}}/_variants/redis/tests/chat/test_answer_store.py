@@ -359,7 +359,7 @@ async def test_every_key_expires_from_its_first_write_on(answer_settings: Callab
             assert await shared.redis.ttl(key) > 0, key
 
 
-async def test_of_those_that_have_ended_the_oldest_make_room_in_redis(
+async def test_of_those_that_have_ended_the_oldest_make_way_in_redis(
     shared: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(answer_records, "BUDGET_BYTES", 4000)
@@ -575,7 +575,7 @@ async def test_when_the_budget_is_used_up_by_what_runs_no_more_begin(
 
 
 @pytest.mark.usefixtures("impatient")
-async def test_what_waits_for_redis_for_long_makes_room(shared: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_waits_for_redis_for_long_makes_way(shared: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     replica = await shared.replica("x" * 1000)
     await shared.redis.client_pause(1500, all=True)
     first = await replica.start()
@@ -692,7 +692,7 @@ async def test_of_an_answer_that_redis_has_a_process_keeps_nothing(shared: Servi
     assert sum(each() is not None for each in held) <= 100
 
 
-async def test_one_that_was_reserved_and_never_begun_makes_room(shared: Service) -> None:
+async def test_one_that_was_reserved_and_never_begun_makes_way(shared: Service) -> None:
     writes = await shared.replica("a")
     running = f"{shared.settings.queue_name}:answers:running"
     await shared.redis.zadd(running, {"never begun": 1})

@@ -503,7 +503,7 @@ def test_a_base_url_that_no_path_can_follow_is_refused(url: str, monkeypatch: py
 async def test_the_service_sees_its_connection_closed(
     why: str, waits: str, settings: Settings, answer_settings: Callable[..., AnswerSettings]
 ) -> None:
-    """Within half a second: what goes on being made is paid for."""
+    """At once: what goes on being made is paid for."""
     never = asyncio.Event()
     answer = {
         "for its first token": Answer([chunk(""), never]),

@@ -230,7 +230,7 @@ async def test_a_service_that_is_not_there_is_an_error() -> None:
 async def test_the_service_sees_its_connection_closed(
     why: str, waits: str, settings: Settings, answer_settings: Callable[..., AnswerSettings]
 ) -> None:
-    """Within half a second: what goes on being made is paid for."""
+    """At once: what goes on being made is paid for."""
     never = asyncio.Event()
     answers = {
         "for its first token": [Answer([chunk(""), never])],
