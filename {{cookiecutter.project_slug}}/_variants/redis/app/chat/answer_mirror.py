@@ -33,8 +33,8 @@ class Mirror(KnownAnswer):
 
     @property
     def may_begin(self) -> bool:
-        """Whether that process has time left."""
-        return self.look.left > 0
+        """Whether that process has time left, and has not given it back."""
+        return self.look.left > 0 and self._missing_since is None
 
     def goes_on_at(self, place: int) -> int | None:
         """If a reader has written the end, the process that is gone may have sent other events at the same places. So

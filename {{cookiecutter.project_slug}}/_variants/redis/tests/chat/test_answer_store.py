@@ -181,6 +181,20 @@ async def test_who_waits_for_an_answer_that_another_process_has_not_begun_holds_
         each.cancel()
 
 
+async def test_who_waits_for_a_key_that_another_process_gives_back_makes_the_answer(
+    shared: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.chat.answer_names.CLAIM_SECONDS", 10.0)  # less than the lease
+    replica = await shared.replica("a", times=PATIENT)
+    asked = Asked("never", "me", fingerprint_of(QUESTION), ("key", "me", "k"))
+    stops = Records(shared.redis, shared.settings.queue_name, 600, PATIENT, "stops")
+    assert await stops.reserve(asked, None, full=False) is None
+    waiting = asyncio.create_task(replica.ask("k"))
+    await until(lambda: replica.store._mirrors._followed)
+    await stops.give_back(asked)
+    assert names(await read(await waiting)) == ["status", "token", "done"]
+
+
 async def test_one_whose_process_has_died_is_ended_by_its_readers_once_and_told_of_once(
     shared: Service, caplog: pytest.LogCaptureFixture
 ) -> None:
