@@ -219,8 +219,8 @@ async def test_what_a_model_thinks_and_its_tools_come_between_its_words() -> Non
 
 
 async def test_hidden_reasoning_is_a_sign_of_life_and_nothing_else() -> None:
-    provider = ScriptedProvider(*[0.05, Reasoning("hm")] * 4, "a", Tool("1", "find", "called"))
-    generation = Generation(provider, QUESTION, caller="alice", seconds=0.15, max_chars=99, show_reasoning=False)
+    provider = ScriptedProvider(*[0.2, Reasoning("hm")] * 4, "a", Tool("1", "find", "called"))
+    generation = Generation(provider, QUESTION, caller="alice", seconds=0.6, max_chars=99, show_reasoning=False)
     assert (await ran(generation))[1:] == [Token("a"), Tool("1", "find", "called"), Done("end")]
 
 

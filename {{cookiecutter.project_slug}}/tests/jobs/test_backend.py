@@ -28,6 +28,7 @@ from tests.server import Server
 LARGE = json.dumps({"title": "large", "text": "lorem ipsum " * 44_000})
 DOCUMENT = Document(title="t", text="x")
 HEARTBEAT_SECONDS = 0.05  # of the server that tests share
+TRIES = 3  # on a machine that does more than this
 
 
 async def test_what_has_not_ended_at_the_drain_limit_is_reported_as_lost(
@@ -84,8 +85,8 @@ def beats_until(end: Future[bytes], stream: HTTPResponse) -> int:
     return beats
 
 
-def test_a_large_document_delays_neither_health_checks_nor_heartbeats(server: Server) -> None:
-    idle = min(server.seconds("/health") for _ in range(3))
+def beside_a_large_document(server: Server) -> tuple[list[float], float]:
+    """How long each health check took meanwhile, and how many of the keep-alives that were due have come."""
     stream = server.request("POST", "/chat/stream", json.dumps({"question": "x"}))
     job_id = json.load(server.request("POST", "/documents", LARGE))["id"]
     with ThreadPoolExecutor() as pool:
@@ -96,11 +97,22 @@ def test_a_large_document_delays_neither_health_checks_nor_heartbeats(server: Se
             delays.append(server.seconds("/health"))
         took = time.monotonic() - began
         assert b'"succeeded"' in events.result()
-        assert beats.result() >= took / HEARTBEAT_SECONDS / 4
+        due = took / HEARTBEAT_SECONDS
     stream.close()
-    # A loop that counts the terms itself answers once or twice while it does; not the slowest few, for CI is shared.
-    assert len(delays) > 20
-    assert sorted(delays)[len(delays) * 9 // 10] < max(0.1, 20 * idle)
+    return sorted(delays), beats.result() / due
+
+
+def test_a_large_document_delays_neither_health_checks_nor_heartbeats(server: Server) -> None:
+    idle = min(server.seconds("/health") for _ in range(3))
+    seen = []
+    for _ in range(TRIES):
+        delays, beats = beside_a_large_document(server)
+        most = delays[len(delays) * 9 // 10]  # not the slowest few, for CI is shared
+        seen.append((len(delays), most, beats))
+        # A loop that counts the terms itself answers once or twice while it does.
+        if len(delays) > 20 and most < max(0.1, 20 * idle) and beats >= 1 / 4:
+            return
+    pytest.fail(f"checks, how long most of them took, and the share of keep-alives: {seen}")
 
 
 def queued(id: str, **fields: Any) -> Job:  # noqa: A002

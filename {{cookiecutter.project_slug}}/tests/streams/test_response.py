@@ -517,11 +517,11 @@ async def test_no_keep_alive_follows_a_done() -> None:
 
 async def test_a_piece_after_a_long_silence_has_the_whole_send_timeout() -> None:
     source = Source()
-    async with exchange(EventStream(source()), **state(heartbeat=0.2, send_timeout=0.2)) as stream:
-        await asyncio.sleep(0.15)
+    async with exchange(EventStream(source()), **state(send_timeout=0.8)) as stream:
+        await asyncio.sleep(0.6)
         stream.taking.clear()
         source.tokens.put_nowait("slow")
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.4)
         stream.taking.set()
         assert "slow" in await stream.text()
         assert not stream.aborted
