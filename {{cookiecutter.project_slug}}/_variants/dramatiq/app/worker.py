@@ -16,7 +16,7 @@ import os
 import signal
 import threading
 import time
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
 from contextlib import suppress
 
 import dramatiq
@@ -27,7 +27,7 @@ from app import logs, telemetry
 from app.jobs.attempts import Attempts
 from app.jobs.broker import RUN_JOB, Encoder
 from app.jobs.presence import Presence
-from app.jobs.settings import JobSettings
+from app.jobs.settings import MAX_TIMEOUT_SECONDS, JobSettings
 from app.jobs.transport import tune, worker_broker
 from app.settings import Settings
 
@@ -67,7 +67,7 @@ class Process(Middleware):
     def _watch(self) -> None:
         """Ends this process when its parent is dead. Dramatiq does not notice that, and the process would stay for
         ever."""
-        while os.getppid() == self._parent:
+        while self._has_parent():
             self._presence.show()
             time.sleep(LOOK_SECONDS)
         os.kill(os.getpid(), signal.SIGTERM)
@@ -75,6 +75,12 @@ class Process(Middleware):
             # It has only just started, and is telling its parent so: multiprocessing's Event waits for a dead one for
             # ever.
             os._exit(1)
+
+    def _has_parent(self) -> bool:
+        parent = multiprocessing.parent_process()
+        if parent and multiprocessing.get_start_method() != "fork":
+            return parent.is_alive()  # from Python 3.14 on, a server forks its processes, and has another id
+        return os.getppid() == self._parent  # `is_alive` asks a pipe, which later forks of the parent hold open too
 
 
 def set_up() -> None:
@@ -95,10 +101,16 @@ def set_up() -> None:
     dramatiq.set_encoder(Encoder(settings.queue_name))
 
 
+def parsed(arguments: list[str]) -> Namespace:
+    parser: ArgumentParser = cli.make_argument_parser()  # type: ignore[no-untyped-call]
+    # By default a worker that is told to stop waits for its jobs for ten minutes, and then ends with 0 all the same.
+    parser.set_defaults(worker_shutdown_timeout=int(MAX_TIMEOUT_SECONDS * 1000))
+    return parser.parse_args(["app.worker:set_up", *arguments])
+
+
 def main(arguments: list[str]) -> int | str | None:
     """The exit status, or what is wrong, or None."""
-    parser: ArgumentParser = cli.make_argument_parser()  # type: ignore[no-untyped-call]
-    options = parser.parse_args(["app.worker:set_up", *arguments])
+    options = parsed(arguments)
     if options.queues or options.modules:
         return ONE_QUEUE
     common = Settings.read()
