@@ -10,4 +10,7 @@ SENDER_OPTIONS = {"read_timeout": ANSWER_SECONDS, "write_timeout": ANSWER_SECOND
 
 
 def celery_settings(settings: JobSettings) -> dict[str, Any]:
-    return {"broker_url": str(settings.broker_url)}
+    url = settings.broker_url
+    # Without its host's name, py-amqp would take any certificate that the system trusts, whoever shows it.
+    tls = {"server_hostname": url.host} if url.scheme == "amqps" else None
+    return {"broker_url": str(url), "broker_use_ssl": tls}
