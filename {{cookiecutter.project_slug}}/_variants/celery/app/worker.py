@@ -31,6 +31,10 @@ ONE_QUEUE = (
     "app.worker: a worker listens to exactly one queue, the one that QUEUE_NAME names, for that is where the web "
     "server's relay hands jobs over and counts what waits. Start a worker for each queue instead."
 )
+HEARTBEAT = (
+    "app.worker: by its heartbeat a worker shows that it is alive, and without that a probe would have it restarted: "
+    "leave --without-heartbeat out"
+)
 # Workers don't talk to each other: nobody here listens to that, and it makes each start a second longer.
 QUIET = ("--without-gossip", "--without-mingle")
 
@@ -78,6 +82,8 @@ def main(arguments: list[str]) -> str | None:
     named = [each for each in arguments if each.startswith(("-Q", "--queues"))]
     if named or (arguments and not arguments[0].startswith("-")):
         return ONE_QUEUE
+    if "--without-heartbeat" in arguments:
+        return HEARTBEAT
     # Celery names a worker after its host, and two of the same name take each other's remote control away.
     name = f"--hostname={os.getpid()}@%h"
     # What `celery worker` is given. To come by the command `celery`, with all of its others, takes 0.3 s. When it is

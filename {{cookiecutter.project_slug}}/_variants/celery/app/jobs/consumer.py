@@ -27,7 +27,6 @@ class Consumer(consumer.Consumer):
     def create_task_handler(self, *arguments: Any) -> Callable[[Any], None]:
         """Runs jobs, and rejects all else. Whoever can write to the broker can send anything: other tasks that Celery
         brings, tasks to be sent by this worker, and what ends it each time that it is delivered."""
-        self._refused = ""  # Celery asks for this when the broker has granted all
         handle = super().create_task_handler(*arguments)
 
         def received(message: Any) -> None:
@@ -39,6 +38,11 @@ class Consumer(consumer.Consumer):
                 message.reject_log_error(log, self.connection_errors)
 
         return received
+
+    def on_ready(self) -> None:
+        """The broker has granted all, and messages come."""
+        super().on_ready()
+        self._refused = ""
 
     def on_connection_error_before_connected(self, exc: Exception) -> None:
         """Celery says the same five times a second while Redis can be reached, and refuses."""

@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 import time
@@ -72,6 +73,14 @@ assert told
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_worker_does_not_start_without_the_heartbeat_that_shows_it(jobs_env: dict[str, str]) -> None:
+    command = [sys.executable, "-m", "app.worker", "--without-heartbeat"]
+    env = {**os.environ, **jobs_env}
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("app.worker: ")
 
 
 @pytest.fixture
@@ -157,6 +166,9 @@ def test_a_broker_that_refuses_each_time_is_asked_once_a_second(
     for seconds in (0, 1, 2):
         worker.consumer.on_connection_error_after_connected(OSError("another queue has the name"))
         assert len(waits) == seconds
-    worker.consumer.create_task_handler()  # it was connected for a while
+    worker.consumer.create_task_handler()  # before it asks for messages, which a broker may refuse too
     worker.consumer.on_connection_error_after_connected(OSError("another queue has the name"))
-    assert len(waits) == 2
+    assert len(waits) == 3
+    worker.consumer.on_ready()  # it was connected for a while
+    worker.consumer.on_connection_error_after_connected(OSError("another queue has the name"))
+    assert len(waits) == 3
