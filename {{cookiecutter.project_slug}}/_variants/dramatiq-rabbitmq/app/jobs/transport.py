@@ -1,5 +1,6 @@
 """Dramatiq's broker on RabbitMQ. Dramatiq itself makes its queues durable and its messages persistent."""
 
+import sys
 from collections.abc import Sequence
 from types import SimpleNamespace
 
@@ -24,6 +25,8 @@ def sender_broker(settings: JobSettings) -> RabbitmqBroker:
     # No heartbeats, for nobody would answer them between two jobs. The kernel finds out when RabbitMQ's host is gone.
     parameters.heartbeat = 0
     parameters.tcp_options = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
+    if sys.platform == "linux":  # in ms; what was sent is waited for without keep-alives, and by default for 15 minutes
+        parameters.tcp_options["TCP_USER_TIMEOUT"] = 25_000
     broker = RabbitmqBroker(middleware=[])
     broker.parameters = parameters
     broker.state = SimpleNamespace()  # type: ignore[assignment]
