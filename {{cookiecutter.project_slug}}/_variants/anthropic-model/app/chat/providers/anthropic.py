@@ -140,7 +140,7 @@ def _count(usage: dict[str, int], value: Mapping[str, Any]) -> None:
 async def _events(response: httpx2.Response) -> AsyncIterator[object]:
     """All of them: the stream itself leaves out those without an `event:` line, and some proxies send no such lines."""
     async for event in AsyncStream.raw_events(response):
-        if event.data in ("", "[DONE]"):  # the latter is OpenAI's. vLLM and some proxies have sent it here too
+        if event.data in ("", "[DONE]"):  # the latter is of another dialect. Gateways send it here too
             continue
         try:
             yield event.json()

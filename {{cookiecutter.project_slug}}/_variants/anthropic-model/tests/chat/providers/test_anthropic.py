@@ -492,8 +492,8 @@ async def test_events_without_a_name_are_read_by_their_type() -> None:
 
 
 @pytest.mark.parametrize("last", ["data: [DONE]\n\n", "event: done\ndata: [DONE]\n\n"], ids=["bare", "named"])
-async def test_the_last_word_of_openais_dialect_spoils_no_answer(last: str) -> None:
-    """vLLM sent it up to its pull request 37510, and proxies do (pi issue 3708)."""
+async def test_the_last_word_of_another_dialect_spoils_no_answer(last: str) -> None:
+    """Gateways and proxies send it (pi issue 3708)."""
     async with asked(Answer([START, text("Hi"), ended("end_turn"), STOP, last])) as (provider, _):
         assert await answer_of(provider) == ["Hi", Finish("end", {"input_tokens": 3, "output_tokens": 2})]
 
