@@ -899,7 +899,8 @@ GROQ = of(
 
 
 # Anthropic: its documentation's pages on streaming messages, on stop reasons and on errors; gptel pull request 1512 for
-# an error amid the stream, openclaw pull request 37607 for proxies that leave out the names of events.
+# an error amid the stream, openclaw pull request 37607 for proxies that leave out the names of events, vllm pull request
+# 37510 for OpenAI's last word behind Anthropic's.
 def events(*data: dict[str, Any]) -> bytes:
     return "".join(f"event: {each['type']}\ndata: {dumped(each)}\n\n" for each in data).encode()
 
@@ -970,6 +971,7 @@ ANTHROPIC = of(
         "a proxy that leaves out the names of events",
         sse(START, PING, *SAID, ended("end_turn"), END, before="data:", behind="\r\n\r\n", done=False),
     ),
+    good("a gateway that ends as OpenAI does", events(START, *SAID, ended("end_turn"), END) + sse()),
     failed(
         "a turn that it would go on with",
         events(START, SAID[0], ended("pause_turn"), END),

@@ -1,3 +1,4 @@
+import asyncio
 from typing import Literal, cast
 
 from fastapi import APIRouter, Request, Response
@@ -34,9 +35,9 @@ async def health() -> Health:
 async def ready(request: Request, response: Response, shutdown: ShutdownDep, strict: bool = False) -> Readiness:
     """503 while the server drains, for who is connected: new connections are refused then. `checks` shows what is
     degraded, which is a 503 only with `strict=1`: the chat still answers, so a load balancer must keep this server."""
-    checks: dict[str, str] = {}
-    for check in cast(App, request.app).checks:
-        checks |= await check(request)
+    # Side by side: several services that stall at once must not take longer than a probe waits.
+    found = await asyncio.gather(*(check(request) for check in cast(App, request.app).checks))
+    checks = {name: state for each in found for name, state in each.items()}
     degraded = any(state != "ok" for state in checks.values())
     if shutdown.draining or (strict and degraded):
         response.status_code = 503

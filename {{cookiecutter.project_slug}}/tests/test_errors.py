@@ -3,7 +3,7 @@ from collections.abc import Callable
 from time import monotonic
 
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, HTTPException
 from fastapi.testclient import TestClient
 
 from app.chat.providers.base import Provider
@@ -53,6 +53,25 @@ def test_few_faults_are_named_and_in_few_words() -> None:
     response = TestClient(app).post("/", json={f"{number}" + "x" * 1000: "?" for number in range(1000)})
     assert (response.status_code, len(response.json()["detail"])) == (422, 10)
     assert len(response.content) < 10_000
+
+
+def test_a_body_that_is_no_json_is_a_422_and_a_400_of_a_route_stays_what_it_is() -> None:
+    app = FastAPI()
+    install(app)
+
+    @app.post("/")
+    def takes(body: list[int]) -> None:
+        try:
+            body.index(2)
+        except ValueError as error:
+            raise HTTPException(400, "there is no 2") from error
+
+    client = TestClient(app)
+    for body in (b"\xff", b"[" + b"1" * 5000 + b"]", b"[" * 100_000):
+        response = client.post("/", content=body, headers={"Content-Type": "application/json"})
+        assert (response.status_code, response.json()["detail"][0]["type"]) == (422, "json_invalid")
+    response = client.post("/", json=[1])
+    assert (response.status_code, response.json()) == (400, {"detail": "there is no 2"})
 
 
 def test_an_unexpected_error_is_a_500_with_a_request_id_and_without_its_text(

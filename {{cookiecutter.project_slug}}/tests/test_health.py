@@ -1,3 +1,4 @@
+import asyncio
 from typing import cast
 
 from fastapi import Request
@@ -30,6 +31,19 @@ def test_ready_shows_what_a_room_needs_and_is_503_only_where_that_is_asked_for(c
         {"status": "degraded", "checks": {"answers": "ok", "store": "degraded: away"}},
     )
     assert client.get("/ready", params={"strict": 1}).status_code == 503
+
+
+def test_what_rooms_need_is_looked_at_side_by_side(client: TestClient) -> None:
+    """Services that stall at once take a probe no longer than one of them."""
+    both = asyncio.Barrier(2)
+
+    async def check(request: Request) -> dict[str, str]:
+        async with asyncio.timeout(30):
+            await both.wait()
+        return {}
+
+    cast(App, client.app).checks.extend([check, check])
+    assert client.get("/ready").status_code == 200
 
 
 def test_monitors_may_ask_for_the_head_alone(client: TestClient) -> None:

@@ -100,6 +100,13 @@ def test_a_bad_value_that_only_the_sdk_knows_stops_the_start_too() -> None:
     assert run("", OTEL_BSP_MAX_QUEUE_SIZE="1", OTEL_EXPORTER_OTLP_TIMEOUT="0.1", **elsewhere).returncode == 0
 
 
+def test_an_empty_value_is_none_to_the_sdk_too() -> None:
+    """As compose passes on what the shell does not have."""
+    empty = dict.fromkeys(["OTEL_METRICS_EXEMPLAR_FILTER", "OTEL_BSP_SCHEDULE_DELAY"], "")
+    done = run("", OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9", METRICS="none", **empty)
+    assert (done.returncode, "OTEL_" in done.stderr) == (0, False), done.stderr
+
+
 def test_a_worker_that_prometheus_can_not_ask_says_so() -> None:
     """It runs jobs all the same: of the web server, `make dev` shows the metrics with no more than METRICS."""
     done = run("")

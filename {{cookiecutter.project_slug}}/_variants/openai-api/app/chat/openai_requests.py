@@ -100,9 +100,10 @@ class CompletionRequest(BaseModel):
     @field_validator("messages")
     @classmethod
     def _ends_in_text(cls, messages: list[ChatMessage]) -> list[ChatMessage]:
-        if not messages[-1].content or not messages[-1].for_the_model():
+        """Blanks are no text: models refuse them."""
+        if not messages[-1].content.strip() or not messages[-1].for_the_model():
             raise ValueError("the last message has no text for the model")
-        if all(message.role in ("system", "developer") for message in messages):
+        if not any(message.role in ("user", "assistant") and message.content.strip() for message in messages):
             raise ValueError("nobody asks anything: one must be a user's")
         return messages
 

@@ -46,7 +46,7 @@ def hand_over(kind: str, *told: object) -> None:
 
 def _write(*told: object) -> bool:
     """Whether there was space for it."""
-    line = f"{json.dumps(told)}\n".encode()
+    line = f"{json.dumps(told, default=str)}\n".encode()  # of a span's attributes, bytes are no JSON
     try:
         # Of more than PIPE_BUF bytes, a part may be written, and other forks' lines into it.
         return _pipe is not None and len(line) <= select.PIPE_BUF and os.write(_pipe, line) == len(line)

@@ -3,6 +3,8 @@
 The names that begin with `gen_ai.` are those of OpenTelemetry's conventions for generative AI, as of version 1.41.0 of
 its semantic conventions, the last that has them. They have moved to `semantic-conventions-genai`, whose v0.1.0 has
 others, in development still.
+
+Yours belong here too. What a forked process measures by an instrument of its own is lost: see `forks.py`.
 """
 
 from collections.abc import Mapping

@@ -101,12 +101,13 @@ class TelemetrySettings(EnvSettings):
 
     @classmethod
     def read(cls) -> Self:
-        """Puts those of OpenTelemetry where its SDK looks: into the environment, from `.env` too. Raises SystemExit if
-        settings are wrong."""
+        """Puts those of OpenTelemetry where its SDK looks: into the environment, from `.env` too. An empty one it would
+        take for a wrong value, so that is taken out. Raises SystemExit if settings are wrong."""
         settings = super().read()
         lines = {name.upper(): value for name, value in DotEnvSettingsSource(cls).env_vars.items()}
         for name in filter(lambda name: name.startswith(OTEL), lines | os.environ):
-            os.environ[name] = (os.environ.get(name, "").strip() or lines.get(name) or "").strip()
+            if value := (os.environ.pop(name, "").strip() or lines.get(name) or "").strip():
+                os.environ[name] = value
         return settings
 
     @property

@@ -25,7 +25,9 @@ tracer = trace.get_tracer("tests")
 
 
 async def do(context: JobContext, order: Order) -> None:
-    with tracer.start_as_current_span(order.what, record_exception=False, set_status_on_exception=False):
+    with tracer.start_as_current_span(order.what, record_exception=False, set_status_on_exception=False) as span:
+        if forks.is_fork():
+            span.set_attribute("raw", b"\xff")  # which is no JSON
         if order.what == "fails once" and context.attempt == 1:
             raise RuntimeError("a s3cret")
         if order.what == "dies":

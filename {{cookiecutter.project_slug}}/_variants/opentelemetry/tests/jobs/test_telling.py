@@ -83,6 +83,7 @@ def test_what_forks_tell_is_told_by_their_parent(receiver: Receiver, jobs_env: d
         of_request = by_id[of_attempt.parent_id]
         assert (of_attempt.name, of_request.name) == ("job do", "a request")
         assert of_attempt.trace_id == of_request.trace_id
+        assert body.attributes["raw"] == r"b'\xff'"
     assert receiver.spans("dies") == []
     assert receiver.total("jobs.accepted") == receiver.total("jobs.wait.duration") == 3
     assert receiver.total("jobs.attempt.duration") == 2

@@ -131,6 +131,8 @@ def _count(usage: dict[str, int], value: Mapping[str, Any]) -> None:
     """At the end, some services say again what they have counted at the beginning, and some have a null there."""
     counted = usage_of(value)
     found = {name: count(counted, name) for name in ("input_tokens", "output_tokens") if name in counted}
+    if "input_tokens" in found:  # without those that a cache has given or taken
+        found["input_tokens"] += sum(count(counted, f"cache_{way}_input_tokens") for way in ("read", "creation"))
     found |= reasoning_tokens(counted.get("output_tokens_details"), "thinking_tokens")
     usage.update({name: max(tokens, usage.get(name, 0)) for name, tokens in found.items()})
 
@@ -138,7 +140,7 @@ def _count(usage: dict[str, int], value: Mapping[str, Any]) -> None:
 async def _events(response: httpx2.Response) -> AsyncIterator[object]:
     """All of them: the stream itself leaves out those without an `event:` line, and some proxies send no such lines."""
     async for event in AsyncStream.raw_events(response):
-        if not event.data:
+        if event.data in ("", "[DONE]"):  # the latter is of another dialect. Gateways send it here too
             continue
         try:
             yield event.json()

@@ -315,6 +315,13 @@ async def test_usage_is_never_the_price_of_an_answer(usage: Any, counts: dict[st
         assert await answer_of(provider) == ["Hi", Finish("end", counts)]
 
 
+async def test_what_comes_from_a_cache_and_what_goes_to_one_is_part_of_the_question() -> None:
+    cached = {"input_tokens": 3, "cache_read_input_tokens": 40, "cache_creation_input_tokens": 500, "output_tokens": 1}
+    start = said("message_start", message={**MESSAGE, "usage": cached})
+    async with asked(Answer([start, text("Hi"), ended("end_turn"), STOP])) as (provider, _):
+        assert await answer_of(provider) == ["Hi", Finish("end", {"input_tokens": 543, "output_tokens": 2})]
+
+
 async def test_an_answer_without_usage_is_one() -> None:
     start, end = said("message_start", message={"id": "m"}), said("message_delta", delta={"stop_reason": "end_turn"})
     async with asked(Answer([start, text("Hi"), end, STOP])) as (provider, _):
@@ -484,6 +491,13 @@ async def test_events_without_a_name_are_read_by_their_type() -> None:
         assert await answer_of(provider) == ["Hel", "lo", Finish("end", {"input_tokens": 3, "output_tokens": 2})]
 
 
+@pytest.mark.parametrize("last", ["data: [DONE]\n\n", "event: done\ndata: [DONE]\n\n"], ids=["bare", "named"])
+async def test_the_last_word_of_another_dialect_spoils_no_answer(last: str) -> None:
+    """Gateways and proxies send it (pi issue 3708)."""
+    async with asked(Answer([START, text("Hi"), ended("end_turn"), STOP, last])) as (provider, _):
+        assert await answer_of(provider) == ["Hi", Finish("end", {"input_tokens": 3, "output_tokens": 2})]
+
+
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
 async def test_a_request_that_is_wrong_is_not_worth_a_retry_and_the_key_stays_secret(status: int) -> None:
     problem = Answer.problem(status, {"error": {"message": f"no such key: {KEY}\nor model"}})
@@ -585,8 +599,7 @@ async def test_the_service_sees_its_connection_closed(
         "for the next": Answer([START, text("Hel"), never]),
         "for the response": Answer([never]),
     }[waits]
-    async with asked(answer) as (provider, service):
-        await sees_it_closed(why, provider, service, settings, answer_settings)
+    await sees_it_closed(why, lambda: asked(answer), settings, answer_settings)
 
 
 async def test_at_the_level_debug_the_log_has_no_question_no_answer_and_no_key(monkeypatch: pytest.MonkeyPatch) -> None:

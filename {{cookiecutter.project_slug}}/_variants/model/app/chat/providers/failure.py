@@ -140,5 +140,5 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
         return float(value)
     try:
         return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
-    except (TypeError, ValueError):  # the latter is what Python raises for no date, the former for one without a zone
+    except (TypeError, ValueError, OverflowError):  # for a date without a zone, what is none, and the year 99999999999
         return None

@@ -90,7 +90,11 @@ def test_what_a_reader_can_do_about_it_has_a_code(status: int, text: str, code: 
 
 @pytest.mark.parametrize(
     ("header", "seconds"),
-    [("20", 20), ("0.5", 0.5), ("-3", None), ("soon", None), ("", None), ("nan", None), ("inf", None)],
+    [
+        ("20", 20),
+        ("0.5", 0.5),
+        *((odd, None) for odd in ("-3", "soon", "", "nan", "inf", "Wed, 21 Oct 99999999999 07:28:00 GMT")),
+    ],
 )
 def test_a_busy_service_may_say_when_it_can_be_asked_again(header: str, seconds: float | None) -> None:
     told = failure(StatusError(429, "slow down", **{"Retry-After": header}), KEY)

@@ -510,8 +510,7 @@ async def test_the_service_sees_its_connection_closed(
         "for the next": Answer([chunk("Hel"), never]),
         "for the response": Answer([never]),
     }[waits]
-    async with asked(answer) as (provider, service):
-        await sees_it_closed(why, provider, service, settings, answer_settings)
+    await sees_it_closed(why, lambda: asked(answer), settings, answer_settings)
 
 
 async def test_at_the_level_debug_the_log_has_no_question_no_answer_and_no_key(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -238,5 +238,4 @@ async def test_the_service_sees_its_connection_closed(
         "for the response": [Answer([never])],
         "in the second round": [CALLS, Answer([chunk("Hel"), never])],
     }[waits]
-    async with asked(*answers) as (provider, service):
-        await sees_it_closed(why, provider, service, settings, answer_settings)
+    await sees_it_closed(why, lambda: asked(*answers), settings, answer_settings)
