@@ -56,9 +56,11 @@ def test_a_process_that_a_server_has_forked_lives_as_long_as_its_worker(
     env = {**os.environ, **jobs_env, "QUEUE_NAME": settings.queue_name}
     command = [sys.executable, "-c", FORKED_BY_A_SERVER]
     with subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True) as process:
+        began = time.monotonic()
         try:
             while not live_workers(settings, gethostname()):
                 assert process.poll() is None
+                assert time.monotonic() - began < 60
                 time.sleep(0.05)
         finally:
             process.kill()
