@@ -899,8 +899,8 @@ GROQ = of(
 
 
 # Anthropic: its documentation's pages on streaming messages, on stop reasons and on errors; gptel pull request 1512 for
-# an error amid the stream, openclaw pull request 37607 for proxies that leave out the names of events, vllm pull request
-# 37510 for OpenAI's last word behind Anthropic's.
+# an error amid the stream, openclaw pull request 37607 for proxies that leave out the names of events, vllm pull
+# request 37510 for OpenAI's last word behind Anthropic's.
 def events(*data: dict[str, Any]) -> bytes:
     return "".join(f"event: {each['type']}\ndata: {dumped(each)}\n\n" for each in data).encode()
 

@@ -332,7 +332,7 @@ async def test_a_server_that_stalls_is_unavailable_in_time(
     monkeypatch.setattr(redis_client, "ANSWER_SECONDS", 0.05)
     async with await asyncio.start_server(says_nothing, "127.0.0.1") as stalled:
         port = stalled.sockets[0].getsockname()[1]
-        settings = job_settings.model_copy(update={"redis_url": f"redis://127.0.0.1:{port}/0"})
+        settings = job_settings.model_copy(update={"redis_url": RedisDsn(f"redis://127.0.0.1:{port}/0")})
         async with Store.open(settings) as store:
             with pytest.raises(Unavailable):
                 await asyncio.wait_for(store.get("j"), 10)

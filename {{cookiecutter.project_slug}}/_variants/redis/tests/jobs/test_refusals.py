@@ -9,6 +9,7 @@ from functools import partial
 from uuid import uuid4
 
 import pytest
+from pydantic import RedisDsn
 from redis import Redis
 
 from app.errors import NotFound, Unavailable
@@ -34,7 +35,7 @@ def user(job_settings: JobSettings) -> Iterator[str]:
 @pytest.fixture
 def settings(job_settings: JobSettings, user: str) -> JobSettings:
     url = str(job_settings.redis_url).replace("redis://", f"redis://{user}:secret@")
-    return job_settings.model_copy(update={"redis_url": url, "queue_name": f"test-{uuid4().hex[:8]}"})
+    return job_settings.model_copy(update={"redis_url": RedisDsn(url), "queue_name": f"test-{uuid4().hex[:8]}"})
 
 
 @pytest.fixture
