@@ -1,5 +1,5 @@
-"""What a message to a worker says: a job's id. Whoever can write to the broker can write messages, so nothing else in
-one is believed."""
+"""What a message to a worker says: a job's id, and for the queue's library the time limit of its attempt. Whoever can
+write to the broker can write messages, so nothing else in one is believed."""
 
 import re
 from typing import TypeGuard
